@@ -1,0 +1,38 @@
+# Two commands do everything on a machine with Python 3.11+, make and a package registry: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= runs/demo
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/stamp
+	$(BIN)/limbeck distill mnist --recipe mnist-fixed --iterations 3000 --out $(DEMO) --overwrite
+	$(BIN)/limbeck show $(DEMO)
+	$(BIN)/limbeck evaluate $(DEMO) --baselines none
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/stamp
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/accuracy.py mnist-fixed mnist-random
+	$(BIN)/python benchmarks/render.py
+
+# The stamp is written last: an interrupted set-up is done again.
+.venv/stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Limbeck needs Python 3.11 or newer, this is %d.%d; set PYTHON=" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

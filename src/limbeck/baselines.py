@@ -1,0 +1,116 @@
+"""Real images in the place of learned ones, as Wang et al. 2018 compare: what any learned set has to beat.
+
+Every baseline gives as many images as the learned set has, used in the same order for the same number of steps. Its
+step size is tuned on the validation split. Shapes: S batches, M images a batch, K classes, n images per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from limbeck.data import TaskData
+from limbeck.engine import Batch
+from limbeck.errors import unknown
+
+STEP_SIZES = tuple(0.001 * 10 ** (i / 3) for i in range(10))
+"""The grid that step sizes are tuned on: 0.001 to 1, three a decade."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a learned set is laid out: S batches of ``ipc`` images per class, and the batch of each of the T steps."""
+
+    batches: int
+    ipc: int
+    order: tuple[int, ...]
+
+    @property
+    def per_class(self) -> int:
+        """Images of each class in all."""
+        return self.batches * self.ipc
+
+    def arrange(self, x_KnCHW: Tensor, step_size: float) -> list[Batch]:
+        """The T batches from n = S·ipc images of each class, with one step size throughout."""
+        classes = x_KnCHW.shape[0]
+        shape = x_KnCHW.shape[2:]
+        split = x_KnCHW.reshape(classes, self.batches, self.ipc, *shape).transpose(0, 1)  # (S, K, ipc, C, H, W)
+        x_SMCHW = split.flatten(1, 2)
+        y_MK = torch.eye(classes, device=x_KnCHW.device).repeat_interleave(self.ipc, dim=0)
+        lr = torch.tensor(step_size, device=x_KnCHW.device)
+        return [Batch(x_SMCHW[index], y_MK, {"lr": lr}) for index in self.order]
+
+
+def random_real(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor:
+    """Random training images, (K, n, C, H, W)."""
+    return data.per_class(generator, per_class)
+
+
+def class_average(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor:
+    """The mean image of each class, the same one everywhere, (K, n, C, H, W)."""
+    means = [data.preprocessing.apply(members).mean(0) for members in _by_class(data)]
+    return torch.stack(means)[:, None].expand(-1, per_class, -1, -1, -1).contiguous()
+
+
+def kmeans(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor:
+    """Centroids of k-means within each class, k = n, in random order, (K, n, C, H, W)."""
+    centroids = []
+    for members in _by_class(data):
+        x_ND = data.preprocessing.apply(members).flatten(1)
+        k = min(per_class, len(x_ND))
+        found = _lloyd(x_ND, k, generator)[torch.randperm(k, generator=generator)]
+        repeats = -(-per_class // k)
+        centroids.append(found.repeat(repeats, 1)[:per_class].reshape(per_class, *data.image_shape))
+    return torch.stack(centroids)
+
+
+def baseline_names() -> tuple[str, ...]:
+    """The baselines in the order of the paper's table."""
+    return ("random", "best-random", "kmeans", "average")
+
+
+def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
+    """What draws one set of images for a baseline; raises LimbeckError for an unknown name."""
+    known = {"random": random_real, "best-random": random_real, "kmeans": kmeans, "average": class_average}
+    if name not in known:
+        raise unknown("baseline", name, known)
+    return known[name]
+
+
+def check_baselines(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, if all are known."""
+    for name in names:
+        make_baseline(name)
+    return tuple(names)
+
+
+def _by_class(data: TaskData) -> list[Tensor]:
+    return [data.train_x[data.train_y == label] for label in range(data.num_classes)]
+
+
+def _lloyd(x_ND: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
+    """Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii 2007); centroids (k, D)."""
+    first = int(torch.randint(len(x_ND), (1,), generator=generator))
+    centroids_kD = x_ND[first : first + 1]
+    while len(centroids_kD) < k:
+        weight_N = torch.cdist(x_ND, centroids_kD).square().amin(1).cpu()
+        if float(weight_N.sum()) == 0:  # fewer distinct images than centroids
+            weight_N = torch.ones_like(weight_N)
+        chosen = int(torch.multinomial(weight_N, 1, generator=generator))
+        centroids_kD = torch.cat([centroids_kD, x_ND[chosen : chosen + 1]])
+    for _ in range(rounds):
+        nearest_N = torch.cdist(x_ND, centroids_kD).argmin(1)
+        moved_kD = centroids_kD.clone()
+        for index in range(k):
+            members = x_ND[nearest_N == index]
+            if len(members):
+                moved_kD[index] = members.mean(0)
+        if torch.equal(moved_kD, centroids_kD):
+            break
+        centroids_kD = moved_kD
+    return centroids_kD

@@ -1,0 +1,61 @@
+"""The card of a learned set: what it is, how to use it, how it was made; Markdown that a person or a hub can show."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limbeck.distilled import Distilled
+
+
+def card(result: Distilled) -> str:
+    """README.md of a run directory."""
+    config, info = result.config, result.info
+    batches, images, *shape = result.images.shape
+    init = {"random": "random initial weights", "fixed": "one fixed initialisation (stored in the artefact)"}.get(
+        config.init.init, f"initial weights from {config.init.init}"
+    )
+    head = {"tags": ["dataset-distillation"], "source_datasets": [info["data"]["name"]]}
+    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
+    sizes = ", ".join(f"{float(v):.4g}" for v in result.learning_rates)
+    order_matters = "The order of the batches matters." if len(result.order) > 1 else ""
+    accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
+    validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
+    if iteration < 0:
+        validation = "It was stopped before its first validation."
+    return f"""---
+{front}
+---
+# {batches * images} learned images for {info["data"]["name"]}
+
+![learned images](preview.png)
+
+{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {config.pixels.labels} labels,
+learned for {config.learner} with {init}. Training takes {len(result.learning_rates)} gradient steps. {order_matters}
+
+{validation}
+The test set was not looked at; `limbeck evaluate` on this folder does.
+
+## Use
+
+```python
+import limbeck
+
+run = limbeck.load("path/to/this/folder")
+net = run.train()               # a fresh {config.learner}, trained on these images
+logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))}) as the data set has them
+```
+
+`run.images` {tuple(result.images.shape)}, `run.labels` {tuple(result.labels.shape)}, `run.learning_rates`
+{tuple(result.learning_rates.shape)} and `run.order` are plain tensors. Images are normalised:
+(x · {result.preprocessing.scale:.6g} − {list(result.preprocessing.mean)}) / {list(result.preprocessing.std)}.
+
+Step sizes: {sizes}
+
+## How it was made
+
+Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["iterations"]} outer iterations in
+{info["seconds"]} s on {info["versions"]["device"]} with Limbeck {info["versions"]["limbeck"]} and torch
+{info["versions"]["torch"]}. The complete configuration is in `distilled.json`.
+"""

@@ -1,0 +1,88 @@
+"""The exact state of a distillation in one file, so that it can go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from limbeck.engine import Tensors
+from limbeck.errors import LimbeckError
+from limbeck.storage import read_tensors, write_tensors
+
+
+@final
+@dataclass(kw_only=True)
+class Progress:
+    """Where a run is.
+
+    ``elapsed`` is in seconds over all sittings, ``best`` the validation accuracy in percent of the kept state,
+    ``smooth_loss`` the running mean that the divergence guard compares with, ``factor`` what rollbacks left of the
+    learning rates.
+    """
+
+    iteration: int = 0
+    elapsed: float = 0.0
+    best: float = -1.0
+    best_iteration: int = -1
+    smooth_loss: float | None = None
+    bad_in_a_row: int = 0
+    rollbacks: int = 0
+    factor: float = 1.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that the next iteration depends on: three states of the outer optimiser and two generators."""
+
+    progress: Progress
+    current: Tensors
+    good: Tensors
+    best: Tensors
+    generators: dict[str, Tensor]
+    config: dict[str, Any]
+    execution: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Replace the folder's checkpoint; the previous one stays loadable until the new one is complete."""
+        tensors = {f"generator.{name}": value for name, value in self.generators.items()}
+        for part in ("current", "good", "best"):
+            tensors |= {f"{part}.{name}": value for name, value in getattr(self, part).items()}
+        metadata = {"progress": asdict(self.progress), "config": self.config, "execution": self.execution}
+        write_tensors(folder / "checkpoint" / "state.safetensors", tensors, metadata)
+
+    @classmethod
+    def load(cls, folder: Path) -> Checkpoint:
+        """Read the folder's checkpoint; raises LimbeckError if there is none or it is damaged."""
+        path = folder / "checkpoint" / "state.safetensors"
+        if not path.is_file():
+            raise LimbeckError(f"{folder} holds no checkpoint to resume from; start it with --out {folder}.")
+        tensors, metadata = read_tensors(path)
+
+        def part(prefix: str) -> Tensors:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            return cls(
+                progress=Progress(**metadata["progress"]),
+                current=part("current."),
+                good=part("good."),
+                best=part("best."),
+                generators=part("generator."),
+                config=metadata["config"],
+                execution=metadata["execution"],
+            )
+        except (KeyError, TypeError) as error:
+            raise LimbeckError(f"{path} is damaged or from another version ({error}).") from None
+
+
+def generator(seed: int, stream: str) -> torch.Generator:
+    """A generator of its own for each purpose, so that streams never overlap however much each is used."""
+    digest = hashlib.sha256(f"{seed}:{stream}".encode()).digest()
+    # Below 2^31: torch's CPU generator reads 32 bits of a seed, and held-out draws own the upper half.
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little") & 0x7FFFFFFF)

@@ -1,0 +1,74 @@
+"""The command line: ``limbeck VERB``.
+
+Logs go to stderr, results to stdout; wrong input is one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from limbeck.errors import LimbeckError, unknown
+
+HELP = """\
+usage: limbeck VERB ...
+
+Limbeck learns tiny training sets.
+
+  distill    learn a training set             limbeck distill mnist --recipe mnist-fixed --out runs/mnist
+  evaluate   score it on the real test set    limbeck evaluate runs/mnist
+  show       what a run holds                 limbeck show runs/mnist
+  data       list and fetch data sets         limbeck data list
+  reproduce  a published result beside ours   limbeck reproduce mnist-fixed
+
+limbeck VERB --help tells the options of each. --version prints the version.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, 2 for wrong input, 130 if interrupted."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("limbeck"))
+        return 0
+    try:
+        return _verb(argv[0])(argv[1:])
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("limbeck: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        return 0
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    from limbeck import commands  # imports torch, which --help does not need
+
+    verbs: dict[str, Any] = {
+        "distill": commands.distill,
+        "evaluate": commands.evaluate,
+        "show": commands.show,
+        "data": commands.data,
+        "reproduce": commands.reproduce,
+    }
+    if name not in verbs:
+        raise unknown("verb", name, verbs)
+    verb: Callable[[list[str]], int] = verbs[name]
+    return verb
+
+
+if __name__ == "__main__":
+    main()

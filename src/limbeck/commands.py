@@ -1,0 +1,371 @@
+"""The verbs of the command line, each a frozen dataclass of options and a function."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, final
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from limbeck.config import Config
+from limbeck.data import available, get
+from limbeck.distill import distill as run_distill
+from limbeck.distilled import Distilled
+from limbeck.errors import LimbeckError
+from limbeck.evaluate import Evaluation
+from limbeck.evaluate import evaluate as run_evaluate
+from limbeck.memory import return_freed_memory
+from limbeck.progress import ConsoleReporter, Reporter, Several
+from limbeck.recipes import recipe, recipes, with_soft_labels
+from limbeck.tables import data_table, evaluation_table, print_images, reproduction_table, show_table
+
+Options = TypeVar("Options", bound="Common")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options of every verb.
+
+    Args:
+        device: where to compute, ``cpu`` or ``cuda``.
+        threads: CPU threads; torch's choice by default.
+        json: print exactly one JSON object on stdout and nothing else.
+        data_dir: look for data sets here first, then in LIMBECK_DATA, then in ~/.cache/limbeck.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    data_dir: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(Common):
+    """Learn a tiny training set.
+
+    Args:
+        data: name of a data set (mnist, fashion-mnist, cifar10) or path of an .npz file.
+        recipe: start from a published experiment's settings; other options change them.
+        out: run directory to write.
+        resume: go on with the run in this directory, exactly where it stopped.
+        overwrite: replace the run that --out holds.
+        tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
+        config: what to learn and how.
+    """
+
+    data: Annotated[str | None, tyro.conf.Positional] = None
+    recipe: str | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Common):
+    """Score a run and the baselines on the real test set, under the same recipe.
+
+    Args:
+        run: run directory.
+        n: held-out initial weights; 200 by default for small networks, 40 for large ones.
+        seed: of the held-out weights and of the baselines' draws.
+        baselines: which baselines (random, best-random, kmeans, average), or ``none``; all by default.
+        out: also write the JSON to this file.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    n: int | None = None
+    seed: int = 0
+    baselines: tuple[str, ...] | None = None
+    out: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(Common):
+    """Show what a run holds: its images, step sizes, recipe and scores.
+
+    Args:
+        run: run directory.
+        seed: of the network that --out would save (unused otherwise).
+        out: write the picture of the learned images to this PNG file.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    seed: int = 0
+    out: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Common):
+    """List the known data sets, or fetch one from its official source.
+
+    Args:
+        action: ``list`` or ``get``.
+        name: the data set to get.
+        seed: nothing here is random; accepted for uniformity.
+        out: folder to put it into instead of --data-dir or ~/.cache/limbeck.
+        url: fetch from this address instead of the official one.
+    """
+
+    action: Annotated[Literal["list", "get"], tyro.conf.Positional]
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    seed: int = 0
+    out: Path | None = None
+    url: str | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(Common):
+    """Run a published experiment and print the paper's number beside ours.
+
+    Args:
+        name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random.
+        labels: hard labels as in the paper, or learned soft ones.
+        iterations: another number of outer iterations.
+        max_time: stop learning after this many seconds.
+        n: held-out initial weights for the score; the recipe's by default.
+        baselines: also score these baselines (random, best-random, kmeans, average).
+        seed: seed of everything random.
+        out: run directory; runs/NAME by default.
+        resume: go on with the run in --out, or only score it if it is finished.
+        overwrite: replace the run in --out.
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    labels: Literal["hard", "soft"] = "hard"
+    iterations: int | None = None
+    max_time: float | None = None
+    n: int | None = None
+    baselines: tuple[str, ...] = ()
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+def distill(argv: list[str]) -> int:
+    """``limbeck distill``."""
+    chosen = _value_of(argv, "--recipe")
+    default = DistillOptions(config=recipe(chosen).config) if chosen is not None else DistillOptions()
+    options = _parse(DistillOptions, argv, default)
+    config = options.config if options.data is None else _replace(options.config, data=options.data)
+    if options.resume is not None and options.out not in (None, options.resume):
+        raise LimbeckError("--resume names the run to go on with; leave out --out.")
+    out = options.resume or options.out or Path("runs") / f"{Path(config.data).stem}-{config.init.init.split(':')[0]}"
+    console = _console()
+    reporters: list[Reporter] = [ConsoleReporter(console)]
+    if options.tensorboard:
+        from limbeck.events import TensorBoardReporter
+
+        reporters.append(TensorBoardReporter(out / "tensorboard"))
+    _prepare(options)
+    result = run_distill(
+        config,
+        out=out,
+        device=options.device,
+        data_dir=options.data_dir,
+        resume=options.resume is not None,
+        overwrite=options.overwrite,
+        reporter=Several(reporters),
+    )
+    if options.json:
+        _print_json({"run": str(out), **result.summary()})
+    else:
+        console.print(
+            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'"
+        )
+    return 0 if result.info["finished"] else 130
+
+
+def evaluate(argv: list[str]) -> int:
+    """``limbeck evaluate``."""
+    options = _parse(EvaluateOptions, argv)
+    run = Distilled.load(options.run)
+    console = _console()
+    _prepare(options)
+    baselines = () if options.baselines in (("none",), ()) else options.baselines
+    result = run_evaluate(
+        run,
+        n=options.n,
+        seed=options.seed,
+        baselines=baselines,
+        device=options.device,
+        data_dir=options.data_dir,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]"),
+    )
+    values = result.to_json(run=str(options.run))
+    _output(values, options.json, options.out, lambda: Console().print(evaluation_table(result)))
+    return 0
+
+
+def show(argv: list[str]) -> int:
+    """``limbeck show``."""
+    options = _parse(ShowOptions, argv)
+    run = Distilled.load(options.run)
+    if options.out is not None:
+        from limbeck.preview import preview
+        from limbeck.storage import write_atomically
+
+        picture = preview(run)
+        write_atomically(options.out, lambda part: picture.save(part, format="PNG"))
+    if options.json:
+        _print_json({"run": str(options.run), **run.summary()})
+    else:
+        console = Console()
+        print_images(console, run)
+        console.print(show_table(run, options.run))
+    return 0
+
+
+def data(argv: list[str]) -> int:
+    """``limbeck data``."""
+    options = _parse(DataOptions, argv)
+    if options.action == "list":
+        rows = available(options.data_dir)
+        _output(
+            {"data": [row.to_json() for row in rows]},
+            options.json,
+            options.out,
+            lambda: Console().print(data_table(rows)),
+        )
+        return 0
+    if options.name is None:
+        raise LimbeckError("'limbeck data get' needs the name of a data set; 'limbeck data list' shows them.")
+    console = _console()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total)
+            bar.update(tasks[file], completed=done, total=total)
+
+        where = get(options.name, data_dir=options.out or options.data_dir, url_base=options.url, progress=advance)
+    if options.json:
+        _print_json({"name": options.name, "path": str(where)})
+    else:
+        print(where)
+    return 0
+
+
+def reproduce(argv: list[str]) -> int:
+    """``limbeck reproduce``."""
+    options = _parse(ReproduceOptions, argv)
+    chosen = recipe(options.name)
+    if options.labels == "soft":
+        chosen = with_soft_labels(chosen)
+    changes: dict[str, Any] = {"max_time": options.max_time}
+    if options.iterations is not None:
+        changes["iterations"] = options.iterations
+    config = _replace(chosen.config, seed=options.seed, outer=_replace(chosen.config.outer, **changes))
+    suffix = "-soft" if options.labels == "soft" else ""
+    out = options.out or Path("runs") / f"{options.name}{suffix}"
+    console = _console()
+    _prepare(options)
+    run = run_distill(
+        config,
+        out=out,
+        device=options.device,
+        data_dir=options.data_dir,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        reporter=ConsoleReporter(console),
+    )
+    if not run.info["finished"]:
+        console.print("interrupted: nothing is scored; go on with --resume")
+        return 130
+    result = run_evaluate(
+        run,
+        n=options.n or chosen.n,
+        seed=options.seed,
+        baselines=options.baselines,
+        device=options.device,
+        data_dir=options.data_dir,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]"),
+    )
+    values = reproduction(result, run, out, chosen.name + suffix, chosen.paper)
+    _output(values, options.json, None, lambda: Console().print(reproduction_table(chosen, result, run)))
+    return 0
+
+
+def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper: str) -> dict[str, Any]:
+    """The rows of ``limbeck reproduce --json``; ``seconds`` of the learned row is the time it took to learn."""
+    rows = result.to_json(run=str(out), paper=paper)["rows"]
+    rows[0] |= {"row": row, "seconds": run.info["seconds"]}
+    return {"rows": rows}
+
+
+def recipe_names() -> tuple[str, ...]:
+    """What ``reproduce`` knows."""
+    return tuple(recipes())
+
+
+def _parse(kind: type[Options], argv: list[str], default: Options | None = None) -> Options:
+    verb = kind.__name__.removesuffix("Options").lower()
+    config = (tyro.conf.ConsolidateSubcommandArgs,)
+    if default is None:
+        return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
+    return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+
+
+def _value_of(argv: list[str], flag: str) -> str | None:
+    """The value of an option that decides the defaults of the others, before the parser runs."""
+    for index, word in enumerate(argv):
+        if word == flag and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
+
+
+def _replace(config: Any, **changes: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(config, **changes)
+
+
+def _prepare(options: Common) -> None:
+    """Set up the process as the options say."""
+    if options.threads is not None:
+        if options.threads < 1:
+            raise LimbeckError(f"--threads is {options.threads}; it must be at least 1.")
+        torch.set_num_threads(options.threads)
+    try:
+        torch.zeros(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
+    return_freed_memory()
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _output(values: dict[str, Any], as_json: bool, out: Path | None, table: Any) -> None:
+    if out is not None:
+        from limbeck.storage import write_json
+
+        write_json(out, values)
+    if as_json:
+        _print_json(values)
+    else:
+        table()

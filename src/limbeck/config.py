@@ -1,0 +1,203 @@
+"""The complete, frozen description of a distillation: what `distill` runs and what the artefact records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, final
+
+from limbeck.engine import PixelConfig, adjoint_names
+from limbeck.errors import LimbeckError, unknown
+from limbeck.models import distribution_names
+
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Which initial weights the images are learned for.
+
+    Args:
+        init: ``random`` draws new weights in every outer iteration, ``fixed`` keeps one θ₀ drawn from ``init_seed``,
+            ``pool:PATH`` samples from a file of saved weights.
+        distribution: distribution of the weights (``xavier`` normal as in Wang et al. 2018).
+        gain: factor on its standard deviation, > 0.
+        init_seed: seed of the fixed θ₀.
+        held_out: how many states of a pool are kept for evaluation.
+    """
+
+    init: str = "random"
+    distribution: str = "xavier"
+    gain: float = 1.0
+    init_seed: int = 0
+    held_out: int = 20
+
+    def __post_init__(self) -> None:
+        if self.init not in ("random", "fixed") and not self.init.startswith("pool:"):
+            raise unknown("kind of initial weights", self.init, ["random", "fixed", "pool:PATH"])
+        _known(self, "distribution", distribution_names())
+        _positive(self, "gain", "held_out")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OuterConfig:
+    """The outer loop: Adam on everything that is learned.
+
+    Args:
+        iterations: outer iterations.
+        max_time: also stop after this many seconds; the schedule then follows whichever budget is further spent.
+        inits: initial weights an iteration averages over.
+        real_batch: real training images an iteration looks at.
+        real_batch_end: the batch grows geometrically to this size; constant by default.
+        lr_images: Adam's rate on the images, in units of the normalised pixels.
+        lr_labels: Adam's rate on the logits of learned labels.
+        lr_steps: Adam's rate on the unconstrained step sizes.
+        beta1: Adam's first decay rate.
+        beta2: Adam's second decay rate.
+        warmup: iterations of linear warm-up.
+        schedule: how the rates fall.
+        decay_every: iterations between decays of the ``step`` schedule.
+        decay: factor of each such decay.
+        clip_init: largest global gradient norm of one init, before averaging.
+        clip: largest global norm of the average.
+        validate_every: iterations between validations; the best state by validation accuracy is kept.
+        validate_inits: held-out initial weights for validation.
+        max_rollbacks: how often a diverged run goes back to its last good state before it gives up.
+    """
+
+    iterations: int = 2000
+    max_time: float | None = None
+    inits: int = 8
+    real_batch: int = 256
+    real_batch_end: int | None = None
+    lr_images: float = 0.05
+    lr_labels: float = 0.05
+    lr_steps: float = 0.01
+    beta1: float = 0.5
+    beta2: float = 0.999
+    warmup: int = 20
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    decay_every: int = 1000
+    decay: float = 0.5
+    clip_init: float | None = 0.5
+    clip: float | None = None
+    validate_every: int = 100
+    validate_inits: int = 16
+    max_rollbacks: int = 5
+
+    def __post_init__(self) -> None:
+        _positive(self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay")
+        _positive(self, "lr_images", "lr_labels", "lr_steps")
+        for name in ("max_time", "real_batch_end", "clip_init", "clip"):
+            if getattr(self, name) is not None:
+                _positive(self, name)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        for name in ("warmup", "max_rollbacks"):
+            if not getattr(self, name) >= 0:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.real_batch_end is not None and self.real_batch_end < self.real_batch:
+            raise LimbeckError(
+                f"real_batch_end is {self.real_batch_end}; the batch grows, so it must be at least {self.real_batch}."
+            )
+        _known(self, "schedule", ("cosine", "step", "constant"))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How it is computed; results agree to rounding whatever is chosen.
+
+    Args:
+        adjoint: how the unrolled training is differentiated.
+        mode: order of differentiation of a step's pull-back.
+        compile: compile the kernels; ``auto`` does where a C++ compiler is there and the run is long enough to pay.
+        bfloat16: autocast the real batch; ``auto`` measures once per machine and learner and remembers it.
+        chunk: initial weights computed at once; chosen from the learner's size by default.
+        store_every: keep every n-th inner state.
+    """
+
+    adjoint: str = "remat"
+    mode: Literal["forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"] = "reverse-over-forward"
+    compile: Literal["auto", "on", "off"] = "auto"
+    bfloat16: Literal["auto", "on", "off"] = "auto"
+    chunk: int | None = None
+    store_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.adjoint not in adjoint_names():
+            raise unknown("adjoint", self.adjoint, adjoint_names())
+        _known(self, "mode", ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"))
+        _known(self, "compile", ("auto", "on", "off"))
+        _known(self, "bfloat16", ("auto", "on", "off"))
+        _positive(self, "store_every")
+        if self.chunk is not None:
+            _positive(self, "chunk")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that determines a run.
+
+    Args:
+        data: name of a data set, or path of an ``.npz`` file.
+        learner: name of a network, or ``package.module:function``.
+        init: initial weights.
+        pixels: what is learned.
+        outer: the outer loop.
+        engine: how it is computed.
+        seed: seed of everything random.
+        val_size: training examples set aside for all selection.
+    """
+
+    data: str = "mnist"
+    learner: str = "lenet"
+    init: InitConfig = field(default_factory=InitConfig)
+    pixels: PixelConfig = field(default_factory=PixelConfig)
+    outer: OuterConfig = field(default_factory=OuterConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    seed: int = 0
+    val_size: int = 5000
+
+    def __post_init__(self) -> None:
+        _positive(self, "val_size")
+        if self.init.init == "fixed" and self.outer.inits != 1:
+            raise LimbeckError(
+                f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dicts of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Config:
+        """Inverse of ``to_json``; raises LimbeckError for fields this version does not know."""
+        if not isinstance(values, dict):
+            raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
+        nested = {"init": InitConfig, "pixels": PixelConfig, "outer": OuterConfig, "engine": EngineConfig}
+        return _build(cls, {key: _build(nested[key], v) if key in nested else v for key, v in values.items()})
+
+
+def _build(cls: type[T], values: dict[str, Any]) -> T:
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
+
+
+def _known(config: Any, name: str, values: tuple[str, ...]) -> None:
+    if getattr(config, name) not in values:
+        raise unknown(name, str(getattr(config, name)), values)
+
+
+def _positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not (math.isfinite(value) and value > 0):
+            raise LimbeckError(f"{name} is {value}; it must be a positive number.")

@@ -1,0 +1,318 @@
+"""A real task: images and labels in three splits, resident on one device as they are stored, batched there.
+
+Shapes: N images, C channels, H × W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from limbeck.data.arrays import Array, check_classes, check_pair, images_NCHW, labels_N
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.readers import from_dataset, read_npz
+from limbeck.data.registry import known_names, known_set, locate
+from limbeck.data.splits import check_counts, stratified
+from limbeck.errors import LimbeckError, unknown
+
+Split: TypeAlias = Literal["train", "val", "test"]
+Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
+
+_TEST_PART = 6  # one in six training images is held out where no test set is given, as many as MNIST's 10,000 of 60,000
+_VAL_PART = 5  # at most one in five training images is used for validation
+_TEST_SEED = 0  # the held-out test set must not move with the seed, or runs could not be compared
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskData:
+    """A classification task, made by :func:`load`. All tensors are on one device.
+
+    Attributes:
+        name: of the data set.
+        train_x: (N, C, H, W), uint8 or float32, not normalised; so are ``val_x`` and ``test_x``.
+        train_y: (N,) int64 in [0, K); so are ``val_y`` and ``test_y``.
+        class_names: K names.
+        preprocessing: normalises the stored pixels.
+        sha256: of the training and test arrays as given, before any split; the same for every seed.
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Tensor
+    val_x: Tensor
+    val_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    sha256: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train_x.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same data on another device."""
+        splits = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y")
+        return replace(self, **{name: getattr(self, name).to(device) for name in splits})
+
+    def sample(self, generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
+        """A batch of training examples, uniformly drawn: normalised images (n, C, H, W) and labels (n,).
+
+        Within one draw no example comes twice, unless n is more than there are; draws are independent of each other.
+
+        Args:
+            generator: on any device.
+            n: at least 1.
+
+        Raises:
+            LimbeckError: n below 1.
+        """
+        if n < 1:
+            raise LimbeckError(f"A batch needs at least one image, got {n}.")
+        total = len(self.train_y)
+        if n <= total:
+            index_N = torch.randperm(total, generator=generator, device=generator.device)[:n]
+        else:
+            index_N = torch.randint(total, (n,), generator=generator, device=generator.device)
+        return self._batch("train", index_N.to(self.train_y.device))
+
+    def per_class(self, generator: torch.Generator, n: int) -> Tensor:
+        """n normalised training images of each class, (K, n, C, H, W).
+
+        None comes twice, unless n is more than the class has; then all come before any comes again.
+
+        Args:
+            generator: on any device.
+            n: at least 1.
+
+        Raises:
+            LimbeckError: n below 1.
+        """
+        if n < 1:
+            raise LimbeckError(f"At least one image of each class is needed, got {n}.")
+        return torch.stack([self._batch("train", self._members(k, generator, n))[0] for k in range(self.num_classes)])
+
+    def _members(self, label: int, generator: torch.Generator, n: int) -> Tensor:
+        members_N = (self.train_y == label).nonzero()[:, 0]
+        rounds = -(-n // len(members_N))
+        order = [torch.randperm(len(members_N), generator=generator, device=generator.device) for _ in range(rounds)]
+        return members_N[torch.cat(order)[:n].to(members_N.device)]
+
+    def split_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A whole split in order: normalised images (<= batch, C, H, W) and labels.
+
+        Args:
+            split: "train", "val" or "test".
+            batch: images at a time, at least 1.
+
+        Raises:
+            LimbeckError: an unknown split, or a batch below 1.
+        """
+        if split not in ("train", "val", "test"):
+            raise unknown("split", split, ("train", "val", "test"))
+        if batch < 1:
+            raise LimbeckError(f"A batch needs at least one image, got {batch}.")
+        total = len(getattr(self, f"{split}_y"))
+        return (self._batch(split, slice(start, start + batch)) for start in range(0, total, batch))
+
+    def _batch(self, split: Split, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        x_NCHW: Tensor = getattr(self, f"{split}_x")
+        y_N: Tensor = getattr(self, f"{split}_y")
+        return self.preprocessing.apply(x_NCHW[index]), y_N[index]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Raw:
+    """What a source gave: checked arrays, test set and names where it has them."""
+
+    name: str
+    train: tuple[Array, Array]
+    test: tuple[Array, Array] | None = None
+    class_names: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+
+
+def load(
+    source: Source,
+    *,
+    data_dir: Path | None = None,
+    device: str | torch.device = "cpu",
+    val_size: int = 5000,
+    seed: int = 0,
+) -> TaskData:
+    """Real data from a name, a file, arrays or a data set, split for training, selection and the final test.
+
+    The validation split is drawn from the training data, stratified by class, ``val_size`` in total but at most a fifth
+    of the training images. If the source has no test set, a stratified sixth of the training data is held out first,
+    the same for every seed. Known sets are normalised as in the literature, others by the mean and standard deviation
+    of their training split.
+
+    Args:
+        source: a known name ("mnist", "fashion-mnist", "cifar10"); the path of an ``.npz`` file; arrays or tensors
+            ``(x, y)`` or ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test.
+            Images are (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as it is.
+        data_dir: where known sets are looked for first.
+        device: where all of it will reside.
+        val_size: images for validation, at least 1.
+        seed: of the validation split.
+
+    Raises:
+        LimbeckError: an unknown name; a set or file that is missing or damaged; images or labels that are no such or do
+            not fit each other; fewer than 2 classes; a class with too few examples to split.
+    """
+    if val_size < 1:
+        raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
+    raw = _checked(_read(source, data_dir))
+    digest = _sha256(raw)
+    classes = _classes(raw)
+    check_counts(raw.train[1], classes, need=2 if raw.test else 3)
+    x, y = raw.train
+    if raw.test is None:
+        rest, held = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
+        x, y, test_x, test_y = x[rest], y[rest], x[held], y[held]
+    else:
+        test_x, test_y = raw.test
+    train, val = _split(y, min(val_size, len(y) // _VAL_PART), classes, seed)
+    train_x = _tensor(x[train], device)
+    return TaskData(
+        name=raw.name,
+        train_x=train_x,
+        train_y=_tensor(y[train], device),
+        val_x=_tensor(x[val], device),
+        val_y=_tensor(y[val], device),
+        test_x=_tensor(test_x, device),
+        test_y=_tensor(test_y, device),
+        class_names=raw.class_names or tuple(map(str, range(classes))),
+        preprocessing=raw.preprocessing or Preprocessing.measure(train_x),
+        sha256=digest,
+    )
+
+
+def _read(source: Source, data_dir: Path | None) -> _Raw:
+    if isinstance(source, str | os.PathLike):
+        return _read_named(os.fspath(source), data_dir)
+    if isinstance(source, tuple) and len(source) == 2:
+        first, second = source
+        if _is_dataset(first) and _is_dataset(second):
+            train, test = from_dataset(first), from_dataset(second)
+            return _Raw(name=_dataset_name(first), train=train, test=test, class_names=_dataset_classes(first))
+        if all(isinstance(part, tuple) and len(part) == 2 for part in source):
+            return _Raw(name="arrays", train=_arrays(first, "training"), test=_arrays(second, "test"))
+        return _Raw(name="arrays", train=_arrays(source, "training"))
+    if _is_dataset(source):
+        return _Raw(name=_dataset_name(source), train=from_dataset(source), class_names=_dataset_classes(source))
+    raise LimbeckError(
+        f"Cannot read data from this {type(source).__name__}; give a known name ({', '.join(known_names())}), "
+        "the path of an .npz file, (x, y), ((x, y), (x_test, y_test)), a map-style data set, or a pair of them."
+    )
+
+
+def _read_named(source: str, data_dir: Path | None) -> _Raw:
+    if source.lower().endswith(".npz"):
+        x, y, test_x, test_y = read_npz(source)
+        test = None if test_x is None or test_y is None else (test_x, test_y)
+        return _Raw(name=Path(source).stem, train=(x, y), test=test)
+    if source.lower() not in known_names() and Path(source).is_file():
+        raise LimbeckError(f"{source} is not an .npz file; give one with keys x and y, or load it and give arrays.")
+    known = known_set(source)
+    x, y, test_x, test_y = known.read(locate(source, data_dir))
+    return _Raw(
+        name=known.name,
+        train=(images_NCHW(x, "training"), labels_N(y, "training")),
+        test=(images_NCHW(test_x, "test"), labels_N(test_y, "test")),
+        class_names=known.class_names,
+        preprocessing=known.preprocessing,
+    )
+
+
+def _arrays(pair: tuple[Any, Any], what: str) -> tuple[Array, Array]:
+    return images_NCHW(pair[0], what), labels_N(pair[1], what)
+
+
+def _is_dataset(value: object) -> bool:
+    """A map-style data set by its type, or by behaving like one without being an array or a container."""
+    if isinstance(value, Dataset):
+        return True
+    by_index = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return by_index and not hasattr(value, "__array__") and not isinstance(value, tuple | list | dict | str | bytes)
+
+
+def _dataset_name(dataset: object) -> str:
+    return type(dataset).__name__.lower()
+
+
+def _dataset_classes(dataset: object) -> tuple[str, ...] | None:
+    """torchvision's convention; None if the data set does not follow it."""
+    names = getattr(dataset, "classes", None)
+    if isinstance(names, list | tuple) and len(names) > 1 and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
+
+
+def _checked(raw: _Raw) -> _Raw:
+    check_pair(*raw.train, "training")
+    if raw.test is not None:
+        check_pair(*raw.test, "test")
+        train_x, test_x = raw.train[0], raw.test[0]
+        if train_x.shape[1:] != test_x.shape[1:] or train_x.dtype != test_x.dtype:
+            raise LimbeckError(
+                f"The training images are {train_x.dtype} of shape {train_x.shape[1:]} (C, H, W), but the test images "
+                f"are {test_x.dtype} of shape {test_x.shape[1:]}; bring both to one form."
+            )
+    return raw
+
+
+def _classes(raw: _Raw) -> int:
+    """K: as many as there are names, or the highest training label and one."""
+    y = raw.train[1]
+    classes = len(raw.class_names) if raw.class_names else int(y.max()) + 1
+    # The bound keeps one absurd label (a pixel, an id) from asking for a table of that size.
+    if raw.class_names is None and classes > len(y):
+        raise LimbeckError(
+            f"The labels go up to {classes - 1} but there are only {len(y)} training images; "
+            "number the classes 0, 1, 2, ... without gaps."
+        )
+    if classes < 2 or (y == y[0]).all():
+        raise LimbeckError("All training labels are the same; a task needs at least 2 classes.")
+    check_classes(y, classes, "training")
+    if raw.test is not None:
+        check_classes(raw.test[1], classes, "test")
+    return classes
+
+
+def _split(y: Array, size: int, classes: int, seed: int) -> tuple[Array, Array]:
+    if size < 1:
+        raise LimbeckError(f"{len(y)} training images are too few to split; at least {_VAL_PART} are needed.")
+    return stratified(y, size, classes, torch.Generator().manual_seed(seed))
+
+
+def _tensor(array: Array, device: str | torch.device) -> Tensor:
+    # A copy, so that neither a later change of the caller's array nor a read-only file buffer reaches the tensors.
+    return torch.tensor(array, device=device)
+
+
+def _sha256(raw: _Raw) -> str:
+    digest = hashlib.sha256()
+    for array in (*raw.train, *(raw.test or ())):
+        digest.update(f"{array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

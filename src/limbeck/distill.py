@@ -1,0 +1,294 @@
+"""The outer loop: learn the data by descending the meta-gradient, and keep what validation likes best.
+
+Read top to bottom: ``distill`` prepares, ``_Run.iterate`` is the hot path, the guard and the checkpoint follow.
+Shapes: B inits, S batches, M images a batch, N real images.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from limbeck.checkpoint import Checkpoint, Progress, generator
+from limbeck.config import Config
+from limbeck.data import TaskData, load
+from limbeck.distilled import Distilled, initial_weights
+from limbeck.engine import (
+    Execution,
+    Kernels,
+    Learner,
+    Pixels,
+    RealBatch,
+    RealLoss,
+    make_adjoint,
+)
+from limbeck.errors import LimbeckError
+from limbeck.execution import choose_execution, use_compile_cache, versions
+from limbeck.models import build
+from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
+from limbeck.progress import Reporter, Silent, interruptible
+from limbeck.protocol import Scores, score, train
+from limbeck.rundir import RunDirectory
+
+
+def distill(
+    config: Config,
+    data: TaskData | None = None,
+    *,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> Distilled:
+    """Learn a tiny training set.
+
+    Args:
+        config: what to learn, for which networks, and how.
+        data: the task; by default ``config.data`` is looked up.
+        out: run directory; nothing is written without one.
+        device: where to compute.
+        data_dir: where data sets are looked for first.
+        resume: go on from the checkpoint in ``out``, bit for bit as if never stopped.
+        overwrite: replace a run that ``out`` already holds.
+        reporter: told about progress.
+
+    Raises:
+        LimbeckError: wrong input, an ``out`` that holds another run, or a run that diverges again and again.
+    """
+    reporter = reporter or Silent()
+    folder = None if out is None else RunDirectory(Path(out))
+    checkpoint = None
+    if resume:
+        if folder is None:
+            raise LimbeckError("resume needs the run directory to go on from; give it as out.")
+        checkpoint = Checkpoint.load(folder.path)
+        config = Config.from_json(checkpoint.config)
+    elif folder is not None:
+        folder.claim(overwrite=overwrite)
+    if data is None:
+        data = load(
+            config.data,
+            data_dir=None if data_dir is None else Path(data_dir),
+            device=device,
+            val_size=config.val_size,
+            seed=config.seed,
+        )
+    run = _Run(config, data.to(device), device, folder, reporter, checkpoint)
+    return run.execute()
+
+
+@final
+class _Run:
+    """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and two generators."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: TaskData,
+        device: str,
+        folder: RunDirectory | None,
+        reporter: Reporter,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
+        module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
+        self.learner = Learner.of(module)
+        self.initial = initial_weights(config, module)
+        self.adjoint = make_adjoint(config.engine.adjoint)
+        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start")}
+        self.source = self._source()
+        self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
+        self.progress = Progress()
+        if checkpoint is None:
+            execution = choose_execution(config, self.learner, data, reporter)
+            self.good = self.best = self.optimizer.tensors()
+        else:
+            execution = Execution(**checkpoint.execution)
+            if execution.compiled:
+                use_compile_cache()
+            self.progress = checkpoint.progress
+            self.good, self.best = checkpoint.good, checkpoint.best
+            self.optimizer.load(checkpoint.current)
+            for name, state in checkpoint.generators.items():
+                self.generators[name].set_state(state)
+        self.kernels = Kernels(self.learner, RealLoss(), execution)
+
+    def execute(self) -> Distilled:
+        """Iterate until a budget is spent or someone stops it; save and return the best state."""
+        config, progress = self.config.outer, self.progress
+        if self.folder is not None:
+            self.folder.start(self.config, progress.iteration)
+            if progress.iteration == 0:
+                self._checkpoint()
+        self.reporter.start(self.config, self.kernels.execution, progress)
+        begun, before = time.monotonic(), progress.elapsed
+        with interruptible() as stop:
+            while progress.iteration < config.iterations and not stop.requested:
+                if config.max_time is not None and progress.elapsed >= config.max_time:
+                    break
+                record = self.iterate()
+                progress.elapsed = before + time.monotonic() - begun
+                last = progress.iteration >= config.iterations
+                if progress.iteration % config.validate_every == 0 or last:
+                    record |= self.validate()
+                self._record(record | {"elapsed": progress.elapsed, "rollbacks": progress.rollbacks})
+            interrupted = stop.requested
+        if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
+            self.validate()  # the time budget ended between two validations
+        if self.folder is not None:
+            self._checkpoint()
+        result = self.result(interrupted)
+        if self.folder is not None:
+            self.folder.finish(result)
+        self.reporter.finish(progress, interrupted)
+        return result
+
+    def iterate(self) -> dict[str, Any]:
+        """One outer iteration: draw inits and real images, differentiate, clip, step."""
+        config, progress = self.config.outer, self.progress
+        spent = self._spent()
+        with torch.no_grad():
+            weights = self.initial.sample(config.inits, self.generators["inits"])
+            real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
+        params = self.source.parameters()
+        loss_B, grads = self.adjoint.meta_gradient(self.kernels, self.source, params, self.kernels.init(weights), real)
+        mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
+        loss, norm = float(loss_B.mean()), float(norm_B.max())
+        progress.iteration += 1
+        record: dict[str, Any] = {
+            "iteration": progress.iteration,
+            "loss": loss,
+            "norm": norm,
+            "norm_median": float(norm_B.median()),
+        }
+        if self._diverged(loss, norm):
+            record |= {"loss": None if not math.isfinite(loss) else loss, "norm": None, "norm_median": None}
+            self._roll_back(loss)
+        else:
+            self.optimizer.step(mean, rate(config, progress.iteration - 1, spent) * progress.factor)
+        return record
+
+    def validate(self) -> dict[str, Any]:
+        """Accuracy on the validation split over held-out inits; keeps the state if it is the best so far."""
+        scores = self.validation_scores()
+        progress = self.progress
+        if scores.mean > progress.best:
+            progress.best, progress.best_iteration = scores.mean, progress.iteration
+            self.best = self.optimizer.tensors()
+        if progress.bad_in_a_row == 0:
+            self.good = self.optimizer.tensors()
+        return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
+
+    def validation_scores(self) -> Scores:
+        """Train the held-out inits on the present set and score them on the validation split."""
+        count = 1 if not self.initial.resampled else self.config.outer.validate_inits
+        weights = self.initial.held_out(count, self.config.seed + 1)
+        params = self.source.parameters()
+        with torch.no_grad():
+            batches = [self.source.batch(params, t) for t in range(self.source.steps)]
+        trained = train(self.kernels, batches, weights)
+        examples = self.data.split_batches("val", 1000)
+        return score(self.learner, trained, examples, self.data.num_classes, chunk=self.kernels.execution.chunk)
+
+    def result(self, interrupted: bool = False) -> Distilled:
+        """The best state as an artefact."""
+        best = self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors()
+        params = {k.removeprefix("param."): v for k, v in best.items() if k.startswith("param.")}
+        with torch.no_grad():
+            images, labels, lrs = self.source.decode(params)
+        fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
+        progress = self.progress
+        return Distilled(
+            images=images.cpu(),
+            labels=labels.contiguous().cpu(),
+            learning_rates=lrs.cpu(),
+            order=torch.arange(self.source.steps) % self.config.pixels.steps,
+            preprocessing=self.data.preprocessing,
+            class_names=self.data.class_names,
+            config=self.config,
+            weights={name: value[0].cpu() for name, value in fixed.items()},
+            info={
+                "data": {"name": self.data.name, "sha256": self.data.sha256},
+                "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
+                "finished": not interrupted,
+                "iterations": progress.iteration,
+                "seconds": round(progress.elapsed, 1),
+                "rollbacks": progress.rollbacks,
+                "execution": asdict(self.kernels.execution),
+                "versions": versions(self.device),
+            },
+        )
+
+    def _source(self) -> Pixels:
+        config, data = self.config.pixels, self.data
+        images_per_class = config.steps * config.ipc
+        shape = (config.steps, config.ipc * data.num_classes, *data.image_shape)
+        if config.start == "noise":
+            start = torch.randn(shape, generator=self.generators["start"]).to(self.device)
+        else:
+            start = data.per_class(self.generators["start"], images_per_class)  # (K, S·ipc, C, H, W)
+            start = start.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
+            start = start.transpose(0, 1).reshape(shape)
+        return Pixels(config, data.num_classes, start)
+
+    def _spent(self) -> float:
+        """Part of the budget that is spent, in [0, 1]."""
+        config = self.config.outer
+        spent = self.progress.iteration / config.iterations
+        if config.max_time is not None:
+            spent = max(spent, self.progress.elapsed / config.max_time)
+        return min(1.0, spent)
+
+    def _diverged(self, loss: float, norm: float) -> bool:
+        """Non-finite at once; a loss far above its running mean only if it stays there."""
+        progress = self.progress
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return True
+        usual = progress.smooth_loss if progress.smooth_loss is not None else loss
+        chance = math.log(self.data.num_classes)
+        progress.bad_in_a_row = progress.bad_in_a_row + 1 if loss > max(3 * usual, 1.5 * chance) else 0
+        if progress.bad_in_a_row == 0 or progress.smooth_loss is None:
+            progress.smooth_loss = 0.98 * usual + 0.02 * loss
+        return progress.bad_in_a_row >= 10
+
+    def _roll_back(self, loss: float) -> None:
+        progress, config = self.progress, self.config.outer
+        progress.rollbacks += 1
+        progress.bad_in_a_row = 0
+        if progress.rollbacks > config.max_rollbacks:
+            raise LimbeckError(
+                f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {progress.iteration}), also "
+                f"at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: lower "
+                "--lr-steps or --lr, bound it with --lr-max, or average over more --inits."
+            )
+        progress.factor *= 0.5
+        self.optimizer.load(self.good)
+        self.reporter.message(
+            f"diverged at iteration {progress.iteration} (loss {loss:.3g}); back to the last good state, "
+            f"learning rates at {progress.factor:.3g} of their setting"
+        )
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.folder is not None and "val_mean" in record:
+            self.folder.append_metrics(record)
+            self._checkpoint()
+        self.reporter.update(record, self.progress, self._spent())
+
+    def _checkpoint(self) -> None:
+        assert self.folder is not None
+        Checkpoint(
+            progress=self.progress,
+            current=self.optimizer.tensors(),
+            good=self.good,
+            best=self.best,
+            generators={name: g.get_state() for name, g in self.generators.items()},
+            config=self.config.to_json(),
+            execution=asdict(self.kernels.execution),
+        ).save(self.folder.path)

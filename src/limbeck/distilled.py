@@ -1,0 +1,215 @@
+"""The artefact: a learned training set with everything that is needed to use it.
+
+Shapes: S batches, M images a batch, T steps, K classes; C, H, W of an image.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.config import Config
+from limbeck.data import Preprocessing, TaskData
+from limbeck.engine import Batch, Learner, Tensors, soft_cross_entropy
+from limbeck.errors import LimbeckError
+from limbeck.models import FixedInit, InitialWeights, PoolInit, RandomInit, build, check_pool, load_pool
+from limbeck.storage import read_json, read_tensors, write_json, write_tensors
+
+SCHEMA = 1
+
+
+def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
+    """The distribution of initial weights that a configuration names."""
+    init = config.init
+    if init.init == "fixed":
+        return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
+    if init.init == "random":
+        return RandomInit(module=module, distribution=init.distribution, gain=init.gain)
+    states, _ = load_pool(Path(init.init.removeprefix("pool:")))
+    check_pool(states, module)
+    device = next(module.parameters()).device
+    return PoolInit(states={k: v.to(device) for k, v in states.items()}, held_out_count=init.held_out)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Distilled:
+    """A learned training set.
+
+    Attributes:
+        images: (S, M, C, H, W), normalised as ``preprocessing`` says.
+        labels: (S, M, K), rows are distributions over the classes (one-hot for hard labels).
+        learning_rates: (T,), the step size of each gradient step.
+        order: (T,) integers, which of the S batches each step uses.
+        preprocessing: how real images are brought to what the learned ones look like.
+        class_names: K names.
+        config: the resolved configuration that made it.
+        weights: for a fixed initialisation, θ₀ by parameter name; empty otherwise.
+        info: provenance: data hash, versions, scores of the selection, times.
+    """
+
+    images: Tensor
+    labels: Tensor
+    learning_rates: Tensor
+    order: Tensor
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    config: Config
+    weights: Tensors
+    info: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return tuple(self.images.shape[2:])  # type: ignore[return-value]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.labels.shape[2]
+
+    def batches(self, device: str | torch.device = "cpu") -> Iterator[Batch]:
+        """The T batches in order, each with its step size."""
+        for index, lr in zip(self.order.tolist(), self.learning_rates, strict=True):
+            x_MCHW, y_MK = self.images[index].to(device), self.labels[index].to(device)
+            yield Batch(x_MCHW, y_MK, {"lr": lr.to(device)})
+
+    def network(self, seed: int = 0) -> nn.Module:
+        """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
+        module = build(self.config.learner, shape=self.shape, num_classes=self.num_classes)
+        if self.weights:
+            weights = self.weights
+        else:
+            drawn = initial_weights(self.config, module).held_out(1, seed)
+            weights = {name: value[0] for name, value in drawn.items()}
+        module.load_state_dict(weights, strict=False)
+        return module
+
+    def train(self, model: nn.Module | None = None) -> nn.Module:
+        """Train a network on the learned set, in place, and return it.
+
+        Plain gradient descent, one step per batch in the learned order with the learned step sizes; the model keeps its
+        device and mode. Without a model, ``network()`` is trained. A set learned for a fixed initialisation works from
+        that initialisation only, so pass ``run.network()``, or a model that you want to see fail.
+
+        Args:
+            model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
+
+        Raises:
+            LimbeckError: if the model's output is not (M, K).
+        """
+        model = self.network() if model is None else model
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        device = parameters[0].device
+        for batch in self.batches(device):
+            logits = model(batch.x_MCHW)
+            if logits.shape != batch.y_MK.shape:
+                raise LimbeckError(
+                    f"The model gives outputs of shape {tuple(logits.shape)}; this set has {self.num_classes} classes, "
+                    f"expected {tuple(batch.y_MK.shape)}. Give the model {self.num_classes} outputs."
+                )
+            loss = soft_cross_entropy(logits, batch.y_MK)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)  # a part may go unused
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.sub_(batch.h["lr"] * gradient)
+        return model
+
+    def preprocess(self, x_NCHW: Tensor) -> Tensor:
+        """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
+        return self.preprocessing.apply(x_NCHW)
+
+    def learner(self) -> Learner:
+        """The learner it was made for."""
+        return Learner.of(build(self.config.learner, shape=self.shape, num_classes=self.num_classes))
+
+    def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
+        """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""
+        if self.weights:
+            return {name: value[None] for name, value in self.weights.items()}
+        return initial_weights(self.config, learner.module).held_out(n, seed)
+
+    def evaluate(self, data: TaskData | None = None, *, n: int = 200, seed: int = 0) -> Any:
+        """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate.evaluate``."""
+        from limbeck.evaluate import evaluate  # a cycle otherwise: the judge reads artefacts
+
+        return evaluate(self, data, n=n, seed=seed, baselines=())
+
+    def summary(self) -> dict[str, Any]:
+        """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores."""
+        return {
+            "schema": SCHEMA,
+            "images": list(self.images.shape),
+            "classes": list(self.class_names),
+            "learning_rates": [float(v) for v in self.learning_rates],
+            "order": self.order.tolist(),
+            "labels": self.config.pixels.labels,
+            "preprocessing": self.preprocessing.to_json(),
+            "config": self.config.to_json(),
+            **self.info,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``distilled.safetensors`` and ``distilled.json`` into a folder, each atomically."""
+        tensors = {
+            "images": self.images,
+            "labels": self.labels,
+            "learning_rates": self.learning_rates,
+            "order": self.order,
+            **{f"weights.{name}": value for name, value in self.weights.items()},
+        }
+        write_tensors(folder / "distilled.safetensors", tensors, {"schema": SCHEMA})
+        write_json(folder / "distilled.json", self.summary())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a run directory.
+
+        Raises:
+            LimbeckError: not a run directory, damaged, or of a schema version newer than this Limbeck knows.
+        """
+        folder = Path(folder)
+        if not (folder / "distilled.json").is_file():
+            raise LimbeckError(f"{folder} holds no finished run (no distilled.json); expected a run directory.")
+        summary = read_json(folder / "distilled.json")
+        if not isinstance(summary, dict) or not isinstance(summary.get("schema"), int):
+            raise LimbeckError(f"{folder / 'distilled.json'} is damaged: it names no schema version.")
+        if summary["schema"] > SCHEMA:
+            raise LimbeckError(
+                f"{folder} has schema version {summary['schema']}; this Limbeck reads up to {SCHEMA}. Upgrade limbeck."
+            )
+        tensors, _ = read_tensors(folder / "distilled.safetensors")
+        try:
+            known = {"schema", "images", "classes", "learning_rates", "order", "labels", "preprocessing", "config"}
+            return cls(
+                images=tensors["images"],
+                labels=tensors["labels"],
+                learning_rates=tensors["learning_rates"],
+                order=tensors["order"],
+                preprocessing=Preprocessing.from_json(summary["preprocessing"]),
+                class_names=tuple(summary["classes"]),
+                config=Config.from_json(summary["config"]),
+                weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
+                info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
+            )._checked(folder)
+        except KeyError as error:
+            raise LimbeckError(f"{folder} is damaged: {error} is missing.") from None
+        except TypeError as error:
+            raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
+
+    def _checked(self, folder: Path) -> Self:
+        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
+        fits = (
+            self.labels.shape == (batches, images, len(self.class_names))
+            and self.order.shape == self.learning_rates.shape
+            and bool(((self.order >= 0) & (self.order < batches)).all())
+        )
+        if not fits:
+            raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
+        return self

@@ -1,0 +1,37 @@
+"""The engine: Source → Learner → Objective, and the Adjoint that goes back. It knows tensors and modules only.
+
+s_{t+1} = step(s_t, batch_t, h_t);  L(s_T);  the adjoint gives ∂L/∂batch_t and ∂L/∂h_t for every t.
+"""
+
+from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unroll, adjoint_names, make_adjoint
+from limbeck.engine.kernels import Execution, Kernels
+from limbeck.engine.learner import Learner, soft_cross_entropy
+from limbeck.engine.objective import Objective, RealLoss
+from limbeck.engine.optim import GradientDescent, InnerOptimizer
+from limbeck.engine.source import PixelConfig, Pixels, Pullback, Source
+from limbeck.engine.state import Batch, State, Tensors
+
+__all__ = [
+    "Adjoint",
+    "Batch",
+    "Execution",
+    "GradientDescent",
+    "InnerOptimizer",
+    "Kernels",
+    "Learner",
+    "MetaGradient",
+    "Objective",
+    "PixelConfig",
+    "Pixels",
+    "Pullback",
+    "RealBatch",
+    "RealLoss",
+    "Remat",
+    "Source",
+    "State",
+    "Tensors",
+    "Unroll",
+    "adjoint_names",
+    "make_adjoint",
+    "soft_cross_entropy",
+]

@@ -1,0 +1,156 @@
+"""How to differentiate through T inner steps: an object, chosen by name, never an ``if`` in the loop.
+
+Shapes: B inits, T steps, N real examples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from limbeck.engine.kernels import Kernels
+from limbeck.engine.source.base import Source
+from limbeck.engine.state import State, Tensors, add, row
+from limbeck.errors import unknown
+
+
+class RealBatch(NamedTuple):
+    """Real examples that the objective reads: normalised images (N, C, H, W) and targets (N,)."""
+
+    x_NCHW: Tensor
+    y_N: Tensor
+
+
+class MetaGradient(NamedTuple):
+    """The objective for each init, and its gradient in everything the source learns, one per init.
+
+    ``loss_B`` is (B,); ``grads`` maps the source's parameter names to (B, *shape). Gradients are per init because a few
+    inits carry most of their norm: whoever averages them wants to clip them first.
+    """
+
+    loss_B: Tensor
+    grads: Tensors
+
+
+class Adjoint(ABC):
+    """A way to get the meta-gradient ∂L(s_T)/∂(what the source learns)."""
+
+    @abstractmethod
+    def meta_gradient(
+        self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
+    ) -> MetaGradient:
+        """Train B learners from ``states`` on the source's batches and differentiate the objective through it.
+
+        Args:
+            kernels: the learner's step, its pull-back and the objective.
+            source: what is learned.
+            params: the source's parameters, unconstrained.
+            states: B initial states, every tensor (B, ...).
+            real: the batch of real data that the objective reads.
+        """
+
+
+@final
+class Unroll(Adjoint):
+    """Autograd through everything, one init after another: the reference. Memory grows with T times activations."""
+
+    def meta_gradient(
+        self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
+    ) -> MetaGradient:
+        inits = _inits(states)
+        rows = [self._one(kernels, source, params, _init_row(states, b), real) for b in range(inits)]
+        grads = {name: torch.stack([grad[name] for _, grad in rows]) for name in params}
+        return MetaGradient(torch.stack([loss for loss, _ in rows]), grads)
+
+    def _one(
+        self, kernels: Kernels, source: Source, params: Tensors, state: State, real: RealBatch
+    ) -> tuple[Tensor, Tensors]:
+        learner, objective = kernels.learner, kernels.objective
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        state = State({name: value.detach().requires_grad_() for name, value in state.params.items()}, state.opt)
+        observed = objective.observed(source.steps)
+        total = next(iter(leaves.values())).new_zeros(())
+        for t in range(source.steps):
+            batch = source.batch(leaves, t)
+            loss = learner.inner_loss(state.params, batch.x_MCHW, batch.y_MK)
+            gradients = torch.autograd.grad(loss, list(state.params.values()), create_graph=True)
+            state = learner.optimizer.update(state, dict(zip(state.params, gradients, strict=True)), batch.h)
+            if t + 1 in observed:
+                total = total + objective.value(learner, state.params, *real)
+        grads = torch.autograd.grad(total, list(leaves.values()))
+        return total.detach(), dict(zip(leaves, grads, strict=True))
+
+
+@final
+class Remat(Adjoint):
+    """Keep the states, recompute each step while going back, and differentiate it in mixed mode.
+
+    Memory: T/k states and one step's activations, k being the execution's ``store_every``; no double-differentiable
+    graph exists at any time. With k > 1 the states between are computed a second time.
+    """
+
+    def meta_gradient(
+        self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
+    ) -> MetaGradient:
+        chunk = kernels.execution.chunk
+        parts = []
+        with torch.no_grad():
+            for start in range(0, _inits(states), chunk):
+                part = State(*({n: v[start : start + chunk] for n, v in field.items()} for field in states))
+                parts.append(self._chunk(kernels, source, params, part, real))
+        grads = {name: torch.cat([part.grads[name] for part in parts]) for name in params}
+        return MetaGradient(torch.cat([part.loss_B for part in parts]), grads)
+
+    def _chunk(self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch) -> MetaGradient:
+        steps, every = source.steps, kernels.execution.store_every
+        observed = kernels.objective.observed(steps)
+        stored = {}
+        current = states
+        for t in range(steps):
+            if t % every == 0:
+                stored[t] = current
+            current = kernels.step(current, source.batch(params, t))
+
+        cotangent = State(*({name: torch.zeros_like(value) for name, value in field.items()} for field in current))
+        loss_B = next(iter(current.params.values())).new_zeros(_inits(states))
+        pullback = source.pullback(params, _inits(states))
+        segment: dict[int, State] = {steps: current}
+        for t in reversed(range(steps)):
+            if t + 1 in observed:
+                value_B, grads = kernels.terminal(segment[t + 1], *real)
+                loss_B = loss_B + value_B
+                cotangent = State(add(cotangent.params, grads), cotangent.opt)
+            segment.pop(t + 1)
+            if t not in segment:  # the last step of a stored block: run it forward again
+                start = t - t % every
+                state = segment[start] = stored.pop(start)
+                for inner in range(start, t):
+                    state = segment[inner + 1] = kernels.step(state, source.batch(params, inner))
+            batch = source.batch(params, t)
+            cotangent, batch_cotangent = kernels.pull(segment[t], batch, cotangent)
+            pullback.add(t, batch_cotangent)
+        return MetaGradient(loss_B, pullback.result())
+
+
+def adjoint_names() -> tuple[str, ...]:
+    """The adjoints by name."""
+    return ("remat", "unroll")
+
+
+def make_adjoint(name: str) -> Adjoint:
+    """An adjoint by name; raises LimbeckError for an unknown one."""
+    adjoints: dict[str, type[Adjoint]] = {"remat": Remat, "unroll": Unroll}
+    if name not in adjoints:
+        raise unknown("adjoint", name, adjoints)
+    return adjoints[name]()
+
+
+def _inits(states: State) -> int:
+    return next(iter(states.params.values())).shape[0]
+
+
+def _init_row(states: State, index: int) -> State:
+    return State(*(row(field, index) for field in states))

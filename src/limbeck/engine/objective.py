@@ -1,0 +1,41 @@
+"""What we want of a trained learner: a number to minimise, read off its parameters and a batch of real data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.engine.learner import Learner
+from limbeck.engine.state import Tensors
+
+
+class Objective(ABC):
+    """A function of the state after some steps and a batch of real data."""
+
+    @abstractmethod
+    def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
+        """A scalar to minimise, differentiable in ``params``."""
+
+    def observed(self, steps: int) -> frozenset[int]:
+        """After how many inner steps the value is read (and summed): by default only at the end."""
+        return frozenset({steps})
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RealLoss(Objective):
+    """The loss on real data after the last inner step (Wang et al. 2018, eq. 5).
+
+    Args:
+        loss: (outputs, targets) to a scalar; cross-entropy on logits (N, K) and class indices (N,) by default.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+
+    def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
+        return self.loss(learner.predict(params, x_NCHW).float(), y_N)

@@ -1,0 +1,141 @@
+"""Learned images, labels and step sizes (Wang et al. 2018; soft labels: Sucholutsky and Schonlau, arXiv 1910.02551).
+
+S batches of M = ipc·K images are cycled E times, T = S·E inner steps in all; every one of the T steps has its own
+learning rate. Shapes: S batches, M images a batch, K classes, T steps, B inits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.state import Batch, Tensors
+from limbeck.errors import LimbeckError
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PixelConfig:
+    """How many images are learned and how they are used.
+
+    Args:
+        steps: S, batches of synthetic images, one gradient step each.
+        epochs: E, how often the S batches are gone through.
+        ipc: images per class in each batch.
+        labels: ``hard`` keeps one class per image, ``soft`` learns a distribution over classes.
+        lr: the step size that every step starts from, > 0.
+        lr_max: upper bound of the step sizes; none by default.
+        label_confidence: probability of the own class that learned labels start from, in (1/K, 1).
+        start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images.
+    """
+
+    steps: int = 10
+    epochs: int = 3
+    ipc: int = 1
+    labels: Literal["hard", "soft"] = "hard"
+    lr: float = 0.02
+    lr_max: float | None = None
+    label_confidence: float = 0.9
+    start: Literal["noise", "real"] = "noise"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "ipc"):
+            value = getattr(self, name)
+            if value < 1:
+                raise LimbeckError(f"{name} is {value}; it must be at least 1.")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LimbeckError(f"lr is {self.lr}; a step size must be a positive number.")
+        if self.lr_max is not None and not self.lr < self.lr_max:
+            raise LimbeckError(f"lr_max is {self.lr_max}; it must be above lr ({self.lr}).")
+        if not 0 < self.label_confidence < 1:
+            raise LimbeckError(f"label_confidence is {self.label_confidence}; it must lie between 0 and 1.")
+
+
+@final
+class Pixels(Source):
+    """Images as free tensors in normalised space, indexed by step.
+
+    Learned, unconstrained: ``images`` (S, M, C, H, W), ``lr`` (T,), and for soft labels ``labels`` (S, M, K).
+    Step sizes are softplus(lr), or lr_max·sigmoid(lr) where they are bounded; soft labels are a softmax, which keeps
+    them normalised: left free they grow, which is a hidden step size.
+    """
+
+    def __init__(self, config: PixelConfig, classes: int, images_SMCHW: Tensor) -> None:
+        self.config = config
+        self.steps = config.steps * config.epochs
+        self.classes = classes
+        batch = config.ipc * classes
+        if images_SMCHW.shape[:2] != (config.steps, batch):
+            raise LimbeckError(
+                f"images have shape {tuple(images_SMCHW.shape)}; expected ({config.steps}, {batch}, C, H, W)."
+            )
+        self.y_M = torch.arange(classes, device=images_SMCHW.device).repeat_interleave(config.ipc)
+        self.y_MK = F.one_hot(self.y_M, classes).to(images_SMCHW.dtype)
+        self._params = {
+            "images": images_SMCHW.clone(),
+            "lr": torch.full((self.steps,), self._raw_lr(config.lr), dtype=images_SMCHW.dtype).to(images_SMCHW.device),
+        }
+        if config.labels == "soft":
+            off = (1 - config.label_confidence) / (classes - 1)
+            gap = math.log(config.label_confidence / off)
+            self._params["labels"] = (gap * self.y_MK).expand(config.steps, -1, -1).clone()
+
+    def parameters(self) -> Tensors:
+        return self._params
+
+    def batch(self, params: Tensors, step: int) -> Batch:
+        index = step % self.config.steps
+        y_MK = torch.softmax(params["labels"][index], dim=-1) if "labels" in params else self.y_MK
+        return Batch(params["images"][index], y_MK, {"lr": self._lr(params["lr"][step])})
+
+    def pullback(self, params: Tensors, inits: int) -> Pullback:
+        return _PixelPullback(self, params, inits)
+
+    def decode(self, params: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (S, M, C, H, W), label distributions (S, M, K) and step sizes (T,) as the learner sees them."""
+        images = params["images"]
+        if "labels" in params:
+            labels = torch.softmax(params["labels"], dim=-1)
+        else:
+            labels = self.y_MK.expand(self.config.steps, -1, -1)
+        return images, labels, self._lr(params["lr"])
+
+    def _lr(self, raw: Tensor) -> Tensor:
+        if self.config.lr_max is None:
+            return F.softplus(raw)
+        return self.config.lr_max * torch.sigmoid(raw)
+
+    def _raw_lr(self, lr: float) -> float:
+        if self.config.lr_max is None:
+            return lr + math.log(-math.expm1(-lr))  # log(expm1(lr)) without overflow
+        return math.log(lr / (self.config.lr_max - lr))
+
+
+@final
+class _PixelPullback(Pullback):
+    """Adds up the cotangents of the decoded tensors, then pulls them through ``decode`` once."""
+
+    def __init__(self, source: Pixels, params: Tensors, inits: int) -> None:
+        self._epoch_steps = source.config.steps
+        (x, y, lr), self._pull = vjp(source.decode, params)[:2]
+        self._x = x.new_zeros(inits, *x.shape)
+        self._y = y.new_zeros(inits, *y.shape)
+        self._lr = lr.new_zeros(inits, *lr.shape)
+
+    def add(self, step: int, cotangent: Batch) -> None:
+        index = step % self._epoch_steps
+        self._x[:, index] += cotangent.x_MCHW
+        self._y[:, index] += cotangent.y_MK
+        self._lr[:, step] += cotangent.h["lr"]
+
+    def result(self) -> Tensors:
+        (grads,) = vmap(self._pull)((self._x, self._y, self._lr))
+        result: Tensors = grads
+        return result

@@ -1,0 +1,41 @@
+"""What the inner loop carries, and what one step of it reads.
+
+Shapes: B inits, T steps, M images a step, K classes, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+class State(NamedTuple):
+    """A learner in training: its parameters and its inner optimiser's state, each a flat dict by name."""
+
+    params: Tensors
+    opt: Tensors
+
+
+class Batch(NamedTuple):
+    """What one inner step reads: images, label distributions and the step's hyper-parameters.
+
+    ``x_MCHW`` is normalised float, ``y_MK`` has non-negative rows (hard labels are one-hot rows), ``h`` maps the inner
+    optimiser's hyper-parameter names to scalars, for gradient descent ``{"lr": η_t}``.
+    """
+
+    x_MCHW: Tensor
+    y_MK: Tensor
+    h: Tensors
+
+
+def add(left: Tensors, right: Tensors) -> Tensors:
+    """``left + right``, name by name."""
+    return {name: value + right[name] for name, value in left.items()}
+
+
+def row(tensors: Tensors, index: int) -> Tensors:
+    """Init ``index`` of a dict of tensors with a leading B dimension."""
+    return {name: value[index] for name, value in tensors.items()}

@@ -1,0 +1,227 @@
+"""The judge: accuracy on the real test set over held-out initial weights, and the baselines under the same recipe.
+
+The test set is read here and nowhere else. Everything that is chosen (a step size, the best of several random sets) is
+chosen on validation or training data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
+from limbeck.checkpoint import generator
+from limbeck.data import TaskData, load
+from limbeck.distilled import Distilled
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.errors import LimbeckError
+from limbeck.execution import default_chunk, versions
+from limbeck.protocol import Scores, chunks, score, train
+
+RANDOM_SETS = 10
+"""Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of an evaluation; accuracies in percent.
+
+    Attributes:
+        row: ``distilled`` or a baseline.
+        before: mean accuracy of the initial weights.
+        scores: after training.
+        step_size: the tuned step size of a baseline, None for learned ones.
+        seconds: for training and scoring.
+    """
+
+    row: str
+    before: float
+    scores: Scores
+    step_size: float | None
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Accuracies on the real test set, learned set first."""
+
+    rows: tuple[Row, ...]
+    class_names: tuple[str, ...]
+    device: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def distilled(self) -> Row:
+        """The learned set's row."""
+        return self.rows[0]
+
+    def to_json(self, run: str | None = None, paper: str | None = None) -> dict[str, Any]:
+        """The form that every verb prints: accuracies in percent, ``paper`` on the learned set's row."""
+        rows = []
+        for row in self.rows:
+            scores = row.scores.to_json()
+            rows.append(
+                {
+                    "row": row.row,
+                    "paper": paper if row.row == "distilled" else None,
+                    "before": row.before,
+                    **scores,
+                    "step_size": row.step_size,
+                    "seconds": row.seconds,
+                    "device": self.device,
+                    "run": run,
+                }
+            )
+        return {"rows": rows, "classes": list(self.class_names)}
+
+
+def evaluate(
+    run: Distilled,
+    data: TaskData | None = None,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    baselines: Sequence[str] | None = None,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Score a learned set and the baselines on the real test set.
+
+    Args:
+        run: the learned set.
+        data: the task; by default the one that the run names.
+        n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
+        seed: of the held-out weights and the baselines' draws.
+        baselines: which to run, all by default.
+        device: where to compute.
+        data_dir: where data sets are looked for first.
+        tell: told what is going on.
+
+    Raises:
+        LimbeckError: an unknown baseline, or data of other shape, classes or content than the run was made from.
+    """
+    names = check_baselines(baseline_names() if baselines is None else baselines)
+    if n is not None and n < 1:
+        raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
+    if data is None:
+        name = run.config.data
+        data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
+    _check_same_task(run, data)
+    judge = _Judge(run, data, device, n, seed, tell)
+    rows = [judge.learned()]
+    rows += [judge.baseline(name) for name in names]
+    return Evaluation(
+        rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
+    )
+
+
+@final
+class _Judge:
+    """Scores sets of batches for one run's learner, initial weights and task."""
+
+    def __init__(
+        self, run: Distilled, data: TaskData, device: str, n: int | None, seed: int, tell: Callable[[str], None]
+    ) -> None:
+        self.run, self.data, self.device, self.seed, self.tell = run, data, device, seed, tell
+        learner = run.learner()
+        learner.module.to(device)
+        self.learner: Learner = learner
+        self.chunk = default_chunk(learner, data, run.images.shape[1])
+        small = self.chunk > 1
+        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=self.chunk))
+        self.n = 1 if run.weights else (n or (200 if small else 40))
+        self.initial = self._weights(self.n, "test")
+        self.tuning_inits = self._weights(1 if run.weights else (8 if small else 3), "tuning")
+        self.tuning_images = 2000 if small else 1000
+        self._before: Scores | None = None
+
+    def learned(self) -> Row:
+        """The learned set's row."""
+        begun = time.monotonic()
+        self.tell(f"scoring the learned set on the test set over {self.n} initial weights")
+        scores = self._test(list(self.run.batches(self.device)), self.initial)
+        return Row(row="distilled", before=self.before, scores=scores, step_size=None, seconds=time.monotonic() - begun)
+
+    def baseline(self, name: str) -> Row:
+        """A baseline's row: draw its images, tune its step size, score it."""
+        begun = time.monotonic()
+        self.tell(f"baseline {name}: tuning its step size on validation data")
+        layout = Layout(
+            batches=self.run.images.shape[0],
+            ipc=self.run.images.shape[1] // self.run.num_classes,
+            order=tuple(self.run.order.tolist()),
+        )
+        count = RANDOM_SETS if name in ("random", "best-random") else 1
+        draws = generator(self.seed, f"baseline {name}")
+        make = make_baseline(name)
+        sets = [make(self.data, layout.per_class, draws) for _ in range(count)]
+        step_size = max(STEP_SIZES, key=lambda lr: self._validate(layout.arrange(sets[0], lr)))
+        if name == "best-random":
+            sets = [max(sets, key=lambda x: self._on_training_data(layout.arrange(x, step_size)))]
+        self.tell(f"baseline {name}: scoring on the test set")
+        if len(sets) == 1:
+            scores = self._test(layout.arrange(sets[0], step_size), self.initial)
+        else:
+            scores = self._test_each([layout.arrange(x, step_size) for x in sets])
+        return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
+
+    @property
+    def before(self) -> float:
+        """Mean test accuracy of the initial weights."""
+        if self._before is None:
+            self._before = self._score(self.initial, "test")
+        return self._before.mean
+
+    def _weights(self, n: int, purpose: str) -> Tensors:
+        stream = int(generator(self.seed, f"evaluation {purpose}").initial_seed())
+        return {k: v.to(self.device) for k, v in self.run.initial(self.learner, n, stream).items()}
+
+    def _test(self, batches: Sequence[Batch], weights: Tensors) -> Scores:
+        return self._score(train(self.kernels, batches, weights), "test")
+
+    def _test_each(self, sets: list[list[Batch]]) -> Scores:
+        """Each set on its share of the inits, or every set on the only one: the spread is over both."""
+        size = -(-self.n // len(sets))
+        parts = [self.initial] * len(sets) if self.n == 1 else list(chunks(self.initial, size))
+        scores = [self._test(batches, part) for batches, part in zip(sets, parts, strict=False)]
+        return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
+
+    def _validate(self, batches: Sequence[Batch]) -> float:
+        trained = train(self.kernels, batches, self.tuning_inits)
+        return self._score(trained, "val", self.tuning_images).mean
+
+    def _on_training_data(self, batches: Sequence[Batch]) -> float:
+        trained = train(self.kernels, batches, self.tuning_inits)
+        return self._score(trained, "train", self.tuning_images).mean
+
+    def _score(self, weights: Tensors, split: Any, limit: int | None = None) -> Scores:
+        examples = _first(self.data, split, limit)
+        return score(self.learner, weights, examples, self.data.num_classes, chunk=self.chunk)
+
+
+def _first(data: TaskData, split: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+    """Whole batches of a split until at least ``limit`` images are there."""
+    taken: list[tuple[Tensor, Tensor]] = []
+    size = 1000
+    for x_NCHW, y_N in data.split_batches(split, size):
+        if limit is not None and len(taken) * size >= limit:
+            break
+        taken.append((x_NCHW, y_N))
+    return taken
+
+
+def _check_same_task(run: Distilled, data: TaskData) -> None:
+    if data.image_shape != run.shape or data.num_classes != run.num_classes:
+        raise LimbeckError(
+            f"The run was learned for images of shape {run.shape} and {run.num_classes} classes; {data.name} has "
+            f"{data.image_shape} and {data.num_classes}. Evaluate it on the data it was made from."
+        )

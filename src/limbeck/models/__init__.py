@@ -1,0 +1,29 @@
+"""Reference learners, their initial weights, and pools of trained states."""
+
+from __future__ import annotations
+
+from limbeck.models.init import FixedInit, InitialWeights, PoolInit, RandomInit, distribution_names, draw
+from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier
+from limbeck.models.pool import check_pool, load_pool, save_pool
+from limbeck.models.registry import build, check, known_names, refuse_unsupported
+
+__all__ = [
+    "MLP",
+    "AlexCifarNet",
+    "ConvNet",
+    "FixedInit",
+    "InitialWeights",
+    "LeNet",
+    "LinearClassifier",
+    "PoolInit",
+    "RandomInit",
+    "build",
+    "check",
+    "check_pool",
+    "distribution_names",
+    "draw",
+    "known_names",
+    "load_pool",
+    "refuse_unsupported",
+    "save_pool",
+]

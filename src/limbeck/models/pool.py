@@ -1,0 +1,95 @@
+"""Pools of saved network states: one safetensors file, nothing in it is a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limbeck.errors import LimbeckError
+from limbeck.models.init import pool_size
+
+_KIND: Final = "limbeck-pool"
+_VERSION: Final = 1
+
+
+def save_pool(path: str | os.PathLike[str], states: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write N states {name: (N, *shape)} and their card (anything that JSON can hold) to `path`.
+
+    The file is written beside its place and then renamed, so that a crash never leaves half a pool.
+
+    Raises:
+        LimbeckError: states that disagree on N, a card that is not JSON, or a place that cannot be written.
+    """
+    pool_size(states)
+    try:
+        text = json.dumps(dict(card), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise LimbeckError(f"The card of a pool must be plain JSON: {error}.") from error
+    metadata = {"kind": _KIND, "version": str(_VERSION), "card": text}
+    # Clones, because the format refuses tensors that share memory, such as expanded or tied ones.
+    tensors = {name: state.detach().cpu().contiguous().clone() for name, state in states.items()}
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, beside, metadata=metadata)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except (OSError, SafetensorError) as error:
+        raise LimbeckError(f"The pool cannot be written to {target}: {error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def load_pool(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """States {name: (N, *shape)} on the CPU and the card that `save_pool` wrote.
+
+    Raises:
+        LimbeckError: no such file, a damaged one, one that is no pool, or one of a later version.
+    """
+    target = Path(path)
+    if not target.is_file():
+        raise LimbeckError(f"There is no pool at {target}; expected a .safetensors file that holds trained states.")
+    try:
+        with safe_open(target, framework="pt", device="cpu") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            states: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise LimbeckError(f"The pool {target} is damaged ({error}); make it again.") from error
+    if metadata.get("kind") != _KIND:
+        raise LimbeckError(f"{target} is a safetensors file, but not a pool of network states.")
+    if metadata.get("version") != str(_VERSION):
+        raise LimbeckError(
+            f"The pool {target} has format version {metadata.get('version')}, this program reads version {_VERSION}; "
+            "update it."
+        )
+    try:
+        card = json.loads(metadata["card"])
+    except (KeyError, ValueError) as error:
+        raise LimbeckError(f"The pool {target} is damaged: its card is not JSON; make it again.") from error
+    if not isinstance(card, dict):
+        raise LimbeckError(f"The pool {target} is damaged: its card is not a JSON object; make it again.")
+    pool_size(states)
+    return states, card
+
+
+def check_pool(states: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Raise `LimbeckError` unless `states` are states {name: (N, *shape)} of networks like `module`."""
+    expected = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    found = {name: tuple(state.shape[1:]) for name, state in states.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise LimbeckError(
+                f"The pool does not fit the learner: parameter '{name}' has shape {found.get(name, 'none')} in the "
+                f"pool and {expected.get(name, 'none')} in the learner; use the learner that the pool was trained with."
+            )

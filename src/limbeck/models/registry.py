@@ -1,0 +1,234 @@
+"""Learners by name, and the checks that refuse a learner which would train silently wrong."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+
+from limbeck.errors import LimbeckError, unknown
+from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape
+
+_BUILDERS: Final[dict[str, Callable[[Shape, int], nn.Module]]] = {
+    "lenet": LeNet,
+    "alexcifarnet": AlexCifarNet,
+    "convnet3": ConvNet,
+    "mlp": MLP,
+    "linear": LinearClassifier,
+}
+
+
+def known_names() -> tuple[str, ...]:
+    """Names that `build` knows besides `package.module:function`."""
+    return tuple(_BUILDERS)
+
+
+def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The learner of that name for images of `shape` (C, H, W) and `num_classes` logits, checked by `check`.
+
+    `name` is one of `known_names()` or `package.module:function`, imported with the current working directory on the
+    path. The function is called with those of the keyword arguments `shape`, `num_classes`, `in_channels` and
+    `image_size` (height in pixels; square images only) that it accepts, and must return an `nn.Module`.
+
+    The global random state is left alone, and the weights the module is born with are always the same.
+
+    Raises:
+        LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
+    """
+    with _own_rng(0):
+        module = _from_factory(name, shape, num_classes) if ":" in name else _from_registry(name, shape, num_classes)
+    refuse_unsupported(module)
+    check(module, shape, num_classes)
+    return module
+
+
+def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
+    """Run two images through `module` in float32; neither it nor the global random state is changed.
+
+    Raises:
+        LimbeckError: the module has nothing to train or fails on such images, its output is not (2, num_classes), or
+            its forward pass draws random numbers or updates buffers, which inner training could not differentiate.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors) or any(isinstance(m, LazyModuleMixin) for m in module.modules()):
+        raise LimbeckError("The learner has lazy layers without shapes; run one batch through it before returning it.")
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
+    generator = torch.Generator().manual_seed(0)
+    x_NCHW = torch.randn(2, *shape, generator=generator).to(tensors[0].device)
+    logits, buffers = _dry_run(module, x_NCHW, seed=1)
+    if not isinstance(logits, Tensor):
+        raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
+    if logits.shape != (2, num_classes):
+        found = f"{logits.shape[1]} outputs" if logits.ndim == 2 else f"an output of shape {tuple(logits.shape)}"
+        raise LimbeckError(
+            f"The learner gives {found} for a batch of 2 images, but the data has {num_classes} classes, so its output "
+            f"must have shape (2, {num_classes}); make its last layer {num_classes} wide."
+        )
+    for name, buffer in module.named_buffers():
+        if not torch.equal(buffers[name], _float32(buffer)):
+            raise LimbeckError(
+                f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
+                "use a layer without running statistics."
+            )
+    again, _ = _dry_run(module, x_NCHW, seed=2)
+    if not torch.equal(logits, again) and not (logits.isnan().any() or again.isnan().any()):
+        raise LimbeckError(
+            "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
+            "turn dropout and noise off (p=0)."
+        )
+
+
+def refuse_unsupported(module: nn.Module) -> None:
+    """Refuse layers that inner training would get silently wrong: active dropout and running statistics.
+
+    Raises:
+        LimbeckError: with the path of the first such layer and how to replace it.
+    """
+    for path, layer in module.named_modules():
+        where = f"The learner's layer '{path or '(itself)'}' ({type(layer).__name__})"
+        if layer.training and _dropout(layer) > 0:
+            raise LimbeckError(
+                f"{where} drops activations at random, so a training step would not be the same when it is replayed "
+                "for its gradient; set its dropout to p=0 or leave it out."
+            )
+        if isinstance(layer, nn.SyncBatchNorm) or (isinstance(layer, _NormBase) and layer.track_running_stats):
+            raise LimbeckError(
+                f"{where} keeps running statistics, which a few inner steps cannot estimate; use "
+                "track_running_stats=False, nn.GroupNorm or nn.InstanceNorm2d instead."
+            )
+
+
+def _dropout(layer: nn.Module) -> float:
+    if isinstance(layer, _DropoutNd):
+        return float(layer.p)
+    if isinstance(layer, (nn.RNNBase, nn.MultiheadAttention)):
+        return float(layer.dropout)
+    return 0.0
+
+
+def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict[str, Tensor]]:
+    """Output for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors."""
+    parameters = {name: _float32(p) for name, p in module.named_parameters()}
+    buffers = {name: _float32(b) for name, b in module.named_buffers()}
+    with _own_rng(seed), torch.no_grad():
+        try:
+            output = functional_call(module, (parameters, buffers), (x_NCHW,))
+        except Exception as error:
+            raise LimbeckError(
+                f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
+                f"{_told(error)}."
+            ) from error
+    return output, buffers
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().clone()
+    return copy.float() if copy.is_floating_point() else copy
+
+
+def _from_registry(name: str, shape: Shape, num_classes: int) -> nn.Module:
+    if name not in _BUILDERS:
+        raise unknown("learner", name, _BUILDERS)
+    return _BUILDERS[name](shape, num_classes)
+
+
+def _from_factory(name: str, shape: Shape, num_classes: int) -> nn.Module:
+    with _cwd_on_path():  # while the function runs, too: it may import its neighbours late
+        function = _import(name)
+        arguments = _arguments(name, function, shape, num_classes)
+        try:
+            module = function(**arguments)
+        except LimbeckError:
+            raise
+        except Exception as error:
+            called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise LimbeckError(f"The learner '{name}' failed when called with ({called}): {_told(error)}.") from error
+    if not isinstance(module, nn.Module):
+        raise LimbeckError(f"The learner '{name}' returned {type(module).__name__}; it must return a torch.nn.Module.")
+    return module
+
+
+def _import(name: str) -> Callable[..., Any]:
+    """The callable that `package.module:function` names."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise LimbeckError(f"'{name}' is not a learner; write it as package.module:function.")
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise LimbeckError(
+            f"The learner '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
+            "It is looked for in the current directory and the installed packages."
+        ) from error
+    try:
+        function = functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise unknown(f"function of '{module_name}'", attribute, public) from None
+    if not callable(function):
+        raise LimbeckError(f"'{name}' is {type(function).__name__}, not a function that returns a torch.nn.Module.")
+    return function
+
+
+def _arguments(name: str, function: Callable[..., Any], shape: Shape, num_classes: int) -> dict[str, Any]:
+    """Those of our keyword arguments that `function` accepts."""
+    offered: dict[str, Any] = {"shape": shape, "num_classes": num_classes, "in_channels": shape[0]}
+    if shape[1] == shape[2]:
+        offered["image_size"] = shape[1]
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # some builtins have no signature
+        return {"shape": shape, "num_classes": num_classes}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return offered
+    by_name = {key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = [
+        key for key, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    missing = [key for key in required if key not in by_name or key not in offered]
+    if missing:
+        raise LimbeckError(
+            f"The learner '{name}' asks for {', '.join(missing)}; it is given only the keyword arguments "
+            f"{', '.join(offered)}, so give the others a default."
+        )
+    return {key: value for key, value in offered.items() if key in by_name}
+
+
+def _told(error: BaseException) -> str:
+    """An exception as a part of a sentence."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _cwd_on_path() -> Iterator[None]:
+    entry = os.getcwd()
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+@contextmanager
+def _own_rng(seed: int) -> Iterator[None]:
+    """The processor's global random state, seeded inside and restored after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

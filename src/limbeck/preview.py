@@ -1,0 +1,46 @@
+"""A picture of a learned set: one row per batch, one column per image, the step sizes underneath."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from limbeck.distilled import Distilled
+
+
+def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
+    """The first ``rows`` batches, each image ``cell`` pixels wide, stretched to its own 2nd to 98th percentile.
+
+    Learned images are unbounded; stretching each by itself shows structure that a common scale would hide.
+    """
+    images_SMCHW = result.images[:rows, :30]
+    batches, columns = images_SMCHW.shape[:2]
+    band, margin = 18, 4
+    width = columns * (cell + margin) + margin
+    sheet = Image.new("RGB", (width, batches * (cell + margin + band) + margin + band), "white")
+    draw = ImageDraw.Draw(sheet)
+    names = result.labels[:, :columns].argmax(-1)
+    for m in range(columns):
+        name = result.class_names[int(names[0, m])]
+        draw.text((margin + m * (cell + margin) + 2, 3), name[:9], fill="black")
+    for s in range(batches):
+        top = band + s * (cell + margin + band)
+        for m in range(columns):
+            tile = Image.fromarray(_stretch(images_SMCHW[s, m])).resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + m * (cell + margin), top))
+        rates = [f"{float(lr):.3g}" for lr, o in zip(result.learning_rates, result.order, strict=True) if int(o) == s]
+        draw.text((margin + 2, top + cell + 3), f"step {s + 1}: step sizes {', '.join(rates)}", fill="gray")
+    return sheet
+
+
+def _stretch(x_CHW: torch.Tensor) -> np.ndarray:
+    low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
+    scaled = ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
+    # RGB and alpha: without alpha; any other number of channels: their mean
+    rgb = scaled[:3] if scaled.shape[0] in (3, 4) else scaled.mean(0, keepdim=True).expand(3, -1, -1)
+    pixels: np.ndarray = (255 * rgb).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return pixels

@@ -1,0 +1,82 @@
+"""Files that are never half-written: write beside, flush to disk, then rename."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from limbeck.errors import LimbeckError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a file beside ``path``, then move it into place; whatever was there stays until then."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise LimbeckError(
+            f"Could not write {path} ({error.strerror or error}); what was there before is untouched. "
+            "Free some disk space or choose another --out, then go on with --resume."
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda part: _write_bytes(part, text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the given order."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write a safetensors file atomically, with metadata as one JSON string."""
+    # clone: the format refuses tensors that share memory, such as two snapshots of one state
+    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    blob = save(plain, metadata={"limbeck": json.dumps(metadata)})
+    write_atomically(path, lambda part: _write_bytes(part, blob))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inverse of ``write_tensors``; raises LimbeckError for a missing or damaged file."""
+    if not path.is_file():
+        raise LimbeckError(f"{path} does not exist; the run directory is incomplete.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = json.loads((file.metadata() or {}).get("limbeck", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
+    return tensors, metadata
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises LimbeckError for a missing or damaged file."""
+    if not path.is_file():
+        raise LimbeckError(f"{path} does not exist; the run directory is incomplete.")
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
+
+
+def _write_bytes(path: Path, blob: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(blob)
+        file.flush()

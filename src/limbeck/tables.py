@@ -1,0 +1,121 @@
+"""Results as tables and pictures for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from limbeck.data.registry import Available
+from limbeck.distilled import Distilled
+from limbeck.evaluate import Evaluation, Row
+from limbeck.recipes import Recipe
+
+
+def accuracy(row: Row) -> str:
+    """Mean ± std in percent."""
+    spread = "" if row.scores.std is None else f" ± {row.scores.std:.2f}"
+    return f"{row.scores.mean:.2f}{spread}"
+
+
+def evaluation_table(result: Evaluation) -> Table:
+    """One line per learned set or baseline, with every class."""
+    table = Table(title="accuracy on the real test set (%)", title_justify="left")
+    columns = ("set", "before", "after", "worst", "n", "step size", *result.class_names)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "set" else "right")
+    for row in result.rows:
+        lr = "learned" if row.step_size is None else f"{row.step_size:.3g}"
+        classes = [f"{value:.1f}" for value in row.scores.per_class]
+        cells = [row.row, f"{row.before:.2f}", accuracy(row), f"{row.scores.worst:.2f}", str(row.scores.n), lr]
+        table.add_row(*cells, *classes)
+    return table
+
+
+def reproduction_table(recipe: Recipe, result: Evaluation, run: Distilled) -> Table:
+    """The paper's number beside ours."""
+    table = Table(title=recipe.title, title_justify="left", caption=f"paper: {recipe.source}", caption_justify="left")
+    for column in ("row", "paper", "before", "ours", "n", "seconds"):
+        table.add_column(column, justify="left" if column == "row" else "right")
+    for row in result.rows:
+        learned = row.row == "distilled"
+        paper = recipe.paper if learned else "–"
+        seconds = f"{run.info['seconds']:.0f}" if learned else f"{row.seconds:.0f}"
+        name = recipe.name if learned else row.row
+        table.add_row(name, paper, f"{row.before:.2f}", accuracy(row), str(row.scores.n), seconds)
+    return table
+
+
+def show_table(run: Distilled, where: Path) -> Table:
+    """What a run is, line by line."""
+    config = run.config
+    batches, images, *shape = run.images.shape
+    table = Table(title=str(where), title_justify="left", show_header=False)
+    rates = ", ".join(f"{float(v):.4g}" for v in run.learning_rates)
+    rows = {
+        "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",
+        "labels": config.pixels.labels,
+        "inner steps": f"{len(run.learning_rates)} ({config.pixels.steps} x {config.pixels.epochs} epochs)",
+        "step sizes": rates,
+        "learner": f"{config.learner}, {config.init.init} init ({config.init.distribution})",
+        "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
+        "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",
+        "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
+        "picture": str(where / "preview.png"),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def print_images(console: Console, run: Distilled, rows: int = 1) -> None:
+    """The first batches as half-block characters, two pixels to a cell, as many images abreast as fit."""
+    width = run.shape[2]
+    abreast = max(1, (console.width - 1) // (width + 1))
+    for s in range(min(rows, run.images.shape[0])):
+        names = [run.class_names[int(k)] for k in run.labels[s].argmax(-1)]
+        for start in range(0, run.images.shape[1], abreast):
+            block = run.images[s, start : start + abreast]
+            console.print(
+                " ".join(f"{name[:width]:<{width}}" for name in names[start : start + abreast]), highlight=False
+            )
+            for line in _half_blocks(block):
+                console.print(line, no_wrap=True)
+
+
+def data_table(rows: Sequence[Available]) -> Table:
+    """The known data sets and where they are."""
+    table = Table(title="data sets", title_justify="left")
+    for column in ("name", "training", "test", "image", "classes", "where"):
+        table.add_column(column)
+    for row in rows:
+        where = "in the package" if row.embedded else str(row.where or f"missing: limbeck data get {row.name}")
+        shape = " x ".join(map(str, row.image_shape))
+        table.add_row(row.name, f"{row.n_train:,}", f"{row.n_test:,}", shape, str(row.classes), where)
+    return table
+
+
+def _half_blocks(images_MCHW: Tensor) -> list[Text]:
+    tiles = []
+    for x_CHW in images_MCHW:
+        low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
+        rgb = (255 * ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)).byte()
+        rgb = rgb if rgb.shape[0] == 3 else rgb[:1].expand(3, -1, -1)
+        tiles.append(torch.nn.functional.pad(rgb, (0, 0, 0, rgb.shape[1] % 2)))
+    lines = []
+    for y in range(0, tiles[0].shape[1], 2):
+        line = Text()
+        for tile in tiles:
+            for x in range(tile.shape[2]):
+                upper, lower = tile[:, y, x].tolist(), tile[:, y + 1, x].tolist()
+                line.append(
+                    "▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})"
+                )
+            line.append(" ")
+        lines.append(line)
+    return lines

@@ -1,0 +1,57 @@
+"""Hand-made files of the official formats, shared by the tests of data/."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from limbeck.data.readers import CIFAR10_FILES
+
+HWC = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+IDX_CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+
+
+def idx_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An IDX file, written from the format's description and independently of the reader."""
+    code = IDX_CODES[array.dtype.str[1:]]
+    header = bytes([0, 0, code, array.ndim]) + b"".join(struct.pack(">I", size) for size in array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_idx_set(folder: Path, n: int = 40, seed: int = 0, suffix: str = ".gz") -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for prefix, size in (("train", n), ("t10k", 10)):
+        x = rng.integers(0, 256, (size, 28, 28)).astype(np.uint8)
+        y = (np.arange(size) % 10).astype(np.uint8)
+        for name, array in ((f"{prefix}-images-idx3-ubyte", x), (f"{prefix}-labels-idx1-ubyte", y)):
+            raw = idx_bytes(array)
+            (folder / (name + suffix)).write_bytes(gzip.compress(raw) if suffix else raw)
+
+
+def write_cifar(folder: Path, per_batch: int = 2) -> npt.NDArray[Any]:
+    """A tiny CIFAR-10 folder; returns its (batches, per_batch, 3073) records."""
+    records = np.random.default_rng(0).integers(0, 256, (6, per_batch, 3073)).astype(np.uint8)
+    records[:, :, 0] %= 10
+    for name, batch in zip(CIFAR10_FILES, records, strict=True):
+        (folder / name).write_bytes(batch.tobytes())
+    return records
+
+
+class Items(Dataset[Any]):
+    """A map-style data set of given items."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
