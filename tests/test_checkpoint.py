@@ -28,9 +28,9 @@ def checkpoint(iteration: int, size: int = 7) -> Checkpoint:
     state = {"param.images": torch.full((size,), float(iteration)), "adam.step.images": torch.tensor(float(iteration))}
     return Checkpoint(
         progress=Progress(iteration=iteration, smooth_loss=0.1 + 0.2, elapsed=1 / 3, best=100 / 7),
-        current=state,
+        current=dict(state),
         good=state,
-        best=state,
+        best=state,  # the same tensors twice, as in the first checkpoint of a run
         generators={"inits": generator(iteration, "inits").get_state()},
         config=tiny_config().to_json(),
         execution=asdict(Execution()),
@@ -39,13 +39,13 @@ def checkpoint(iteration: int, size: int = 7) -> Checkpoint:
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
     saved = checkpoint(5)
-    saved.current["extra"] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
+    saved.current["odd"] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
     saved.save(tmp_path)
     loaded = Checkpoint.load(tmp_path)
     assert loaded.progress == saved.progress
     assert loaded.config == saved.config
     assert loaded.execution == saved.execution
-    bits = [part.current.pop("extra").view(torch.int32) for part in (saved, loaded)]
+    bits = [one.current.pop("odd").view(torch.int32) for one in (saved, loaded)]
     assert torch.equal(*bits)
     for part in ("current", "good", "best", "generators"):
         assert same_tensors(getattr(loaded, part), getattr(saved, part))

@@ -15,10 +15,10 @@ import pytest
 import torch
 from tiny_runs import Faulty, Recorder, assert_same_run, metrics, random_set, same_tensors, tiny_config, tiny_data, use
 
-import limbeck.storage
+from limbeck import storage
 from limbeck.checkpoint import Checkpoint
 from limbeck.config import Config
-from limbeck.distill import distill
+from limbeck.distill import _Run, distill
 from limbeck.distilled import Distilled
 from limbeck.engine import make_adjoint
 from limbeck.errors import LimbeckError
@@ -38,6 +38,11 @@ def stopped_and_resumed(config: Config, out: Path, at: int) -> tuple[Distilled, 
     assert [record["iteration"] for record in reporter.records] == list(range(1, at + 1))
     assert Checkpoint.load(out).progress.iteration == at
     return stopped, distill(config, DATA, out=out, resume=True)
+
+
+def first_state(config: Config) -> dict[str, torch.Tensor]:
+    """What a run begins with."""
+    return _Run(config, DATA, "cpu", None, Recorder(), None).optimizer.tensors()
 
 
 # --- resume ----------------------------------------------------------------------------------------------------------
@@ -222,10 +227,7 @@ def test_it_learns() -> None:
 def test_the_best_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the last one: after iteration 3 the rates ruin the set, and the artefact is that of iteration 3."""
     kept = distill(tiny_config(iterations=3, schedule="constant"), DATA)
-    use(monkeypatch, Faulty())
-    import limbeck.distill
-
-    run = limbeck.distill._Run(tiny_config(schedule="constant"), DATA, "cpu", None, Recorder(), None)
+    run = _Run(tiny_config(schedule="constant"), DATA, "cpu", None, Recorder(), None)
     accuracies = iter([50.0, 50.0, 10.0])
 
     class Fixed:
@@ -234,7 +236,7 @@ def test_the_best_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.mean = next(accuracies)
 
-    monkeypatch.setattr(limbeck.distill._Run, "validation_scores", lambda self: Fixed())
+    monkeypatch.setattr(_Run, "validation_scores", lambda self: Fixed())
     result = run.execute()
     assert result.info["validation"] == {"accuracy": 50.0, "iteration": 3}  # of two equals, the first
     assert torch.equal(result.images, kept.images)
@@ -270,25 +272,17 @@ def test_a_rollback_before_the_first_validation_goes_back_to_the_start(
     use(monkeypatch, Faulty(losses={2: NAN}))
     distill(tiny_config(), DATA, out=tmp_path, reporter=Recorder(2))
     current = Checkpoint.load(tmp_path).current
-    fresh = limbeck_start(tiny_config())
+    fresh = first_state(tiny_config())
     assert same_tensors(current, fresh)  # no moments either: Adam has not stepped
-
-
-def limbeck_start(config: Config) -> dict[str, torch.Tensor]:
-    import limbeck.distill
-
-    return limbeck.distill._Run(config, DATA, "cpu", None, Recorder(), None).optimizer.tensors()
 
 
 def test_the_factor_lowers_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """With Adam a first step is as long as its rate: after one rollback it is half as long."""
     config = tiny_config(iterations=1, warmup=0, schedule="constant")
-    start = limbeck_start(config)["param.images"]
-    plain = distill(config, DATA).images - start.view_as(distill(config, DATA).images)
+    start = first_state(config)["param.images"]
+    plain = distill(config, DATA).images - start
     use(monkeypatch, Faulty(losses={1: NAN}))
     halved = distill(replace(config, outer=replace(config.outer, iterations=2)), DATA).images - start
-    moved = plain.abs() > 0.04
-    assert moved.float().mean() > 0.9
     assert plain.abs().median().item() == pytest.approx(0.05, rel=1e-3)
     assert halved.abs().median().item() == pytest.approx(0.025, rel=1e-3)
 
@@ -357,10 +351,8 @@ def test_max_time_stops(tmp_path: Path) -> None:
     assert again.info["iterations"] == result.info["iterations"]
 
 
-def test_the_schedule_follows_the_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    import limbeck.distill
-
-    run = limbeck.distill._Run(tiny_config(iterations=100, max_time=50), DATA, "cpu", None, Recorder(), None)
+def test_the_schedule_follows_the_time_budget() -> None:
+    run = _Run(tiny_config(iterations=100, max_time=50), DATA, "cpu", None, Recorder(), None)
     run.progress.iteration, run.progress.elapsed = 10, 20.0
     assert run._spent() == 0.4
     run.progress.iteration = 60
@@ -485,7 +477,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_a_full_disk_ends_in_a_clear_error_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
     distill(config, DATA, out=tmp_path / "whole")
-    write, written = limbeck.storage._write_bytes, []
+    write, written = storage._write_bytes, []
 
     def fill_up(path: Path, blob: bytes) -> None:
         written.append(path.name)
@@ -495,7 +487,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_resumes(tmp_path: Path, monkeypat
         write(path, blob)
 
     with monkeypatch.context() as patch, pytest.raises(LimbeckError, match=r"No space left.*untouched.*--resume"):
-        patch.setattr(limbeck.storage, "_write_bytes", fill_up)
+        patch.setattr(storage, "_write_bytes", fill_up)
         distill(config, DATA, out=tmp_path / "parts")
     assert Checkpoint.load(tmp_path / "parts").progress.iteration == 3
     assert not list((tmp_path / "parts").rglob("*.part"))

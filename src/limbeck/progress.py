@@ -95,7 +95,9 @@ class ConsoleReporter(Reporter):
         self._val = ""
 
     def message(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {text}", highlight=False)
+        self._console.print(
+            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
+        )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
         pixels = config.pixels

@@ -84,7 +84,7 @@ def print_images(console: Console, run: Distilled, rows: int = 1) -> None:
             console.print(
                 " ".join(f"{name[:width]:<{width}}" for name in names[start : start + abreast]), highlight=False
             )
-            for line in _half_blocks(block):
+            for line in _half_blocks(block, console.color_system is not None):
                 console.print(line, no_wrap=True)
 
 
@@ -100,7 +100,9 @@ def data_table(rows: Sequence[Available]) -> Table:
     return table
 
 
-def _half_blocks(images_MCHW: Tensor) -> list[Text]:
+def _half_blocks(images_MCHW: Tensor, color: bool) -> list[Text]:
+    """Lines of text, two rows of pixels each: coloured half blocks, or shades of ASCII where there is no colour."""
+    ramp = " .:-=+*#%@"
     tiles = []
     for x_CHW in images_MCHW:
         low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))

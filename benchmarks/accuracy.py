@@ -1,0 +1,83 @@
+"""Run ``limbeck reproduce`` and record its rows:  python benchmarks/accuracy.py NAME[-soft] ... [--score-only]
+
+With --score-only a finished run under runs/ is scored again and not learned again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from record import write
+
+from limbeck.distilled import Distilled
+from limbeck.recipes import recipe
+
+ASKED = {
+    "mnist-fixed": "≥ 93.76",
+    "mnist-random": "≥ 85, std ≤ 3",
+    "cifar10-fixed": "≥ 54.03",
+    "cifar10-random": "≥ 36.79",
+}
+ORDER = ("mnist-fixed", "mnist-random", "cifar10-fixed", "cifar10-random")
+BASELINES = ("random", "best-random", "kmeans", "average")
+
+
+def main(argv: list[str]) -> None:
+    names = [word for word in argv if not word.startswith("--")]
+    for name in names:
+        base = name.removesuffix("-soft")
+        out = Path("runs") / name
+        words = ["reproduce", base, "--baselines", *BASELINES, "--json", "--out", str(out)]
+        words += ["--labels", "soft"] if name != base else []
+        words += ["--resume"] if "--score-only" in argv else ["--overwrite"]
+        command = [str(Path(sys.executable).parent / "limbeck"), *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        record(name, base, json.loads(done.stdout)["rows"], Distilled.load(out))
+
+
+def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> None:
+    """One results file for one recipe, learned set first."""
+    table = []
+    for row in rows:
+        spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+        learned = row["row"] == name
+        table.append(
+            {
+                "row": row["row"],
+                "paper": row["paper"],
+                "asked": ASKED[base] if name == base and learned else None,
+                "before": f"{row['before']:.2f}",
+                "after": f"{row['mean']:.2f}{spread}",
+                "worst": f"{row['worst']:.2f}",
+                "n": row["n"],
+                "step size": "learned" if row["step_size"] is None else row["step_size"],
+                "seconds": f"{row['seconds']:.0f}",
+            }
+        )
+    info = run.info
+    how = info["execution"]
+    soft = " --labels soft" if name != base else ""
+    write(
+        name,
+        title=recipe(base).title + (", learned soft labels" if soft else ""),
+        order=10 + ORDER.index(base) + (0.5 if soft else 0),
+        command=f"limbeck reproduce {base}{soft} --baselines {' '.join(BASELINES)}",
+        columns=list(table[0]),
+        rows=table,
+        notes=[
+            f"Seed {run.config.seed}; {info['iterations']} outer iterations in {info['seconds']:.0f} s with "
+            f"{info['versions']['threads']} thread(s), {'compiled' if how['compiled'] else 'eager'}"
+            f"{', bfloat16 real batch' if how['bfloat16'] else ''}; kept: iteration {info['validation']['iteration']}, "
+            f"validation {info['validation']['accuracy']:.2f} %; {info['rollbacks']} rollbacks.",
+            "Seconds: learning for the learned set; drawing, tuning and scoring for a baseline.",
+            f"Paper: {recipe(base).source}. GPU: not measured.",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
