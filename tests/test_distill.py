@@ -179,8 +179,8 @@ def test_the_seed_decides_the_artefact(tmp_path: Path, start: str) -> None:
     distill(tiny_config(pixels={"start": start}), DATA, out=tmp_path / "two")
     distill(tiny_config(pixels={"start": start}, seed=1), DATA, out=tmp_path / "other")
     assert_same_run(tmp_path / "one", tmp_path / "two")
-    images = [Distilled.load(tmp_path / name).images for name in ("one", "other")]
-    assert not torch.isclose(*images).any(dim=-1).all()
+    one, other = (Distilled.load(tmp_path / name).images for name in ("one", "other"))
+    assert (one - other).abs().mean() > 0.1
 
 
 def test_the_global_random_state_is_left_alone() -> None:

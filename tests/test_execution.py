@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,14 +168,14 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """However fast it is; and a right one must be faster by 15 %."""
 
     def winner(seconds: tuple[float, ...], error: tuple[float, ...]) -> int:
-        clock, kinds = iter([]), iter(range(3))
+        kinds = iter(range(3))
         times: list[float] = []
         for value in seconds:
             for _ in range(4):
                 start = times[-1] if times else 0.0
                 times += [start, start + value]
         clock = iter(times)
-        monkeypatch.setattr(execution.time, "perf_counter", lambda: next(clock))
+        monkeypatch.setattr("limbeck.execution.time", SimpleNamespace(perf_counter=lambda: next(clock)))
 
         class Fake:
             def __init__(self, *args: Any) -> None:
@@ -215,7 +217,7 @@ def test_versions() -> None:
 
 def test_versions_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
-        raise execution.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(execution, "version", missing)
     assert versions("cpu")["limbeck"] == "unknown"
@@ -267,7 +269,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
 
 def test_the_estimate_counts_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("limbeck.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("limbeck.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     text = io.StringIO()
     reporter = ConsoleReporter(Console(file=text, width=200))
     for seconds, spent in ((50.0, 0.1), (90.0, 0.3)):  # the first took long: it compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import fields, replace
@@ -103,7 +104,7 @@ def test_cosine_falls_from_one_to_zero() -> None:
     assert values[0] == 1
     assert values[10] == pytest.approx(0.5)
     assert values[20] == pytest.approx(0, abs=1e-12)
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(values))
     assert rate(config, 100, 1.5) == pytest.approx(0, abs=1e-12)
     # the warm-up multiplies
     assert rate(outer(schedule="cosine", warmup=9), 4, 0.25) == pytest.approx(0.5 * rate(config, 4, 0.25))

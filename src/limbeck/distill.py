@@ -265,8 +265,8 @@ class _Run:
         if progress.rollbacks > config.max_rollbacks:
             raise LimbeckError(
                 f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {progress.iteration}), also"
-                f" at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: lower "
-                "--lr-steps or --lr, bound it with --lr-max, or average over more --inits."
+                f" at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: "
+                "lower --lr-steps or --lr, bound it with --lr-max, or average over more --inits."
             )
         progress.factor *= 0.5
         self.optimizer.load(self.good)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 if TYPE_CHECKING:
     from limbeck.distilled import Distilled
@@ -30,17 +30,18 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
     for s in range(batches):
         top = band + s * (cell + margin + band)
         for m in range(columns):
-            tile = Image.fromarray(_stretch(images_SMCHW[s, m])).resize((cell, cell), Image.Resampling.NEAREST)
+            pixels = stretched(images_SMCHW[s, m]).permute(1, 2, 0).contiguous().numpy()
+            tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
             sheet.paste(tile, (margin + m * (cell + margin), top))
         rates = [f"{float(lr):.3g}" for lr, o in zip(result.learning_rates, result.order, strict=True) if int(o) == s]
         draw.text((margin + 2, top + cell + 3), f"step {s + 1}: step sizes {', '.join(rates)}", fill="gray")
     return sheet
 
 
-def _stretch(x_CHW: torch.Tensor) -> np.ndarray:
+def stretched(x_CHW: Tensor) -> Tensor:
+    """An image between its 2nd and 98th percentile as uint8 RGB, (3, H, W); other than 3 channels show the first."""
     low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
     scaled = ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
-    # RGB and alpha: without alpha; any other number of channels: their mean
-    rgb = scaled[:3] if scaled.shape[0] in (3, 4) else scaled.mean(0, keepdim=True).expand(3, -1, -1)
-    pixels: np.ndarray = (255 * rgb).round().byte().permute(1, 2, 0).contiguous().numpy()
+    rgb = scaled if scaled.shape[0] == 3 else scaled[:1].expand(3, -1, -1)
+    pixels: Tensor = (255 * rgb).round().byte()
     return pixels

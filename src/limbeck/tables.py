@@ -14,6 +14,7 @@ from torch import Tensor
 from limbeck.data.registry import Available
 from limbeck.distilled import Distilled
 from limbeck.evaluate import Evaluation, Row
+from limbeck.preview import stretched
 from limbeck.recipes import Recipe
 
 
@@ -103,21 +104,18 @@ def data_table(rows: Sequence[Available]) -> Table:
 def _half_blocks(images_MCHW: Tensor, color: bool) -> list[Text]:
     """Lines of text, two rows of pixels each: coloured half blocks, or shades of ASCII where there is no colour."""
     ramp = " .:-=+*#%@"
-    tiles = []
-    for x_CHW in images_MCHW:
-        low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
-        rgb = (255 * ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)).byte()
-        rgb = rgb if rgb.shape[0] == 3 else rgb[:1].expand(3, -1, -1)
-        tiles.append(torch.nn.functional.pad(rgb, (0, 0, 0, rgb.shape[1] % 2)))
+    rgb = [stretched(x_CHW) for x_CHW in images_MCHW]
+    tiles = [torch.nn.functional.pad(tile, (0, 0, 0, tile.shape[1] % 2)) for tile in rgb]
     lines = []
     for y in range(0, tiles[0].shape[1], 2):
         line = Text()
         for tile in tiles:
             for x in range(tile.shape[2]):
                 upper, lower = tile[:, y, x].tolist(), tile[:, y + 1, x].tolist()
-                line.append(
-                    "▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})"
-                )
+                if color:
+                    line.append("▀", style="rgb({},{},{}) on rgb({},{},{})".format(*upper, *lower))
+                else:
+                    line.append(ramp[sum(upper + lower) * (len(ramp) - 1) // (6 * 255)])
             line.append(" ")
         lines.append(line)
     return lines
