@@ -34,6 +34,7 @@ def checkpoint(iteration: int, size: int = 7) -> Checkpoint:
         generators={"inits": generator(iteration, "inits").get_state()},
         config=tiny_config().to_json(),
         execution=asdict(Execution()),
+        data_sha256="abc",
     )
 
 

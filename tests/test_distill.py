@@ -513,3 +513,21 @@ def test_four_channels_can_be_written(tmp_path: Path) -> None:
     distill(tiny_config(iterations=1), tiny_data(channels=4), out=tmp_path)
     assert (tmp_path / "preview.png").stat().st_size > 500
     assert random_set().shape == (1, 8, 8)
+
+
+def test_resume_with_other_data_is_refused(tmp_path: Path) -> None:
+    data = tiny_data()
+    distill(tiny_config(iterations=2, validate_every=2), data, out=tmp_path / "run")
+    other = replace(data, sha256="0" * 64)
+    with pytest.raises(LimbeckError, match="other data"):
+        distill(tiny_config(), other, out=tmp_path / "run", resume=True)
+
+
+def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_begin(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    distill(tiny_config(iterations=2, validate_every=2), tiny_data(), out=out)
+    before = (out / "distilled.safetensors").read_bytes()
+    wrong = replace(tiny_config(), learner="lenett")
+    with pytest.raises(LimbeckError, match="lenet"):
+        distill(wrong, tiny_data(), out=out, overwrite=True)
+    assert (out / "distilled.safetensors").read_bytes() == before

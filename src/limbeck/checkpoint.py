@@ -47,13 +47,19 @@ class Checkpoint:
     generators: dict[str, Tensor]
     config: dict[str, Any]
     execution: dict[str, Any]
+    data_sha256: str
 
     def save(self, folder: Path) -> None:
         """Replace the folder's checkpoint; the previous one stays loadable until the new one is complete."""
         tensors = {f"generator.{name}": value for name, value in self.generators.items()}
         for part in ("current", "good", "best"):
             tensors |= {f"{part}.{name}": value for name, value in getattr(self, part).items()}
-        metadata = {"progress": asdict(self.progress), "config": self.config, "execution": self.execution}
+        metadata = {
+            "progress": asdict(self.progress),
+            "config": self.config,
+            "execution": self.execution,
+            "data": self.data_sha256,
+        }
         write_tensors(folder / "checkpoint" / "state.safetensors", tensors, metadata)
 
     @classmethod
@@ -76,6 +82,7 @@ class Checkpoint:
                 generators=part("generator."),
                 config=metadata["config"],
                 execution=metadata["execution"],
+                data_sha256=metadata.get("data", ""),
             )
         except (KeyError, TypeError) as error:
             raise LimbeckError(f"{path} is damaged or from another version ({error}).") from None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from limbeck.config import Config
-from limbeck.data import available, get
+from limbeck.data import available, get, load
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
@@ -77,12 +77,14 @@ class EvaluateOptions(Common):
     Args:
         run: run directory.
         n: held-out initial weights; 200 by default for small networks, 40 for large ones.
+        data: score on this data instead of what the run names, as when its file has moved.
         seed: of the held-out weights and of the baselines' draws.
         baselines: which baselines (random, best-random, kmeans, average), or ``none``; all by default.
         out: also write the JSON to this file.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
+    data: str | None = None
     n: int | None = None
     seed: int = 0
     baselines: tuple[str, ...] | None = None
@@ -196,8 +198,13 @@ def evaluate(argv: list[str]) -> int:
     console = _console()
     _prepare(options)
     baselines = () if options.baselines in (("none",), ()) else options.baselines
+    task = None
+    if options.data is not None:
+        size, split_seed = run.config.val_size, run.config.seed
+        task = load(options.data, data_dir=options.data_dir, device=options.device, val_size=size, seed=split_seed)
     result = run_evaluate(
         run,
+        task,
         n=options.n,
         seed=options.seed,
         baselines=baselines,

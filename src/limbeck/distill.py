@@ -6,6 +6,7 @@ Shapes: B inits, S batches, M images a batch, N real images.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from dataclasses import asdict
@@ -71,8 +72,10 @@ def distill(
         checkpoint = Checkpoint.load(folder.path)
         config = Config.from_json(checkpoint.config)
     elif folder is not None:
-        folder.claim(overwrite=overwrite)
-    if data is None:
+        folder.check(overwrite=overwrite)
+    if data is not None:
+        config = dataclasses.replace(config, data=data.name)
+    else:
         data = load(
             config.data,
             data_dir=None if data_dir is None else Path(data_dir),
@@ -80,7 +83,13 @@ def distill(
             val_size=config.val_size,
             seed=config.seed,
         )
+    if checkpoint is not None and checkpoint.data_sha256 not in ("", data.sha256):
+        raise LimbeckError(
+            f"The run in {out} was made from other data than {data.name} is now; resume it with the same."
+        )
     run = _Run(config, data.to(device), device, folder, reporter, checkpoint)
+    if folder is not None and checkpoint is None:
+        folder.clear()
     return run.execute()
 
 
@@ -110,7 +119,7 @@ class _Run:
             execution = choose_execution(config, self.learner, data, reporter)
             self.good = self.best = self.optimizer.tensors()
         else:
-            execution = Execution(**checkpoint.execution)
+            execution = _execution(checkpoint)
             if execution.compiled:
                 use_compile_cache()
             self.progress = checkpoint.progress
@@ -133,11 +142,11 @@ class _Run:
             while progress.iteration < config.iterations and not stop.requested:
                 if config.max_time is not None and progress.elapsed >= config.max_time:
                     break
-                record = self.iterate()
-                progress.elapsed = before + time.monotonic() - begun
+                record = self._iterate_or_give_up()
                 last = progress.iteration >= config.iterations
                 if progress.iteration % config.validate_every == 0 or last:
                     record |= self.validate()
+                progress.elapsed = before + time.monotonic() - begun
                 self._record(record | {"elapsed": progress.elapsed, "rollbacks": progress.rollbacks})
             interrupted = stop.requested
         if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
@@ -149,6 +158,15 @@ class _Run:
             self.folder.finish(result)
         self.reporter.finish(progress, interrupted)
         return result
+
+    def _iterate_or_give_up(self) -> dict[str, Any]:
+        """``iterate``; a run that gives up still leaves its best validated state."""
+        try:
+            return self.iterate()
+        except LimbeckError:
+            if self.folder is not None and self.progress.best_iteration >= 0:
+                self.folder.finish(self.result(interrupted=True))
+            raise
 
     def iterate(self) -> dict[str, Any]:
         """One outer iteration: draw inits and real images, differentiate, clip, step."""
@@ -291,4 +309,12 @@ class _Run:
             generators={name: g.get_state() for name, g in self.generators.items()},
             config=self.config.to_json(),
             execution=asdict(self.kernels.execution),
+            data_sha256=self.data.sha256,
         ).save(self.folder.path)
+
+
+def _execution(checkpoint: Checkpoint) -> Execution:
+    try:
+        return Execution(**checkpoint.execution)
+    except TypeError as error:
+        raise LimbeckError(f"The checkpoint does not fit this version of Limbeck: {error}.") from None

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
 from limbeck.checkpoint import generator
-from limbeck.data import TaskData, load
+from limbeck.data import TaskData, known_names, load
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
@@ -114,8 +114,10 @@ def evaluate(
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
     if data is None:
         name = run.config.data
+        if name not in known_names() and not name.endswith(".npz"):
+            raise LimbeckError(f"The run was learned from data given in Python ('{name}'); give the same data again.")
         data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
-    _check_same_task(run, data)
+    _check_same_task(run, data, tell)
     judge = _Judge(run, data, device, n, seed, tell)
     rows = [judge.learned()]
     rows += [judge.baseline(name) for name in names]
@@ -219,9 +221,11 @@ def _first(data: TaskData, split: Any, limit: int | None) -> list[tuple[Tensor, 
     return taken
 
 
-def _check_same_task(run: Distilled, data: TaskData) -> None:
+def _check_same_task(run: Distilled, data: TaskData, tell: Callable[[str], None]) -> None:
     if data.image_shape != run.shape or data.num_classes != run.num_classes:
         raise LimbeckError(
             f"The run was learned for images of shape {run.shape} and {run.num_classes} classes; {data.name} has "
             f"{data.image_shape} and {data.num_classes}. Evaluate it on the data it was made from."
         )
+    if data.sha256 != run.info["data"]["sha256"]:
+        tell(f"note: {data.name} is not the data that the set was learned from ({run.info['data']['name']})")

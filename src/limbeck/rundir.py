@@ -25,8 +25,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def claim(self, *, overwrite: bool) -> None:
-        """Make the folder ours; refuse one that holds another run or anything else."""
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse a folder that holds another run or anything else; nothing is changed yet."""
         if self.path.exists() and not self.path.is_dir():
             raise LimbeckError(f"{self.path} is a file; --out must be a folder.")
         holds_run = any((self.path / mark).exists() for mark in MARKS)
@@ -37,8 +37,11 @@ class RunDirectory:
             )
         if not holds_run and self.path.exists() and any(self.path.iterdir()):
             raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")
+
+    def clear(self) -> None:
+        """Make the folder, empty: what ``check`` allowed to be replaced goes only now that a run can begin."""
         try:
-            if holds_run:
+            if self.path.exists():
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -17,7 +17,7 @@ from torch.func import vjp, vmap
 
 from limbeck.engine.source.base import Pullback, Source
 from limbeck.engine.state import Batch, Tensors
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, unknown
 
 
 @final
@@ -52,8 +52,11 @@ class PixelConfig:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise LimbeckError(f"lr is {self.lr}; a step size must be a positive number.")
-        if self.lr_max is not None and not self.lr < self.lr_max:
-            raise LimbeckError(f"lr_max is {self.lr_max}; it must be above lr ({self.lr}).")
+        if self.lr_max is not None and not self.lr < self.lr_max < math.inf:
+            raise LimbeckError(f"lr_max is {self.lr_max}; it must be a number above lr ({self.lr}).")
+        for name, known in (("labels", ("hard", "soft")), ("start", ("noise", "real"))):
+            if getattr(self, name) not in known:
+                raise unknown(f"kind of {name}", getattr(self, name), known)
         if not 0 < self.label_confidence < 1:
             raise LimbeckError(f"label_confidence is {self.label_confidence}; it must lie between 0 and 1.")
 
