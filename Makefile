@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 .PHONY: demo test lint bench clean
 
 demo: .venv/stamp
-	$(BIN)/limbeck distill mnist --recipe mnist-fixed --iterations 3000 --out $(DEMO) --overwrite
+	$(BIN)/limbeck distill mnist --recipe mnist-fixed --iterations 3000 --max-time 150 --out $(DEMO) --overwrite
 	$(BIN)/limbeck show $(DEMO)
 	$(BIN)/limbeck evaluate $(DEMO) --baselines none
 

@@ -35,6 +35,7 @@ def checkpoint(iteration: int, size: int = 7) -> Checkpoint:
         config=tiny_config().to_json(),
         execution=asdict(Execution()),
         data_sha256="abc",
+        threads=1,
     )
 
 

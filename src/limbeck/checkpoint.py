@@ -48,6 +48,7 @@ class Checkpoint:
     config: dict[str, Any]
     execution: dict[str, Any]
     data_sha256: str
+    threads: int
 
     def save(self, folder: Path) -> None:
         """Replace the folder's checkpoint; the previous one stays loadable until the new one is complete."""
@@ -59,6 +60,7 @@ class Checkpoint:
             "config": self.config,
             "execution": self.execution,
             "data": self.data_sha256,
+            "threads": self.threads,
         }
         write_tensors(folder / "checkpoint" / "state.safetensors", tensors, metadata)
 
@@ -83,6 +85,7 @@ class Checkpoint:
                 config=metadata["config"],
                 execution=metadata["execution"],
                 data_sha256=metadata.get("data", ""),
+                threads=metadata.get("threads", torch.get_num_threads()),
             )
         except (KeyError, TypeError) as error:
             raise LimbeckError(f"{path} is damaged or from another version ({error}).") from None

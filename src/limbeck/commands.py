@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from limbeck.checkpoint import Checkpoint
 from limbeck.config import Config
 from limbeck.data import available, get, load
 from limbeck.distill import distill as run_distill
@@ -20,7 +21,7 @@ from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import Evaluation
 from limbeck.evaluate import evaluate as run_evaluate
-from limbeck.memory import return_freed_memory
+from limbeck.memory import tune_allocator
 from limbeck.progress import ConsoleReporter, Reporter, Several
 from limbeck.recipes import recipe, recipes, with_soft_labels
 from limbeck.tables import data_table, evaluation_table, print_images, reproduction_table, show_table
@@ -36,12 +37,14 @@ class Common:
         device: where to compute, ``cpu`` or ``cuda``.
         threads: CPU threads; torch's choice by default.
         json: print exactly one JSON object on stdout and nothing else.
+        lean: keep resident memory low by returning every large block at once; small networks take twice as long.
         data_dir: look for data sets here first, then in LIMBECK_DATA, then in ~/.cache/limbeck.
     """
 
     device: str = "cpu"
     threads: int | None = None
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    lean: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     data_dir: Path | None = None
 
 
@@ -172,7 +175,7 @@ def distill(argv: list[str]) -> int:
         from limbeck.events import TensorBoardReporter
 
         reporters.append(TensorBoardReporter(out / "tensorboard"))
-    _prepare(options)
+    _prepare(options, default_threads=None if options.resume is None else Checkpoint.load(options.resume).threads)
     result = run_distill(
         config,
         out=out,
@@ -344,18 +347,19 @@ def _replace(config: Any, **changes: Any) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def _prepare(options: Common) -> None:
+def _prepare(options: Common, default_threads: int | None = None) -> None:
     """Set up the process as the options say."""
-    if options.threads is not None:
-        if options.threads < 1:
-            raise LimbeckError(f"--threads is {options.threads}; it must be at least 1.")
-        torch.set_num_threads(options.threads)
+    threads = default_threads if options.threads is None else options.threads
+    if threads is not None:
+        if threads < 1:
+            raise LimbeckError(f"--threads is {threads}; it must be at least 1.")
+        torch.set_num_threads(threads)
     try:
         torch.zeros(1, device=options.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
-    return_freed_memory()
+    tune_allocator(options.lean)
 
 
 def _console() -> Console:

@@ -122,6 +122,11 @@ class _Run:
             execution = _execution(checkpoint)
             if execution.compiled:
                 use_compile_cache()
+            if checkpoint.threads != torch.get_num_threads():
+                reporter.message(
+                    f"the run was computed with {checkpoint.threads} thread(s) and goes on with "
+                    f"{torch.get_num_threads()}: equal to rounding, not bit for bit"
+                )
             self.progress = checkpoint.progress
             self.good, self.best = checkpoint.good, checkpoint.best
             self.optimizer.load(checkpoint.current)
@@ -310,6 +315,7 @@ class _Run:
             config=self.config.to_json(),
             execution=asdict(self.kernels.execution),
             data_sha256=self.data.sha256,
+            threads=torch.get_num_threads(),
         ).save(self.folder.path)
 
 

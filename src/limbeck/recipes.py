@@ -43,7 +43,7 @@ def _mnist_fixed() -> Recipe:
         init=InitConfig(init="fixed"),
         pixels=PixelConfig(steps=1, epochs=3, lr=0.3),
         outer=OuterConfig(
-            iterations=18_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
+            iterations=15_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
         ),
     )
     return Recipe(
@@ -62,13 +62,13 @@ def _mnist_random() -> Recipe:
         learner="lenet",
         pixels=PixelConfig(steps=10, epochs=3, lr=0.06),
         outer=OuterConfig(
-            iterations=2_000,
+            iterations=2_400,
             inits=4,
             real_batch=128,
             lr_images=0.05,
-            lr_steps=0.003,
+            lr_steps=0.001,
             clip_init=0.1,
-            validate_every=100,
+            validate_every=200,
         ),
     )
     return Recipe(
