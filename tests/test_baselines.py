@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,11 +133,11 @@ def test_the_average_of_bytes_is_not_rounded() -> None:
     torch.testing.assert_close(means[:, 0] * data.preprocessing.std[0], torch.tensor(expected))
 
 
-def inertia(points_ND: np.ndarray, groups: list[list[int]]) -> float:  # type: ignore[type-arg]
+def inertia(points_ND: np.ndarray[Any, Any], groups: list[list[int]]) -> float:
     return float(sum(((points_ND[g] - points_ND[g].mean(0)) ** 2).sum() for g in groups))
 
 
-def best_partition(points_ND: np.ndarray, k: int) -> list[list[int]]:  # type: ignore[type-arg]
+def best_partition(points_ND: np.ndarray[Any, Any], k: int) -> list[list[int]]:
     """The global optimum of k-means, by trying every assignment."""
     found: list[list[list[int]]] = []
     for assignment in itertools.product(range(k), repeat=len(points_ND)):

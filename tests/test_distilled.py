@@ -259,7 +259,7 @@ def test_the_network_of_a_fixed_run_is_theta_0() -> None:
     expected = dict(result.train(result.network()).named_parameters())
     assert all(torch.equal(trained[name], expected[name]) for name in before)
     params = {name: value.detach()[None] for name, value in trained.items()}
-    scores = score(result.learner(), params, DATA.split_batches("val", 1000), 3)
+    scores = score(Kernels(result.learner(), RealLoss(), Execution()), params, DATA.split_batches("val", 1000), 3)
     assert scores.mean == pytest.approx(result.info["validation"]["accuracy"])
     assert scores.std is None
 
@@ -314,7 +314,7 @@ def test_chunks_and_scores() -> None:
     result = random_set()
     learner = result.learner()
     states = result.initial(learner, 3, seed=1)
-    scores = score(learner, states, DATA.split_batches("test", 7), 3, chunk=2)
+    scores = score(Kernels(learner, RealLoss(), Execution(chunk=2)), states, DATA.split_batches("test", 7), 3)
     x_NCHW = DATA.preprocessing.apply(DATA.test_x)
     expected = []
     for b in range(3):

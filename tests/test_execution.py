@@ -75,7 +75,7 @@ def test_settings_reach_the_execution() -> None:
 
 
 def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "_compiler_missing", lambda device: None)
+    monkeypatch.setattr(execution, "compiler_missing", lambda device: None)
     # 4 inner steps for each of 3 inits: 20,000 are planned from 1,667 iterations on
     assert not choose(compile="auto", iterations=1666).compiled
     reporter = Recorder()

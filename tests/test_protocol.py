@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.models import build, draw
-from limbeck.protocol import Scores, chunks, concatenate, inits, predict, score, train
+from limbeck.protocol import Scores, chunks, concatenate, inits, score, train
 
 DATA = tiny_data()
 INITS = 5
@@ -117,7 +117,7 @@ def test_training_writes_neither_the_module_nor_the_initial_weights_and_keeps_no
 def test_score_equals_counting_by_hand() -> None:
     module = convolutional()
     weights = train(kernels(module), batches(), starts(module))
-    scores = score(Learner.of(module), weights, DATA.split_batches("train", 7), 3, chunk=2)
+    scores = score(kernels(module, 2), weights, DATA.split_batches("train", 7), 3)
     x_NCHW = DATA.preprocessing.apply(DATA.train_x)
     correct = np.zeros((INITS, 3))
     for b in range(INITS):
@@ -133,9 +133,9 @@ def test_score_equals_counting_by_hand() -> None:
 @pytest.mark.parametrize("size", [1, 11, 1000])
 def test_chunks_and_batches_do_not_change_scores(chunk: int, size: int) -> None:
     module = MODULES["linear"]()
-    weights, learner = starts(module), Learner.of(module)
-    whole = score(learner, weights, DATA.split_batches("test", 1000), 3)
-    parts = score(learner, weights, DATA.split_batches("test", size), 3, chunk=chunk)
+    weights = starts(module)
+    whole = score(kernels(module), weights, DATA.split_batches("test", 1000), 3)
+    parts = score(kernels(module, chunk), weights, DATA.split_batches("test", size), 3)
     assert torch.equal(parts.correct_BK, whole.correct_BK)
     assert torch.equal(parts.total_K, whole.total_K)
 
@@ -149,19 +149,19 @@ def test_examples_are_read_once_and_may_be_a_generator() -> None:
             yield x_NCHW, y_N
 
     module = MODULES["linear"]()
-    scores = score(Learner.of(module), starts(module), examples(), 3, chunk=1)
+    scores = score(kernels(module, 1), starts(module), examples(), 3)
     assert read == [10, 10, 10]
     assert float(scores.total_K.sum()) == 30
 
 
 def test_predict_is_one_network_at_a_time() -> None:
     module = convolutional()
-    weights, learner = starts(module), Learner.of(module)
+    weights, held = starts(module), kernels(module)
     x_NCHW = DATA.preprocessing.apply(DATA.test_x)
-    logits_BNK = predict(learner, weights, x_NCHW)
+    logits_BNK = held.predict(weights, x_NCHW)
     assert logits_BNK.shape == (INITS, 30, 3)
     for b, part in enumerate(chunks(weights, 1)):
-        torch.testing.assert_close(predict(learner, part, x_NCHW)[0], logits_BNK[b], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(held.predict(part, x_NCHW)[0], logits_BNK[b], rtol=1e-5, atol=1e-5)
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

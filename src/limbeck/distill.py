@@ -218,7 +218,7 @@ class _Run:
             batches = [self.source.batch(params, t) for t in range(self.source.steps)]
         trained = train(self.kernels, batches, weights)
         examples = self.data.split_batches("val", 1000)
-        return score(self.learner, trained, examples, self.data.num_classes, chunk=self.kernels.execution.chunk)
+        return score(self.kernels, trained, examples, self.data.num_classes)
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""

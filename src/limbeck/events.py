@@ -30,7 +30,8 @@ class TensorBoardReporter(Reporter):
         pass
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
-        self._writer = self._make(str(self._folder), purge_step=progress.iteration or None)
+        # what a killed run wrote after its last checkpoint is written again: hide it
+        self._writer = self._make(str(self._folder), purge_step=progress.iteration + 1)
 
     def update(self, record: dict[str, Any], progress: Progress, spent: float) -> None:
         for name, value in record.items():

@@ -48,10 +48,10 @@ def choose_execution(config: Config, learner: Learner, data: TaskData, reporter:
         engine.compile == "auto"
         and engine.adjoint == "remat"
         and planned >= COMPILE_PAYS_AFTER
-        and _compiler_missing(data.train_x.device.type) is None
+        and compiler_missing(data.train_x.device.type) is None
     )
     if engine.compile == "on":
-        missing = _compiler_missing(data.train_x.device.type)
+        missing = compiler_missing(data.train_x.device.type)
         if missing is not None:
             raise LimbeckError(f"--compile on needs {missing}; install it or use --compile off.")
     base = Execution(mode=engine.mode, compiled=compiled, chunk=chunk, store_every=engine.store_every)
@@ -70,7 +70,7 @@ def default_chunk(learner: Learner, data: TaskData, images: int) -> int:
 
     Past 16 nothing is gained per init, and vmap's grouped convolutions lose to plain ones where arithmetic dominates.
     """
-    return 16 if _forward_flops(learner, data, images) < SMALL_STEP_FLOPS else 1
+    return 16 if forward_flops(learner, data, images) < SMALL_STEP_FLOPS else 1
 
 
 def replace(execution: Execution, **changes: Any) -> Execution:
@@ -132,7 +132,7 @@ def versions(device: str) -> dict[str, Any]:
     }
 
 
-def _compiler_missing(device: str) -> str | None:
+def compiler_missing(device: str) -> str | None:
     """What compiling lacks on this device, or None."""
     if device == "cpu":
         names = [os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"]
@@ -144,7 +144,8 @@ def _compiler_missing(device: str) -> str | None:
     return None
 
 
-def _forward_flops(learner: Learner, data: TaskData, images: int) -> float:
+def forward_flops(learner: Learner, data: TaskData, images: int) -> float:
+    """Floating-point operations of the learner's forward pass on so many images."""
     x_MCHW = torch.zeros(images, *data.image_shape, device=data.train_x.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         learner.module(x_MCHW)

@@ -11,9 +11,8 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from limbeck.engine import Batch, Kernels, Learner, Tensors
+from limbeck.engine import Batch, Kernels, Tensors
 
 
 @final
@@ -88,25 +87,15 @@ def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensor
 
 
 @torch.no_grad()
-def score(
-    learner: Learner, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int, *, chunk: int = 16
-) -> Scores:
+def score(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Scores:
     """Accuracy of B sets of parameters on labelled batches ((N, C, H, W) normalised, (N,))."""
-    parts = list(chunks(params, chunk))
+    parts = list(chunks(params, kernels.execution.chunk))
     correct: list[Tensor] = [torch.zeros(inits(part), classes) for part in parts]
     total = torch.zeros(classes)
     for x_NCHW, y_N in examples:
         hit = torch.nn.functional.one_hot(y_N, classes).float()
         total += hit.sum(0).cpu()
         for index, part in enumerate(parts):
-            right_BN = predict(learner, part, x_NCHW).argmax(-1) == y_N
+            right_BN = kernels.predict(part, x_NCHW).argmax(-1) == y_N
             correct[index] += (right_BN.float() @ hit).cpu()
     return Scores(correct_BK=torch.cat(correct), total_K=total)
-
-
-def predict(learner: Learner, params: Tensors, x_NCHW: Tensor) -> Tensor:
-    """Logits (B, N, K) of B sets of parameters on the same images."""
-    if inits(params) == 1:
-        return learner.predict({name: value[0] for name, value in params.items()}, x_NCHW)[None]
-    result: Tensor = vmap(learner.predict, in_dims=(0, None))(params, x_NCHW)
-    return result

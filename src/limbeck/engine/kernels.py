@@ -1,4 +1,4 @@
-"""The engine's three pure functions over B initial weights at once: batched by vmap, compiled where that pays."""
+"""The engine's pure functions over B initial weights at once: batched by vmap, compiled where that pays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Execution:
 
 @final
 class Kernels:
-    """``step``, ``pull`` and ``terminal`` for a learner and an objective, over a leading dimension of B inits."""
+    """``step``, ``pull``, ``terminal`` and ``predict`` of a learner and an objective, over B inits at once."""
 
     def __init__(self, learner: Learner, objective: Objective, execution: Execution) -> None:
         self.learner = learner
@@ -54,23 +54,28 @@ class Kernels:
 
     def step(self, states: State, batch: Batch) -> State:
         """The next states (B, ...)."""
-        result: State = self._for(states)[0](states, batch)
+        result: State = self._for(states.params)[0](states, batch)
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
         """Cotangents (B, ...) of the next states to those of the states and of the batch, one per init."""
-        result: tuple[State, Batch] = self._for(states)[1](states, batch, cotangents)
+        result: tuple[State, Batch] = self._for(states.params)[1](states, batch, cotangents)
         return result
 
     def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensors]:
         """The objective (B,) and its gradient in the parameters (B, ...)."""
         if self.execution.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        grads, values = self._for(states)[2](states.params, x_NCHW, y_N)
+        grads, values = self._for(states.params)[2](states.params, x_NCHW, y_N)
         return values, grads
 
-    def _for(self, states: State) -> tuple[Callable[..., Any], ...]:
-        batched = next(iter(states.params.values())).shape[0] > 1
+    def predict(self, params: Tensors, x_NCHW: Tensor) -> Tensor:
+        """Logits (B, N, K) of B sets of parameters on the same images."""
+        result: Tensor = self._for(params)[3](params, x_NCHW)
+        return result
+
+    def _for(self, params: Tensors) -> tuple[Callable[..., Any], ...]:
+        batched = next(iter(params.values())).shape[0] > 1
         if batched not in self._functions:
             self._functions[batched] = self._build(batched)
         return self._functions[batched]
@@ -80,7 +85,8 @@ class Kernels:
         step = over(self.learner.step, (True, False))
         pull = over(self.learner.step_vjp(self.execution.mode), (True, False, True))
         terminal = over(grad_and_value(self._value), (True, False, False))
-        functions = (step, pull, terminal)
+        predict = over(self.learner.predict, (True, False))
+        functions = (step, pull, terminal, predict)
         if self.execution.compiled:
             # All kernels share the code of vmap's wrapper, and torch counts compilations per code: without this the
             # ninth kernel in a process (another learner, another batch size) would be refused.

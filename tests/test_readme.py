@@ -1,0 +1,149 @@
+"""What the documentation shows works: code, commands, links."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from limbeck import cli
+from limbeck.recipes import recipes
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+VERBS = ("distill", "evaluate", "show", "data", "reproduce")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of the fenced code blocks."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """The ``limbeck ...`` lines of the code blocks and of code within lines, without comments."""
+    lines = [line for language, text in blocks(page) if language != "python" for line in text.splitlines()]
+    outside = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines += re.findall(r"`(limbeck [^`]+)`", outside.replace("\n", " "))
+    lines = [line.removeprefix("$ ").split(" #")[0].strip() for line in lines]
+    return [line for line in lines if line.startswith("limbeck ")]
+
+
+# --- code ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = [text for language, text in blocks(README) if language == "python"]
+    assert code, "README.md shows no Python"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # what this machine has measured stays as it is
+    exec(compile(code[0], "README.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    accuracy = re.search(r"\d+\.\d+", printed)
+    assert accuracy is not None, f"the example prints no accuracy: {printed!r}"
+    assert 15 < float(accuracy.group()) < 100
+    # what the text below it promises about the run directory
+    (run,) = (tmp_path / "runs").iterdir()
+    assert {"distilled.safetensors", "distilled.json", "README.md", "preview.png"} <= {p.name for p in run.iterdir()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_compiles(page: Path) -> None:
+    for language, text in blocks(page):
+        if language == "python":
+            compile(text, page.name, "exec")
+    assert page.read_text().count("```") % 2 == 0
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """The options that ``limbeck VERB --help`` names, by verb."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        for verb in VERBS:
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as exit_:
+                cli.run([verb, "--help"])
+            assert exit_.value.code == 0
+            found[verb] = set(re.findall(r"--[a-z0-9][a-z0-9-]*", output.getvalue()))
+    return found
+
+
+def test_help_names_all_options(options: dict[str, set[str]]) -> None:
+    for verb in VERBS:
+        assert {"--help", "--json", "--device", "--threads", "--out"} <= options[verb], verb
+    assert {"--recipe", "--resume", "--steps", "--lr-images", "--compile"} <= options["distill"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path, options: dict[str, set[str]]) -> None:
+    for command in commands(page):
+        words = shlex.split(command)[1:]
+        if words[0] in ("--help", "--version", "VERB"):
+            continue
+        assert words[0] in VERBS, command
+        for index, word in enumerate(words):
+            if word.startswith("--"):
+                assert word.split("=")[0] in options[words[0]], command
+            if word in ("--recipe", "reproduce") and index + 1 < len(words):
+                assert words[index + 1] in (*recipes(), "NAME"), command
+
+
+def test_the_readme_shows_every_verb() -> None:
+    shown = {shlex.split(command)[1] for command in commands(README)}
+    assert set(VERBS) <= shown
+
+
+def test_options_named_in_the_text_exist(options: dict[str, set[str]]) -> None:
+    known = set().union(*options.values())
+    for page in (README, ROOT / "docs" / "guide.md"):
+        for code in re.findall(r"`(--[^`\n]+)`", page.read_text()):
+            for word in re.findall(r"--[a-z0-9-]+", code):
+                assert word in known, f"{page.name}: {word}"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for language, text in blocks(page):
+            for target in re.findall(r"^make (\w+)", text if language != "python" else "", flags=re.MULTILINE):
+                assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page.name}: make {target}"
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+        assert os.path.commonpath([ROOT, target.resolve()]) == str(ROOT), link
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_is_left_to_fill_in(page: Path) -> None:
+    assert re.findall(r"^[A-Z]+(?:_[A-Z]+)+$|\bTODO\b|\bTBD\b|\bFIXME\b", page.read_text(), flags=re.MULTILINE) == []
