@@ -1,6 +1,6 @@
-"""Run ``limbeck reproduce`` and record its rows:  python benchmarks/accuracy.py NAME[-soft] ... [--score-only]
+"""Run ``limbeck reproduce`` and record its rows:  python benchmarks/accuracy.py NAME[-soft] ...
 
-With --score-only a finished run under runs/ is scored again and not learned again.
+With --score-only the run under runs/ is scored as it is and not learned again; --no-baselines leaves those out.
 """
 
 from __future__ import annotations
@@ -27,13 +27,23 @@ BASELINES = ("random", "best-random", "kmeans", "average")
 
 
 def main(argv: list[str]) -> None:
-    names = [word for word in argv if not word.startswith("--")]
-    for name in names:
+    for name in [word for word in argv if not word.startswith("--")]:
         base = name.removesuffix("-soft")
         out = Path("runs") / name
-        words = ["reproduce", base, "--baselines", *BASELINES, "--json", "--out", str(out)]
-        words += ["--labels", "soft"] if name != base else []
-        words += ["--resume"] if "--score-only" in argv else ["--overwrite"]
+        if "--score-only" in argv:
+            words = ["evaluate", str(out), "--n", str(recipe(base).n)]
+        else:
+            words = [
+                "reproduce",
+                base,
+                "--labels",
+                "hard" if name == base else "soft",
+                "--out",
+                str(out),
+                "--overwrite",
+            ]
+        baselines = () if "--no-baselines" in argv else BASELINES
+        words += ["--json", "--baselines", *(baselines or ("none",))]
         command = [str(Path(sys.executable).parent / "limbeck"), *words]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         record(name, base, json.loads(done.stdout)["rows"], Distilled.load(out))
@@ -44,18 +54,19 @@ def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> 
     table = []
     for row in rows:
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
-        learned = row["row"] == name
+        learned = row is rows[0]
+        seconds = run.info["seconds"] if learned else row["seconds"]
         table.append(
             {
-                "row": row["row"],
-                "paper": row["paper"],
+                "row": name if learned else row["row"],
+                "paper": recipe(base).paper if learned else None,
                 "asked": ASKED[base] if name == base and learned else None,
                 "before": f"{row['before']:.2f}",
                 "after": f"{row['mean']:.2f}{spread}",
                 "worst": f"{row['worst']:.2f}",
                 "n": row["n"],
                 "step size": "learned" if row["step_size"] is None else row["step_size"],
-                "seconds": f"{row['seconds']:.0f}",
+                "seconds": f"{seconds:.0f}",
             }
         )
     info = run.info
@@ -65,11 +76,13 @@ def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> 
         name,
         title=recipe(base).title + (", learned soft labels" if soft else ""),
         order=10 + ORDER.index(base) + (0.5 if soft else 0),
-        command=f"limbeck reproduce {base}{soft} --baselines {' '.join(BASELINES)}",
+        command=f"limbeck reproduce {base}{soft} --baselines {' '.join(row['row'] for row in rows[1:]) or 'none'}",
         columns=list(table[0]),
         rows=table,
+        threads=info["versions"]["threads"],
         notes=[
-            f"Seed {run.config.seed}; {info['iterations']} outer iterations in {info['seconds']:.0f} s with "
+            f"Seed {run.config.seed}; {info['iterations']} of {run.config.outer.iterations} iterations "
+            f"in {info['seconds']:.0f} s with "
             f"{info['versions']['threads']} thread(s), {'compiled' if how['compiled'] else 'eager'}"
             f"{', bfloat16 real batch' if how['bfloat16'] else ''}; kept: iteration {info['validation']['iteration']}, "
             f"validation {info['validation']['accuracy']:.2f} %; {info['rollbacks']} rollbacks.",

@@ -17,6 +17,7 @@ from limbeck.models import ConvNet, draw
 
 STEPS = (10, 30, 100, 300)
 WIDTH = 64
+THREADS = 2
 
 
 def peak_mib() -> float:
@@ -29,7 +30,7 @@ def point(adjoint: str, steps: int, allocator: str) -> dict[str, float]:
     """Peak above the start and what the stored states take, in MiB, and seconds."""
     if allocator != "default":
         tune_allocator(lean=allocator == "lean")
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     module = ConvNet((3, 32, 32), 10, width=WIDTH)
     learner = Learner.of(module)
     generator = torch.Generator().manual_seed(0)
@@ -72,6 +73,7 @@ def main() -> None:
         command="python benchmarks/memory.py",
         columns=list(rows[0]),
         rows=rows,
+        threads=THREADS,
         notes=[
             "MiB of growth of the resident peak over the moment before; one process and one iteration a point.",
             "Allocator: glibc's default, the command line's setting (fast), and its --lean.",

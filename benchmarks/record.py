@@ -18,14 +18,14 @@ from limbeck.execution import processor
 RESULTS = Path(__file__).parent / "results"
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """The machine that a number was measured on."""
+def environment(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+    """The machine that a number was measured on; ``threads`` where the work was done in another process."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     compiler = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), "none")
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "memory_gib": round(pages / 2**30, 1),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "python": platform.python_version(),
@@ -44,6 +44,7 @@ def write(
     columns: list[str],
     rows: list[dict[str, Any]],
     notes: list[str],
+    threads: int | None = None,
 ) -> Path:
     """Write ``results/NAME.json``."""
     values = {
@@ -51,7 +52,7 @@ def write(
         "order": order,
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "environment": environment(),
+        "environment": environment(threads=threads),
         "columns": columns,
         "rows": rows,
         "notes": notes,

@@ -53,6 +53,9 @@ def render(folder: Path) -> str:
 
 def main(argv: list[str]) -> int:
     """Write RESULTS.md, or with --check say whether it is up to date."""
+    if argv not in ([], ["--check"]):
+        print("usage: python benchmarks/render.py [--check]", file=sys.stderr)
+        return 2
     target, text = HERE / "RESULTS.md", render(HERE / "results")
     if argv == ["--check"]:
         fresh = target.is_file() and target.read_text() == text

@@ -147,8 +147,10 @@ def test_check_tells_a_fresh_page_from_a_stale_one(tmp_path: Path, capsys: pytes
 def test_the_committed_page_is_up_to_date(render: ModuleType) -> None:
     results, page = BENCHMARKS / "results", BENCHMARKS / "RESULTS.md"
     assert render.HERE == BENCHMARKS
-    if list(results.glob("*.json")) or page.exists():
-        assert page.read_text() == render.render(results), "run python benchmarks/render.py"
+    if not page.exists() and not list(results.glob("*.json")):
+        pytest.skip("nothing has been measured yet")
+    assert page.is_file(), "run python benchmarks/render.py"
+    assert page.read_text() == render.render(results), "run python benchmarks/render.py"
 
 
 def test_every_committed_result_says_how_it_was_made(record: ModuleType) -> None:
@@ -199,15 +201,17 @@ def test_accuracy_records_the_rows_of_reproduce(name: str, record: ModuleType, r
     run = replace(random_set(tiny_config()), config=replace(tiny_config(), seed=7))
     run.info["execution"] = {"compiled": True, "bfloat16": False}
     run.info["rollbacks"] = 0
+    run.info["seconds"] = 1234.5
     run.info["versions"]["threads"] = 1
     base = name.removesuffix("-soft")
     accuracy.record(name, base, rows, run)
     text = render.render(record.RESULTS)
     asked = accuracy.ASKED[base] if name == base else "–"
-    assert f"| {name} | 79.50 ± 8.08 | {asked} | 10.12 | 85.68 ± 2.35 | 70.00 | 200 | learned | 1234 |" in text
+    paper = recipes()[base].paper
+    assert f"| {name} | {paper} | {asked} | 10.12 | 85.68 ± 2.35 | 70.00 | 200 | learned | 1234 |" in text
     assert "| kmeans | – | – | 10.12 | 85.68 | 70.00 | 200 | 0.0215 | 9 |" in text
     assert ("--labels soft" in text) == ("learned soft labels" in text) == (name != base)
-    assert "Seed 7; 7 outer iterations" in text
+    assert f"Seed 7; 7 of {run.config.outer.iterations} iterations" in text
     assert "validation 81.25 %" in text
 
 

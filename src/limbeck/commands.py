@@ -141,7 +141,7 @@ class ReproduceOptions(Common):
         iterations: another number of outer iterations.
         max_time: stop learning after this many seconds.
         n: held-out initial weights for the score; the recipe's by default.
-        baselines: also score these baselines (random, best-random, kmeans, average).
+        baselines: also score these baselines (random, best-random, kmeans, average), or ``none``.
         seed: seed of everything random.
         out: run directory; runs/NAME by default.
         resume: go on with the run in --out, or only score it if it is finished.
@@ -301,7 +301,7 @@ def reproduce(argv: list[str]) -> int:
         run,
         n=options.n or chosen.n,
         seed=options.seed,
-        baselines=options.baselines,
+        baselines=() if options.baselines == ("none",) else options.baselines,
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),

@@ -22,7 +22,7 @@ from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
-from limbeck.protocol import Scores, chunks, score, train
+from limbeck.protocol import Scores, inits, score, train
 
 RANDOM_SETS = 10
 """Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
@@ -145,13 +145,13 @@ class _Judge:
         init = run.config.init
         most = init.held_out if init.init.startswith("pool:") else 200  # a pool holds out only so many
         self.n = 1 if run.weights else (n or min(most, 200 if small else 40))
-        # Compiled, a small network is scored several times faster; 8 divides the default n, so nothing compiles twice.
+        # Compiled, a small network is scored several times faster; 10 divides n and each random set's share of it.
         work = self.n * len(data.test_y) * forward_flops(learner, data, 1)
         compiled = small and work >= COMPILE_FROM and compiler_missing(device) is None
         if compiled:
             tell("compiling the inner step and the forward pass")
             use_compile_cache()
-        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=8 if small else 1, compiled=compiled))
+        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
         self.initial = self._weights(self.n, "test")
         self.tuning_inits = self._weights(1 if run.weights else min(most, 8 if small else 3), "tuning")
         self.tuning_images = 2000 if small else 1000
@@ -203,9 +203,12 @@ class _Judge:
 
     def _test_each(self, sets: list[list[Batch]]) -> Scores:
         """Each set on its share of the inits, or every set on the only one: the spread is over both."""
-        size = -(-self.n // len(sets))
-        parts = [self.initial] * len(sets) if self.n == 1 else list(chunks(self.initial, size))
-        scores = [self._test(batches, part) for batches, part in zip(sets, parts, strict=False)]
+        rows = torch.arange(self.n).tensor_split(len(sets))  # fewer inits than sets leave the last sets out
+        parts = [{name: value[index.to(value.device)] for name, value in self.initial.items()} for index in rows]
+        if self.n == 1:
+            parts = [self.initial] * len(sets)
+        pairs = [(batches, part) for batches, part in zip(sets, parts, strict=True) if inits(part) > 0]
+        scores = [self._test(batches, part) for batches, part in pairs]
         return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
 
     def _validate(self, batches: Sequence[Batch]) -> float:

@@ -76,11 +76,13 @@ class Unroll(Adjoint):
         for t in range(source.steps):
             batch = source.batch(leaves, t)
             loss = learner.inner_loss(state.params, batch.x_MCHW, batch.y_MK)
-            gradients = torch.autograd.grad(loss, list(state.params.values()), create_graph=True)
+            gradients = torch.autograd.grad(
+                loss, list(state.params.values()), create_graph=True, materialize_grads=True
+            )
             state = learner.optimizer.update(state, dict(zip(state.params, gradients, strict=True)), batch.h)
             if t + 1 in observed:
                 total = total + objective.value(learner, state.params, *real)
-        grads = torch.autograd.grad(total, list(leaves.values()))
+        grads = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return total.detach(), dict(zip(leaves, grads, strict=True))
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, final, get_args
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from limbeck.engine.learner import Learner, Mode
+from limbeck.engine.modes import trusted_mode
 from limbeck.engine.objective import Objective
-from limbeck.engine.state import Batch, State, Tensors
+from limbeck.engine.state import Batch, State, Tensors, row
 
 
 @final
@@ -22,10 +23,11 @@ class Execution:
     """How the kernels run. None of it changes a result beyond rounding.
 
     Args:
-        mode: which order of differentiation pulls a step back (see ``engine.learner``).
+        mode: which order of differentiation pulls a step back (see ``engine.learner``); another one takes its place
+            where it is wrong for the learner (see ``engine.modes``).
         compiled: compile the kernels with ``torch.compile``; needs a C++ compiler on a CPU.
         bfloat16: autocast the real batch to bfloat16.
-        channels_last: lay the real batch out as N, H, W, C.
+        channels_last: lay the real batch out as N, H, W, C, where the learner's operators can.
         chunk: how many initial weights are computed at once; 1 runs them one after another, without vmap.
         store_every: keep every n-th inner state and recompute those between (``Remat`` only).
     """
@@ -46,56 +48,71 @@ class Kernels:
         self.learner = learner
         self.objective = objective
         self.execution = execution
-        self._functions: dict[bool, tuple[Callable[..., Any], ...]] = {}
+        self._functions: dict[tuple[str, bool], Callable[..., Any]] = {}
+        self._mode: Mode | None = None
+        self._channels_last = execution.channels_last
 
     def init(self, params: Tensors) -> State:
         """States (B, ...) before the first step, from initial weights (B, ...)."""
-        return self.learner.init(params)
+        states: State = vmap(self.learner.init)(params)
+        return states
 
     def step(self, states: State, batch: Batch) -> State:
         """The next states (B, ...)."""
-        result: State = self._for(states.params)[0](states, batch)
+        result: State = self._kernel("step", states.params)(states, batch)
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
         """Cotangents (B, ...) of the next states to those of the states and of the batch, one per init."""
-        result: tuple[State, Batch] = self._for(states.params)[1](states, batch, cotangents)
+        if self._mode is None:
+            first, first_cotangent = (State(*(row(field, 0) for field in each)) for each in (states, cotangents))
+            self._mode = trusted_mode(self.execution.mode, self.learner, first, batch, first_cotangent)
+        mode = self._mode or self.execution.mode
+        result: tuple[State, Batch] = self._kernel(mode, states.params)(states, batch, cotangents)
         return result
 
     def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensors]:
         """The objective (B,) and its gradient in the parameters (B, ...)."""
-        if self.execution.channels_last:
-            x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        grads, values = self._for(states.params)[2](states.params, x_NCHW, y_N)
+        terminal = self._kernel("terminal", states.params)
+        if self._channels_last:
+            try:
+                grads, values = terminal(states.params, x_NCHW.contiguous(memory_format=torch.channels_last), y_N)
+                return values, grads
+            except RuntimeError:  # some batching rules know one layout only, group normalisation's for example
+                self._channels_last = False
+        grads, values = terminal(states.params, x_NCHW, y_N)
         return values, grads
 
     def predict(self, params: Tensors, x_NCHW: Tensor) -> Tensor:
         """Logits (B, N, K) of B sets of parameters on the same images."""
-        result: Tensor = self._for(params)[3](params, x_NCHW)
+        result: Tensor = self._kernel("predict", params)(params, x_NCHW)
         return result
 
-    def _for(self, params: Tensors) -> tuple[Callable[..., Any], ...]:
+    def _kernel(self, name: str, params: Tensors) -> Callable[..., Any]:
         batched = next(iter(params.values())).shape[0] > 1
-        if batched not in self._functions:
-            self._functions[batched] = self._build(batched)
-        return self._functions[batched]
+        key = name, batched
+        if key not in self._functions:
+            self._functions[key] = self._build(*key)
+        return self._functions[key]
 
-    def _build(self, batched: bool) -> tuple[Callable[..., Any], ...]:
-        over = _vmapped if batched else _single
-        step = over(self.learner.step, (True, False))
-        pull = over(self.learner.step_vjp(self.execution.mode), (True, False, True))
-        terminal = over(grad_and_value(self._value), (True, False, False))
-        predict = over(self.learner.predict, (True, False))
-        functions = (step, pull, terminal, predict)
-        if self.execution.compiled:
-            # All kernels share the code of vmap's wrapper, and torch counts compilations per code: without this the
-            # ninth kernel in a process (another learner, another batch size) would be refused.
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 1000)
-            torch._dynamo.config.accumulated_recompile_limit = max(
-                torch._dynamo.config.accumulated_recompile_limit, 1000
-            )
-            functions = tuple(torch.compile(f, fullgraph=True, dynamic=False) for f in functions)  # type: ignore[assignment]
-        return functions
+    def _build(self, name: str, batched: bool) -> Callable[..., Any]:
+        kinds: dict[str, tuple[Callable[..., Any], tuple[bool, ...]]] = {
+            "step": (self.learner.step, (True, False)),
+            "terminal": (grad_and_value(self._value), (True, False, False)),
+            "predict": (self.learner.predict, (True, False)),
+            **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},
+        }
+        function, has_inits = kinds[name]
+        kernel = (_vmapped if batched else _single)(function, has_inits)
+        if not self.execution.compiled:
+            return kernel
+        # All kernels share the code of vmap's wrapper, and torch counts compilations per code: without this the
+        # ninth kernel in a process (another learner, another batch size) would be refused.
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 1000)
+        dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 1000)
+        compiled: Callable[..., Any] = torch.compile(kernel, fullgraph=True, dynamic=False)
+        return compiled
 
     def _value(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         context: AbstractContextManager[Any] = nullcontext()

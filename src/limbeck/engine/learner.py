@@ -96,7 +96,8 @@ class Learner:
         else:
             probe = grad(self.inner_loss)(state.params, x_MCHW, y_MK)
         _, along, _ = pull_update(probe)
-        gradients, tangents = jvp(lambda params: grads_of(params, x_MCHW, y_MK), (state.params,), (along,))[:2]
+        images = x_MCHW.clone()  # see below
+        gradients, tangents = jvp(lambda params: grads_of(params, images, y_MK), (state.params,), (along,))[:2]
         direct, _, h_cot = pull_update(gradients[0])
         hvp, x_cot, y_cot = tangents
         return State(add(direct.params, hvp), direct.opt), Batch(x_cot, y_cot, h_cot)
@@ -108,9 +109,11 @@ class Learner:
         def contracted(state: State, batch: Batch) -> Tensor:
             rest, pull = vjp(lambda grads: self.optimizer.update(state, grads, batch.h), zeros)[:2]
             (along,) = pull(cotangent)
-            slope: Tensor = jvp(
-                lambda params: self.inner_loss(params, batch.x_MCHW, batch.y_MK), (state.params,), (along,)
-            )[1]
+            # Compiled, forward mode fails on what a learner makes of a view, as one step's images are ("meta and cpu").
+            images = batch.x_MCHW.clone()
+            slope: Tensor = jvp(lambda params: self.inner_loss(params, images, batch.y_MK), (state.params,), (along,))[
+                1
+            ]
             return slope + _inner(cotangent, rest)
 
         result: tuple[State, Batch] = grad(contracted, argnums=(0, 1))(state, batch)

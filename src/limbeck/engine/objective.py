@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,4 +39,6 @@ class RealLoss(Objective):
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
 
     def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
-        return self.loss(learner.predict(params, x_NCHW).float(), y_N)
+        outputs = learner.predict(params, x_NCHW)
+        # Up from bfloat16, where the real batch is autocast, and never down from float64.
+        return self.loss(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), y_N)

@@ -79,6 +79,10 @@ class Pixels(Source):
             raise LimbeckError(
                 f"images have shape {tuple(images_SMCHW.shape)}; expected ({config.steps}, {batch}, C, H, W)."
             )
+        if config.labels == "soft" and config.label_confidence * classes <= 1:
+            raise LimbeckError(
+                f"label_confidence is {config.label_confidence}; with {classes} classes it must lie above 1/{classes}."
+            )
         self.y_M = torch.arange(classes, device=images_SMCHW.device).repeat_interleave(config.ipc)
         self.y_MK = F.one_hot(self.y_M, classes).to(images_SMCHW.dtype)
         self._params = {
