@@ -76,10 +76,10 @@ def test_settings_reach_the_execution() -> None:
 
 def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "compiler_missing", lambda device: None)
-    # 4 inner steps for each of 3 inits: 20,000 are planned from 1,667 iterations on
-    assert not choose(compile="auto", iterations=1666).compiled
+    # 4 inner steps and a real batch worth 10, for each of 3 inits: 20,000 are planned from 477 iterations on
+    assert not choose(compile="auto", iterations=476).compiled
     reporter = Recorder()
-    assert choose(compile="auto", iterations=1667, reporter=reporter).compiled
+    assert choose(compile="auto", iterations=477, reporter=reporter).compiled
     assert "compiling" in reporter.messages[0]
     assert not choose(compile="auto", iterations=10**6, adjoint="unroll").compiled
     assert not choose(compile="off", iterations=10**6).compiled

@@ -24,7 +24,7 @@ from limbeck.evaluate import evaluate as run_evaluate
 from limbeck.memory import tune_allocator
 from limbeck.progress import ConsoleReporter, Reporter, Several
 from limbeck.recipes import recipe, recipes, with_soft_labels
-from limbeck.tables import data_table, evaluation_table, print_images, reproduction_table, show_table
+from limbeck.tables import class_table, data_table, evaluation_table, print_images, reproduction_table, show_table
 
 Options = TypeVar("Options", bound="Common")
 
@@ -216,7 +216,7 @@ def evaluate(argv: list[str]) -> int:
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
     )
     values = result.to_json(run=str(options.run))
-    _output(values, options.json, options.out, lambda: Console().print(evaluation_table(result)))
+    _output(values, options.json, options.out, lambda: Console().print(evaluation_table(result), class_table(result)))
     return 0
 
 

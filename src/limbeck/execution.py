@@ -24,7 +24,7 @@ from limbeck.errors import LimbeckError
 from limbeck.progress import Reporter
 from limbeck.storage import write_json
 
-SMALL_STEP_FLOPS = 1e9
+SMALL_STEP_FLOPS = 1e8
 """Forward FLOPs of a step below which its cost is overhead and memory traffic: then inits are batched."""
 
 REAL_BATCHES: tuple[dict[str, bool], ...] = (
@@ -33,6 +33,9 @@ REAL_BATCHES: tuple[dict[str, bool], ...] = (
     {"bfloat16": True, "channels_last": True},
 )
 """Ways to run the real batch, the plain one first."""
+
+REAL_BATCH_STEPS = 10
+"""What the real batch costs, in inner steps: it is some ten times as large and is differentiated once."""
 
 COMPILE_PAYS_AFTER = 20_000
 """Planned inner steps (over all inits) from which 20-30 s of compiling are won back."""
@@ -43,7 +46,7 @@ def choose_execution(config: Config, learner: Learner, data: TaskData, reporter:
     engine, outer = config.engine, config.outer
     steps = config.pixels.steps * config.pixels.epochs
     chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.pixels.ipc * data.num_classes))
-    planned = outer.iterations * outer.inits * steps
+    planned = outer.iterations * outer.inits * (steps + REAL_BATCH_STEPS)
     compiled = engine.compile == "on" or (
         engine.compile == "auto"
         and engine.adjoint == "remat"

@@ -43,7 +43,7 @@ def _mnist_fixed() -> Recipe:
         init=InitConfig(init="fixed"),
         pixels=PixelConfig(steps=1, epochs=3, lr=0.3),
         outer=OuterConfig(
-            iterations=15_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
+            iterations=20_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
         ),
     )
     return Recipe(
@@ -123,7 +123,7 @@ def _cifar10_random() -> Recipe:
         config=config,
         paper="36.79 ± 1.18",
         source=WANG,
-        n=40,
+        n=20,
     )
 
 

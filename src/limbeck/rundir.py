@@ -12,7 +12,7 @@ from limbeck.config import Config
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
 from limbeck.preview import preview
-from limbeck.storage import write_atomically, write_json, write_text
+from limbeck.storage import read_json, write_atomically, write_json, write_text
 
 # Names that no other program uses: --overwrite deletes a folder that holds one of them.
 MARKS = ("distilled.json", "checkpoint/state.safetensors")
@@ -46,6 +46,11 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LimbeckError(f"Could not make the run directory {self.path}: {error.strerror}.") from None
+
+    def finished(self) -> bool:
+        """Whether the folder holds the artefact of a run that was not interrupted."""
+        path = self.path / "distilled.json"
+        return path.is_file() and bool(read_json(path).get("finished"))
 
     def start(self, config: Config, iteration: int) -> None:
         """Record the configuration, and drop metrics that a resumed run will write again."""

@@ -25,16 +25,24 @@ def accuracy(row: Row) -> str:
 
 
 def evaluation_table(result: Evaluation) -> Table:
-    """One line per learned set or baseline, with every class."""
+    """One line per learned set or baseline."""
     table = Table(title="accuracy on the real test set (%)", title_justify="left")
-    columns = ("set", "before", "after", "worst", "n", "step size", *result.class_names)
-    for column in columns:
+    for column in ("set", "before", "after", "worst", "n", "step size"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for row in result.rows:
         lr = "learned" if row.step_size is None else f"{row.step_size:.3g}"
-        classes = [f"{value:.1f}" for value in row.scores.per_class]
         cells = [row.row, f"{row.before:.2f}", accuracy(row), f"{row.scores.worst:.2f}", str(row.scores.n), lr]
-        table.add_row(*cells, *classes)
+        table.add_row(*cells)
+    return table
+
+
+def class_table(result: Evaluation) -> Table:
+    """The same, class by class."""
+    table = Table(title="after training, by class (%)", title_justify="left")
+    for column in ("set", *result.class_names):
+        table.add_column(column, justify="left" if column == "set" else "right")
+    for row in result.rows:
+        table.add_row(row.row, *(f"{value:.1f}" for value in row.scores.per_class))
     return table
 
 
