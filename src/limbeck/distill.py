@@ -71,7 +71,8 @@ def distill(
             raise LimbeckError("resume needs the run directory to go on from; give it as out.")
         checkpoint = Checkpoint.load(folder.path)
         config = Config.from_json(checkpoint.config)
-        if checkpoint.progress.iteration >= config.outer.iterations and folder.finished():
+        same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
+        if same_data and checkpoint.progress.iteration >= config.outer.iterations and folder.finished():
             return Distilled.load(folder.path)
     elif folder is not None:
         folder.check(overwrite=overwrite)
