@@ -1,4 +1,7 @@
-"""Peak memory against T, each point in a process of its own: ConvNet-3, 100 images a step, one init."""
+"""Peak memory against T, each point in a process of its own: ConvNet-3, 100 images a step, one init.
+
+python benchmarks/memory.py [T ...]
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,15 +53,15 @@ def point(adjoint: str, steps: int, allocator: str) -> dict[str, float]:
 
 def run(adjoint: str, steps: int, allocator: str) -> dict[str, float]:
     """``point`` in a fresh process."""
-    words = [sys.executable, __file__, adjoint, str(steps), allocator]
+    words = [sys.executable, __file__, "--point", adjoint, str(steps), allocator]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     values: dict[str, float] = json.loads(done.stdout)
     return values
 
 
-def main() -> None:
+def main(lengths: Sequence[int]) -> None:
     rows: list[dict[str, Any]] = []
-    for steps in STEPS:
+    for steps in lengths:
         points = {allocator: run("remat", steps, allocator) for allocator in ("default", "fast", "lean")}
         # Past T = 30 the unrolled graph would not fit the memory of a small machine.
         unroll = run("unroll", steps, "default")["peak"] if steps <= 30 else "not run"
@@ -70,7 +74,7 @@ def main() -> None:
         "memory",
         title=f"Peak memory against T: ConvNet-3 of width {WIDTH}, 100 images a step, one init",
         order=31,
-        command="python benchmarks/memory.py",
+        command=f"python benchmarks/memory.py {' '.join(map(str, lengths))}",
         columns=list(rows[0]),
         rows=rows,
         threads=THREADS,
@@ -84,7 +88,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        print(json.dumps(point(sys.argv[1], int(sys.argv[2]), sys.argv[3])))
+    if sys.argv[1:2] == ["--point"]:
+        print(json.dumps(point(sys.argv[2], int(sys.argv[3]), sys.argv[4])))
     else:
-        main()
+        main([int(word) for word in sys.argv[1:]] or STEPS)
