@@ -13,6 +13,7 @@ from typing import Any
 
 from record import write
 
+from limbeck.baselines import baseline_names
 from limbeck.distilled import Distilled
 from limbeck.recipes import recipe
 
@@ -23,7 +24,7 @@ ASKED = {
     "cifar10-random": "≥ 36.79",
 }
 ORDER = ("mnist-fixed", "mnist-random", "cifar10-fixed", "cifar10-random")
-BASELINES = ("random", "best-random", "kmeans", "average")
+BASELINES = baseline_names()
 
 
 def main(argv: list[str]) -> None:

@@ -101,7 +101,7 @@ class ShowOptions(Common):
 
     Args:
         run: run directory.
-        seed: of the network that --out would save (unused otherwise).
+        seed: nothing here is random; accepted for uniformity.
         out: write the picture of the learned images to this PNG file.
     """
 
@@ -200,7 +200,6 @@ def evaluate(argv: list[str]) -> int:
     run = Distilled.load(options.run)
     console = _console()
     _prepare(options)
-    baselines = () if options.baselines in (("none",), ()) else options.baselines
     task = None
     if options.data is not None:
         size, split_seed = run.config.val_size, run.config.seed
@@ -210,7 +209,7 @@ def evaluate(argv: list[str]) -> int:
         task,
         n=options.n,
         seed=options.seed,
-        baselines=baselines,
+        baselines=_baselines(options.baselines),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
@@ -301,7 +300,7 @@ def reproduce(argv: list[str]) -> int:
         run,
         n=options.n or chosen.n,
         seed=options.seed,
-        baselines=() if options.baselines == ("none",) else options.baselines,
+        baselines=_baselines(options.baselines),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
@@ -329,6 +328,11 @@ def _parse(kind: type[Options], argv: list[str], default: Options | None = None)
     if default is None:
         return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
     return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+
+
+def _baselines(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The baselines that were named; the word ``none`` stands for no baseline."""
+    return () if names == ("none",) else names
 
 
 def _value_of(argv: list[str], flag: str) -> str | None:
