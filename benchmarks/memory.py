@@ -72,11 +72,16 @@ def main(lengths: Sequence[int]) -> None:
             row |= {f"{kind}, {name}": points[name][key] if name in points else "not run" for name in ALLOCATORS}
         rows.append(row)
         print(rows[-1], file=sys.stderr, flush=True)
+        record(rows)  # the longest come last and take many minutes
+
+
+def record(rows: list[dict[str, Any]]) -> None:
+    """The results file with the rows so far."""
     write(
         "memory",
         title=f"Peak memory against T: ConvNet-3 of width {WIDTH}, 100 images a step, one init",
         order=31,
-        command=f"python benchmarks/memory.py {' '.join(map(str, lengths))}",
+        command=f"python benchmarks/memory.py {' '.join(str(row['T']) for row in rows)}",
         columns=list(rows[0]),
         rows=rows,
         threads=THREADS,
