@@ -1,11 +1,14 @@
-"""Settings of every test: one thread, and the one warning of torch itself that is let through."""
+"""Settings of every test: one thread, no deadlines, and the one warning of torch itself that is let through."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("limbeck", deadline=None)  # a busy machine is not a wrong program
+hypothesis.settings.load_profile("limbeck")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -91,8 +91,8 @@ def test_show(finished: Path, tmp_path: Path) -> None:
     assert "step sizes" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     values = json.loads(limbeck("show", finished, "--json").stdout)
-    assert values["schema"] == 1
-    assert len(values["learning_rates"]) == 2
+    assert values["schema"] == 2
+    assert len(values["hyperparameters"]["lr"]) == 2
 
 
 def test_data_list_knows_mnist_without_a_network() -> None:

@@ -16,7 +16,7 @@ from tiny_runs import generator, same_tensors, tiny_config
 from torch import Tensor
 
 from limbeck.config import Config, EngineConfig, InitConfig, OuterConfig
-from limbeck.engine import PixelConfig, Tensors
+from limbeck.engine import InnerConfig, PixelConfig, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
 
@@ -235,10 +235,16 @@ CONFIGS = st.builds(
         steps=st.integers(1, 50),
         epochs=st.integers(1, 5),
         labels=st.sampled_from(["hard", "soft"]),
-        lr=positive(10),
-        lr_max=st.none() | st.floats(11, 100),
         label_confidence=st.floats(0.01, 0.99),
         start=st.sampled_from(["noise", "real"]),
+    ),
+    inner=st.builds(
+        InnerConfig,
+        optimizer=st.sampled_from(["gd", "sgd", "nesterov", "adam"]),
+        lr=positive(10),
+        lr_max=st.none() | st.floats(11, 100),
+        momentum=st.floats(0.01, 0.99),
+        learn_momentum=st.sampled_from(["fixed", "shared", "per-step"]),
     ),
     outer=st.builds(
         OuterConfig,
@@ -303,7 +309,8 @@ POSITIVE = {
         *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits"),
     ),
     EngineConfig: ("chunk", "store_every"),
-    PixelConfig: ("steps", "epochs", "ipc", "lr"),
+    PixelConfig: ("steps", "epochs", "ipc"),
+    InnerConfig: ("lr", "epsilon"),
     Config: ("val_size",),
 }
 
@@ -311,7 +318,7 @@ POSITIVE = {
 @pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in POSITIVE.items() for name in names])
 @pytest.mark.parametrize("value", [0, -1, math.nan])
 def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> None:
-    if math.isnan(value) and owner is PixelConfig and name != "lr":
+    if math.isnan(value) and owner is PixelConfig:
         value = -7  # counts there are integers
     assert name in {field.name for field in fields(owner)}
     with pytest.raises(LimbeckError, match=f"^{name} is"):
@@ -335,7 +342,19 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (EngineConfig, {"mode": "reverse"}, "Unknown mode"),
         (EngineConfig, {"compile": "yes"}, "Known: auto, off, on"),
         (EngineConfig, {"bfloat16": "true"}, "Known: auto, off, on"),
-        (PixelConfig, {"lr_max": 0.01}, "lr_max is 0.01"),
+        *((InnerConfig, {"lr": 0.1, "lr_max": value}, "lr_max is") for value in (0.1, 0.05, -1.0, math.nan, math.inf)),
+        (InnerConfig, {"lr": math.inf}, "lr is inf"),
+        (InnerConfig, {"optimizer": "sdg"}, "did you mean 'sgd'"),
+        (InnerConfig, {"learn_lr": "per step"}, "did you mean 'per-step'"),
+        *(
+            (InnerConfig, {name: value}, f"{name} is")
+            for name in ("momentum", "inner_beta1", "inner_beta2")
+            for value in (-0.1, 1.0)
+        ),
+        (InnerConfig, {"optimizer": "sgd", "weight_decay": -0.1}, "must not be negative"),
+        (InnerConfig, {"weight_decay": 0.1}, "plain gradient descent has not; use sgd"),
+        (InnerConfig, {"optimizer": "sgd", "momentum": 0.0, "learn_momentum": "shared"}, "cannot be learned from"),
+        (InnerConfig, {"optimizer": "adam", "learn_weight_decay": "per-step"}, "weight_decay is 0, where"),
         (PixelConfig, {"label_confidence": 1.0}, "between 0 and 1"),
     ],
 )

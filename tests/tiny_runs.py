@@ -20,6 +20,7 @@ from limbeck.distilled import Distilled
 from limbeck.engine import (
     Adjoint,
     Execution,
+    InnerConfig,
     Kernels,
     MetaGradient,
     PixelConfig,
@@ -57,6 +58,7 @@ def tiny_config(
     seed: int = 0,
     engine: EngineConfig = EAGER,
     pixels: dict[str, Any] | None = None,
+    inner: dict[str, Any] | None = None,
     **outer: Any,
 ) -> Config:
     """Two batches gone through twice; validation in every third of seven iterations."""
@@ -72,7 +74,8 @@ def tiny_config(
         data="arrays",
         learner=learner,
         init=InitConfig(init=init),
-        pixels=PixelConfig(**{"steps": 2, "epochs": 2, "lr": 0.1, "labels": labels, **(pixels or {})}),
+        pixels=PixelConfig(**{"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})}),
+        inner=InnerConfig(**{"lr": 0.1, **(inner or {})}),
         outer=OuterConfig(**(settings | outer)),
         engine=engine,
         seed=seed,
@@ -167,7 +170,7 @@ def random_set(config: Config | None = None, shape: tuple[int, int, int] = (1, 8
     return Distilled(
         images=torch.randn(pixels.steps, images, *shape, generator=draw),
         labels=labels,
-        learning_rates=0.05 + 0.1 * torch.rand(steps, generator=draw),
+        hyperparameters={"lr": 0.05 + 0.1 * torch.rand(steps, generator=draw)},
         order=torch.arange(steps) % pixels.steps,
         preprocessing=Preprocessing(scale=1.0, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]),
         class_names=("cat", "dog", "owl"),

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, final
 
-from limbeck.engine import PixelConfig, adjoint_names
+from limbeck.engine import InnerConfig, PixelConfig, adjoint_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -54,7 +54,7 @@ class OuterConfig:
         real_batch_end: the batch grows geometrically to this size; constant by default.
         lr_images: Adam's rate on the images, in units of the normalised pixels.
         lr_labels: Adam's rate on the logits of learned labels.
-        lr_steps: Adam's rate on the unconstrained step sizes.
+        lr_steps: Adam's rate on the unconstrained step sizes and other learned hyper-parameters.
         beta1: Adam's first decay rate.
         beta2: Adam's second decay rate.
         warmup: iterations of linear warm-up.
@@ -149,6 +149,7 @@ class Config:
         learner: name of a network, or ``package.module:function``.
         init: initial weights.
         pixels: what is learned.
+        inner: how the learner is trained on it.
         outer: the outer loop.
         engine: how it is computed.
         seed: seed of everything random.
@@ -159,6 +160,7 @@ class Config:
     learner: str = "lenet"
     init: InitConfig = field(default_factory=InitConfig)
     pixels: PixelConfig = field(default_factory=PixelConfig)
+    inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     seed: int = 0
@@ -180,7 +182,17 @@ class Config:
         """Inverse of ``to_json``; raises LimbeckError for fields this version does not know."""
         if not isinstance(values, dict):
             raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
-        nested = {"init": InitConfig, "pixels": PixelConfig, "outer": OuterConfig, "engine": EngineConfig}
+        nested = {
+            "init": InitConfig,
+            "pixels": PixelConfig,
+            "inner": InnerConfig,
+            "outer": OuterConfig,
+            "engine": EngineConfig,
+        }
+        pixels = values.get("pixels")
+        if "inner" not in values and isinstance(pixels, dict):  # until 0.1 the step sizes belonged to the pixels
+            inner = {name: pixels[name] for name in ("lr", "lr_max") if name in pixels}
+            values = {**values, "pixels": {k: v for k, v in pixels.items() if k not in inner}, "inner": inner}
         return _build(cls, {key: _build(nested[key], v) if key in nested else v for key, v in values.items()})
 
 

@@ -111,7 +111,7 @@ class _Run:
     ) -> None:
         self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
         module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
-        self.learner = Learner.of(module)
+        self.learner = Learner.of(module, config.inner.make())
         self.initial = initial_weights(config, module)
         self.adjoint = make_adjoint(config.engine.adjoint)
         self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start")}
@@ -228,13 +228,13 @@ class _Run:
         best = self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors()
         params = {k.removeprefix("param."): v for k, v in best.items() if k.startswith("param.")}
         with torch.no_grad():
-            images, labels, lrs = self.source.decode(params)
+            images, labels, h = self.source.decode(params)
         fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
         progress = self.progress
         return Distilled(
             images=images.cpu(),
             labels=labels.contiguous().cpu(),
-            learning_rates=lrs.cpu(),
+            hyperparameters={name: value.contiguous().cpu() for name, value in h.items()},
             order=torch.arange(self.source.steps) % self.config.pixels.steps,
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
@@ -262,7 +262,7 @@ class _Run:
             start = data.per_class(self.generators["start"], images_per_class)  # (K, S·ipc, C, H, W)
             start = start.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
             start = start.transpose(0, 1).reshape(shape)
-        return Pixels(config, data.num_classes, start)
+        return Pixels(config, data.num_classes, start, self.config.inner)
 
     def _spent(self) -> float:
         """Part of the budget that is spent, in [0, 1]."""

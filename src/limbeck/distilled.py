@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from limbeck.config import Config
 from limbeck.data import Preprocessing, TaskData
-from limbeck.engine import Batch, Learner, Tensors, soft_cross_entropy
+from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy
 from limbeck.errors import LimbeckError
 from limbeck.models import FixedInit, InitialWeights, PoolInit, RandomInit, build, check_pool, load_pool
 from limbeck.storage import read_json, read_tensors, write_json, write_tensors
@@ -25,7 +25,7 @@ from limbeck.storage import read_json, read_tensors, write_json, write_tensors
 if TYPE_CHECKING:
     from limbeck.evaluate import Evaluation
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
@@ -49,7 +49,7 @@ class Distilled:
     Attributes:
         images: (S, M, C, H, W), normalised as ``preprocessing`` says.
         labels: (S, M, K), rows are distributions over the classes (one-hot for hard labels).
-        learning_rates: (T,), the step size of each gradient step.
+        hyperparameters: what the inner optimiser reads at each step, (T,) by name: ``lr``, and ``momentum`` and so on.
         order: (T,) integers, which of the S batches each step uses.
         preprocessing: how real images are brought to what the learned ones look like.
         class_names: K names.
@@ -60,13 +60,18 @@ class Distilled:
 
     images: Tensor
     labels: Tensor
-    learning_rates: Tensor
+    hyperparameters: Tensors
     order: Tensor
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     config: Config
     weights: Tensors
     info: dict[str, Any]
+
+    @property
+    def learning_rates(self) -> Tensor:
+        """(T,), the step size of each gradient step."""
+        return self.hyperparameters["lr"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,10 +84,10 @@ class Distilled:
         return self.labels.shape[2]
 
     def batches(self, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """The T batches in order, each with its step size."""
-        for index, lr in zip(self.order.tolist(), self.learning_rates, strict=True):
+        """The T batches in order, each with its hyper-parameters."""
+        for step, index in enumerate(self.order.tolist()):
             x_MCHW, y_MK = self.images[index].to(device), self.labels[index].to(device)
-            yield Batch(x_MCHW, y_MK, {"lr": lr.to(device)})
+            yield Batch(x_MCHW, y_MK, {name: value[step].to(device) for name, value in self.hyperparameters.items()})
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
@@ -98,9 +103,10 @@ class Distilled:
     def train(self, model: nn.Module | None = None) -> nn.Module:
         """Train a network on the learned set, in place, and return it.
 
-        Plain gradient descent, one step per batch in the learned order with the learned step sizes; the model keeps its
-        device and mode. Without a model, ``network()`` is trained. A set learned for a fixed initialisation works from
-        that initialisation only, so pass ``run.network()``; another start is trained with a warning.
+        One step of the inner optimiser per batch, in the learned order with the learned step sizes (plain gradient
+        descent unless the set was learned for another); the model keeps its device and mode. Without a model,
+        ``network()`` is trained. A set learned for a fixed initialisation works from that initialisation only, so pass
+        ``run.network()``; another start is trained with a warning.
 
         Args:
             model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
@@ -109,8 +115,11 @@ class Distilled:
             LimbeckError: if the model's output is not (M, K).
         """
         model = self.network() if model is None else model
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        device = parameters[0].device
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        device = next(iter(parameters.values())).device
+        optimizer = self.config.inner.make()
+        state = State({name: p.detach() for name, p in parameters.items()}, {})
+        state = State(state.params, optimizer.init(state.params))
         if self.weights and not self._starts_right(model):
             warnings.warn(
                 "this set was learned for one fixed initialisation, which the model does not have: expect little; "
@@ -125,10 +134,11 @@ class Distilled:
                     f"expected {tuple(batch.y_MK.shape)}. Give the model {self.num_classes} outputs."
                 )
             loss = soft_cross_entropy(logits, batch.y_MK)
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)  # a part may go unused
+            found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
             with torch.no_grad():
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.sub_(batch.h["lr"] * gradient)
+                state = optimizer.update(state, dict(zip(parameters, found, strict=True)), batch.h)
+                for name, parameter in parameters.items():
+                    parameter.copy_(state.params[name])
         return model
 
     def _starts_right(self, model: nn.Module) -> bool:
@@ -145,7 +155,8 @@ class Distilled:
 
     def learner(self) -> Learner:
         """The learner it was made for."""
-        return Learner.of(build(self.config.learner, shape=self.shape, num_classes=self.num_classes))
+        module = build(self.config.learner, shape=self.shape, num_classes=self.num_classes)
+        return Learner.of(module, self.config.inner.make())
 
     def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""
@@ -165,7 +176,7 @@ class Distilled:
             "schema": SCHEMA,
             "images": list(self.images.shape),
             "classes": list(self.class_names),
-            "learning_rates": [float(v) for v in self.learning_rates],
+            "hyperparameters": {name: value.tolist() for name, value in self.hyperparameters.items()},
             "order": self.order.tolist(),
             "labels": self.config.pixels.labels,
             "preprocessing": self.preprocessing.to_json(),
@@ -178,8 +189,8 @@ class Distilled:
         tensors = {
             "images": self.images,
             "labels": self.labels,
-            "learning_rates": self.learning_rates,
             "order": self.order,
+            **{f"hyperparameters.{name}": value for name, value in self.hyperparameters.items()},
             **{f"weights.{name}": value for name, value in self.weights.items()},
         }
         write_tensors(folder / "distilled.safetensors", tensors, {"schema": SCHEMA})
@@ -204,16 +215,19 @@ class Distilled:
             )
         tensors, _ = read_tensors(folder / "distilled.safetensors")
         try:
-            known = {"schema", "images", "classes", "learning_rates", "order", "labels", "preprocessing", "config"}
+            if summary["schema"] == 1:  # plain gradient descent only
+                summary["hyperparameters"] = summary.pop("learning_rates")
+                tensors["hyperparameters.lr"] = tensors.pop("learning_rates")
+            known = {"schema", "images", "classes", "hyperparameters", "order", "labels", "preprocessing", "config"}
             return cls(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                learning_rates=tensors["learning_rates"],
+                hyperparameters=_with_prefix("hyperparameters.", tensors),
                 order=tensors["order"],
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"]),
-                weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
+                weights=_with_prefix("weights.", tensors),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
             )._checked(folder)
         except KeyError as error:
@@ -225,9 +239,15 @@ class Distilled:
         batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
         fits = (
             self.labels.shape == (batches, images, len(self.class_names))
-            and self.order.shape == self.learning_rates.shape
+            and set(self.hyperparameters) == set(self.config.inner.make().hyperparameters)
+            and all(self.order.shape == value.shape for value in self.hyperparameters.values())
             and bool(((self.order >= 0) & (self.order < batches)).all())
         )
         if not fits:
             raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
         return self
+
+
+def _with_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """Those tensors, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

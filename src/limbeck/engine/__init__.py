@@ -7,19 +7,24 @@ from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unro
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss
-from limbeck.engine.optim import GradientDescent, InnerOptimizer
+from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
+from limbeck.engine.schedule import InnerConfig, Learned, Schedule
 from limbeck.engine.source import PixelConfig, Pixels, Pullback, Source
 from limbeck.engine.state import Batch, State, Tensors
 
 __all__ = [
+    "Adam",
     "Adjoint",
     "Batch",
     "Execution",
     "GradientDescent",
+    "InnerConfig",
     "InnerOptimizer",
     "Kernels",
+    "Learned",
     "Learner",
     "MetaGradient",
+    "Momentum",
     "Objective",
     "PixelConfig",
     "Pixels",
@@ -27,6 +32,7 @@ __all__ = [
     "RealBatch",
     "RealLoss",
     "Remat",
+    "Schedule",
     "Source",
     "State",
     "Tensors",
