@@ -253,6 +253,9 @@ class _GeneratorPullback(Pullback):
         self.leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         self.total = {name: value.new_zeros(inits, *value.shape) for name, value in params.items()}
 
+    def batch(self, step: int) -> Batch:
+        return self.source.batch(self.leaves, step)
+
     def add(self, step: int, cotangent: Batch) -> None:
         with torch.enable_grad():
             batch = self.source.batch(self.leaves, step)

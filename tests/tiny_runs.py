@@ -7,7 +7,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from limbeck.distilled import Distilled
 from limbeck.engine import (
     Adjoint,
     Execution,
+    GeneratorConfig,
     InnerConfig,
     Kernels,
     MetaGradient,
@@ -59,6 +60,8 @@ def tiny_config(
     engine: EngineConfig = EAGER,
     pixels: dict[str, Any] | None = None,
     inner: dict[str, Any] | None = None,
+    generator: dict[str, Any] | None = None,
+    source: Literal["pixels", "generator", "real"] = "pixels",
     **outer: Any,
 ) -> Config:
     """Two batches gone through twice; validation in every third of seven iterations."""
@@ -76,6 +79,10 @@ def tiny_config(
         init=InitConfig(init=init),
         pixels=PixelConfig(**{"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})}),
         inner=InnerConfig(**{"lr": 0.1, **(inner or {})}),
+        source=source,
+        generator=GeneratorConfig(
+            **{"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4, **(generator or {})}
+        ),
         outer=OuterConfig(**(settings | outer)),
         engine=engine,
         seed=seed,

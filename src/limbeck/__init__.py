@@ -5,7 +5,7 @@ from limbeck.data import Preprocessing, TaskData
 from limbeck.data import load as load_data
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
-from limbeck.engine import InnerConfig, Learner, PixelConfig, Remat, Unroll
+from limbeck.engine import GeneratorConfig, InnerConfig, Learner, PixelConfig, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import Evaluation, evaluate
 from limbeck.recipes import recipe
@@ -18,6 +18,7 @@ __all__ = [
     "Distilled",
     "EngineConfig",
     "Evaluation",
+    "GeneratorConfig",
     "InitConfig",
     "InnerConfig",
     "Learner",

@@ -31,7 +31,7 @@ def card(result: Distilled) -> str:
 
 ![learned images](preview.png)
 
-{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {config.pixels.labels} labels,
+{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
 learned for {config.learner} with {init}. Training takes {len(result.learning_rates)} gradient steps. {order_matters}
 
 {validation}

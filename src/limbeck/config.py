@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, final
 
-from limbeck.engine import InnerConfig, PixelConfig, adjoint_names
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, adjoint_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -64,6 +64,7 @@ class OuterConfig:
         clip_init: largest global gradient norm of one init, before averaging.
         clip: largest global norm of the average.
         validate_every: iterations between validations; the best state by validation accuracy is kept.
+        loss_every: also add up the loss after every so many inner steps; only after the last by default.
         validate_inits: held-out initial weights for validation.
         max_rollbacks: how often a diverged run goes back to its last good state before it gives up.
     """
@@ -86,12 +87,13 @@ class OuterConfig:
     clip: float | None = None
     validate_every: int = 100
     validate_inits: int = 16
+    loss_every: int | None = None
     max_rollbacks: int = 5
 
     def __post_init__(self) -> None:
         _positive(self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay")
         _positive(self, "lr_images", "lr_labels", "lr_steps")
-        for name in ("max_time", "real_batch_end", "clip_init", "clip"):
+        for name in ("max_time", "real_batch_end", "clip_init", "clip", "loss_every"):
             if getattr(self, name) is not None:
                 _positive(self, name)
         for name in ("beta1", "beta2"):
@@ -147,9 +149,12 @@ class Config:
     Args:
         data: name of a data set, or path of an ``.npz`` file.
         learner: name of a network, or ``package.module:function``.
+        weight_norm: write the learner's weights as length times direction (Salimans and Kingma 2016).
         init: initial weights.
-        pixels: what is learned.
-        inner: how the learner is trained on it.
+        source: what is learned: ``pixels``, a ``generator`` of images, or, over ``real`` images, hyper-parameters only.
+        pixels: images that are learned one by one.
+        generator: a network that makes them; ``real`` batches are as many and as large as its.
+        inner: how the learner is trained on what is learned.
         outer: the outer loop.
         engine: how it is computed.
         seed: seed of everything random.
@@ -158,8 +163,11 @@ class Config:
 
     data: str = "mnist"
     learner: str = "lenet"
+    weight_norm: bool = False
     init: InitConfig = field(default_factory=InitConfig)
+    source: Literal["pixels", "generator", "real"] = "pixels"
     pixels: PixelConfig = field(default_factory=PixelConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -168,10 +176,20 @@ class Config:
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
+        _known(self, "source", ("pixels", "generator", "real"))
         if self.init.init == "fixed" and self.outer.inits != 1:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
+
+    @property
+    def inner_steps(self) -> int:
+        """T, the steps that a learner is trained for."""
+        return self.pixels.steps * self.pixels.epochs if self.source == "pixels" else self.generator.inner_steps
+
+    def batch_size(self, classes: int) -> int:
+        """M, the images of a step."""
+        return self.pixels.ipc * classes if self.source == "pixels" else self.generator.batch
 
     def to_json(self) -> dict[str, Any]:
         """Nested dicts of plain values."""
@@ -185,6 +203,7 @@ class Config:
         nested = {
             "init": InitConfig,
             "pixels": PixelConfig,
+            "generator": GeneratorConfig,
             "inner": InnerConfig,
             "outer": OuterConfig,
             "engine": EngineConfig,

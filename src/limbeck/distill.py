@@ -18,23 +18,22 @@ import torch
 from limbeck.checkpoint import Checkpoint, Progress, generator
 from limbeck.config import Config
 from limbeck.data import TaskData, load
-from limbeck.distilled import Distilled, initial_weights
+from limbeck.distilled import Distilled, initial_weights, network_for
 from limbeck.engine import (
     Execution,
     Kernels,
     Learner,
-    Pixels,
     RealBatch,
     RealLoss,
     make_adjoint,
 )
 from limbeck.errors import LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
-from limbeck.models import build
 from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores, score, train
 from limbeck.rundir import RunDirectory
+from limbeck.sources import make_source
 
 
 def distill(
@@ -110,12 +109,12 @@ class _Run:
         checkpoint: Checkpoint | None,
     ) -> None:
         self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
-        module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
+        module = network_for(config, data.image_shape, data.num_classes).to(device)
         self.learner = Learner.of(module, config.inner.make())
         self.initial = initial_weights(config, module)
         self.adjoint = make_adjoint(config.engine.adjoint)
-        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start")}
-        self.source = self._source()
+        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start", "source")}
+        self.source = make_source(config, data, self.generators["start"])
         self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
         self.progress = Progress()
         if checkpoint is None:
@@ -135,7 +134,7 @@ class _Run:
             self.optimizer.load(checkpoint.current)
             for name, state in checkpoint.generators.items():
                 self.generators[name].set_state(state)
-        self.kernels = Kernels(self.learner, RealLoss(), execution)
+        self.kernels = Kernels(self.learner, RealLoss(every=config.outer.loss_every), execution)
 
     def execute(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
@@ -184,7 +183,8 @@ class _Run:
             weights = self.initial.sample(config.inits, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
-        loss_B, grads = self.adjoint.meta_gradient(self.kernels, self.source, params, self.kernels.init(weights), real)
+        source = self.source.drawn(self.generators["source"], spent)
+        loss_B, grads = self.adjoint.meta_gradient(self.kernels, source, params, self.kernels.init(weights), real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
         loss, norm = float(loss_B.mean()), float(norm_B.max())
         progress.iteration += 1
@@ -228,18 +228,19 @@ class _Run:
         best = self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors()
         params = {k.removeprefix("param."): v for k, v in best.items() if k.startswith("param.")}
         with torch.no_grad():
-            images, labels, h = self.source.decode(params)
+            made = self.source.materialised(params)
         fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
         progress = self.progress
         return Distilled(
-            images=images.cpu(),
-            labels=labels.contiguous().cpu(),
-            hyperparameters={name: value.contiguous().cpu() for name, value in h.items()},
-            order=torch.arange(self.source.steps) % self.config.pixels.steps,
+            images=made.images.contiguous().cpu(),
+            labels=made.labels.contiguous().cpu(),
+            hyperparameters={name: value.contiguous().cpu() for name, value in made.hyperparameters.items()},
+            order=made.order,
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
             weights={name: value[0].cpu() for name, value in fixed.items()},
+            generator={k.removeprefix("generator."): v for k, v in params.items() if k.startswith("generator.")},
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
@@ -251,18 +252,6 @@ class _Run:
                 "versions": versions(self.device),
             },
         )
-
-    def _source(self) -> Pixels:
-        config, data = self.config.pixels, self.data
-        images_per_class = config.steps * config.ipc
-        shape = (config.steps, config.ipc * data.num_classes, *data.image_shape)
-        if config.start == "noise":
-            start = torch.randn(shape, generator=self.generators["start"]).to(self.device)
-        else:
-            start = data.per_class(self.generators["start"], images_per_class)  # (K, S·ipc, C, H, W)
-            start = start.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
-            start = start.transpose(0, 1).reshape(shape)
-        return Pixels(config, data.num_classes, start, self.config.inner)
 
     def _spent(self) -> float:
         """Part of the budget that is spent, in [0, 1]."""

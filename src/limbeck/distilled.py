@@ -8,18 +8,29 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from limbeck.config import Config
 from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy
 from limbeck.errors import LimbeckError
-from limbeck.models import FixedInit, InitialWeights, PoolInit, RandomInit, build, check_pool, load_pool
+from limbeck.models import (
+    FixedInit,
+    InitialWeights,
+    PoolInit,
+    RandomInit,
+    WeightNorm,
+    build,
+    build_generator,
+    check_pool,
+    load_pool,
+)
 from limbeck.storage import read_json, read_tensors, write_json, write_tensors
 
 if TYPE_CHECKING:
@@ -41,6 +52,28 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     return PoolInit(states={k: v.to(device) for k, v in states.items()}, held_out_count=init.held_out)
 
 
+def network_for(config: Config, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network that a configuration trains."""
+    module = build(config.learner, shape=shape, num_classes=classes)
+    return WeightNorm(module) if config.weight_norm else module
+
+
+def generator_for(config: Config, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
+    """The generator that a configuration names, with the weights that ``seed`` gives it."""
+    chosen = config.generator
+    module = build_generator(
+        chosen.generator,
+        shape=shape,
+        num_classes=classes,
+        latent=chosen.latent,
+        hidden=chosen.hidden,
+        width=chosen.width,
+        scale=chosen.output_scale,
+        seed=seed,
+    )
+    return WeightNorm(module) if chosen.generator_weight_norm else module
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distilled:
@@ -55,6 +88,7 @@ class Distilled:
         class_names: K names.
         config: the resolved configuration that made it.
         weights: for a fixed initialisation, θ₀ by parameter name; empty otherwise.
+        generator: weights of the generator that made the images, by name; empty where there was none.
         info: provenance: data hash, versions, scores of the selection, times.
     """
 
@@ -66,6 +100,7 @@ class Distilled:
     class_names: tuple[str, ...]
     config: Config
     weights: Tensors
+    generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
 
     @property
@@ -77,6 +112,12 @@ class Distilled:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return tuple(self.images.shape[2:])  # type: ignore[return-value]
+
+    @property
+    def kind_of_labels(self) -> str:
+        """``hard`` or ``soft`` for learned images, ``balanced``, ``random`` or ``learned`` for a generator's."""
+        config = self.config
+        return {"pixels": config.pixels.labels, "generator": config.generator.classes}.get(config.source, "real")
 
     @property
     def num_classes(self) -> int:
@@ -91,7 +132,7 @@ class Distilled:
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
-        module = build(self.config.learner, shape=self.shape, num_classes=self.num_classes)
+        module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
         else:
@@ -149,14 +190,40 @@ class Distilled:
             for name, value in self.weights.items()
         )
 
+    def generate(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """New images from the generator: (n, C, H, W), normalised, and their class indices (n,), balanced.
+
+        They are made in batches as large as the learner saw, whose statistics the generator's normalisation uses.
+
+        Raises:
+            LimbeckError: there is no generator, or it was learned with its own noise (a curriculum).
+        """
+        chosen = self.config.generator
+        if not self.generator:
+            raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
+        if chosen.curriculum != "none":
+            raise LimbeckError(
+                f"The generator was learned with noise of its own (curriculum {chosen.curriculum}), and what it "
+                "makes of that is in run.images. Learn one with --curriculum none for images without limit."
+            )
+        module = generator_for(self.config, self.shape, self.num_classes)
+        rng = torch.Generator().manual_seed(seed)
+        y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
+        made = []
+        with torch.no_grad():
+            for y_M in torch.split(y_N, chosen.batch):
+                z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
+                y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
+                made.append(functional_call(module, self.generator, (z_MZ, y_MK)))
+        return torch.cat(made)[:n], y_N[:n]
+
     def preprocess(self, x_NCHW: Tensor) -> Tensor:
         """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
         return self.preprocessing.apply(x_NCHW)
 
     def learner(self) -> Learner:
         """The learner it was made for."""
-        module = build(self.config.learner, shape=self.shape, num_classes=self.num_classes)
-        return Learner.of(module, self.config.inner.make())
+        return Learner.of(network_for(self.config, self.shape, self.num_classes), self.config.inner.make())
 
     def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""
@@ -178,7 +245,7 @@ class Distilled:
             "classes": list(self.class_names),
             "hyperparameters": {name: value.tolist() for name, value in self.hyperparameters.items()},
             "order": self.order.tolist(),
-            "labels": self.config.pixels.labels,
+            "labels": self.kind_of_labels,
             "preprocessing": self.preprocessing.to_json(),
             "config": self.config.to_json(),
             **self.info,
@@ -192,6 +259,7 @@ class Distilled:
             "order": self.order,
             **{f"hyperparameters.{name}": value for name, value in self.hyperparameters.items()},
             **{f"weights.{name}": value for name, value in self.weights.items()},
+            **{f"generator.{name}": value for name, value in self.generator.items()},
         }
         write_tensors(folder / "distilled.safetensors", tensors, {"schema": SCHEMA})
         write_json(folder / "distilled.json", self.summary())
@@ -228,6 +296,7 @@ class Distilled:
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"]),
                 weights=_with_prefix("weights.", tensors),
+                generator=_with_prefix("generator.", tensors),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
             )._checked(folder)
         except KeyError as error:

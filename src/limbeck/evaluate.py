@@ -170,7 +170,7 @@ class _Judge:
         self.tell(f"baseline {name}: tuning its step size on validation data")
         layout = Layout(
             batches=self.run.images.shape[0],
-            ipc=self.run.images.shape[1] // self.run.num_classes,
+            ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
             order=tuple(self.run.order.tolist()),
         )
         others = {k: v.to(self.device) for k, v in self.run.hyperparameters.items() if k != "lr"}  # momentum and so on

@@ -44,9 +44,8 @@ COMPILE_PAYS_AFTER = 20_000
 def choose_execution(config: Config, learner: Learner, data: TaskData, reporter: Reporter) -> Execution:
     """Resolve the ``auto`` settings. The same machine, learner and configuration always get the same answer."""
     engine, outer = config.engine, config.outer
-    steps = config.pixels.steps * config.pixels.epochs
-    chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.pixels.ipc * data.num_classes))
-    planned = outer.iterations * outer.inits * (steps + REAL_BATCH_STEPS)
+    chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.batch_size(data.num_classes)))
+    planned = outer.iterations * outer.inits * (config.inner_steps + REAL_BATCH_STEPS)
     compiled = engine.compile == "on" or (
         engine.compile == "auto"
         and engine.adjoint == "remat"

@@ -100,11 +100,9 @@ class ConsoleReporter(Reporter):
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
-        pixels = config.pixels
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         self.message(
-            f"{config.data}: {pixels.steps} x {pixels.ipc} image(s) per class, "
-            f"{pixels.steps * pixels.epochs} inner steps, "
+            f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
             f"{config.learner}, {config.init.init} init, {config.outer.inits} at a time ({how})"
         )
         if self._console.is_terminal:
@@ -156,6 +154,14 @@ class ConsoleReporter(Reporter):
             return "ETA --"
         left = max(0.0, (1 - spent) * (now - self._first) / done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+def _taught_by(config: Config) -> str:
+    """What is learned, in a few words."""
+    if config.source == "pixels":
+        return f"{config.pixels.steps} x {config.pixels.ipc} image(s) per class"
+    made = f"{config.generator.batch} images a step"
+    return made + (" from a generator" if config.source == "generator" else " of real data")
 
 
 @final

@@ -9,7 +9,16 @@ from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.schedule import InnerConfig, Learned, Schedule
-from limbeck.engine.source import PixelConfig, Pixels, Pullback, Source
+from limbeck.engine.source import (
+    Generator,
+    GeneratorConfig,
+    Materialised,
+    PixelConfig,
+    Pixels,
+    Pullback,
+    RealBatches,
+    Source,
+)
 from limbeck.engine.state import Batch, State, Tensors
 
 __all__ = [
@@ -17,12 +26,15 @@ __all__ = [
     "Adjoint",
     "Batch",
     "Execution",
+    "Generator",
+    "GeneratorConfig",
     "GradientDescent",
     "InnerConfig",
     "InnerOptimizer",
     "Kernels",
     "Learned",
     "Learner",
+    "Materialised",
     "MetaGradient",
     "Momentum",
     "Objective",
@@ -30,6 +42,7 @@ __all__ = [
     "Pixels",
     "Pullback",
     "RealBatch",
+    "RealBatches",
     "RealLoss",
     "Remat",
     "Schedule",

@@ -20,6 +20,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.generators import ConvGenerator
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape
 
 _BUILDERS: Final[dict[str, Callable[[Shape, int], nn.Module]]] = {
@@ -52,6 +53,54 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
         module = _from_factory(name, shape, num_classes) if ":" in name else _from_registry(name, shape, num_classes)
     refuse_unsupported(module)
     check(module, shape, num_classes)
+    return module
+
+
+def build_generator(
+    name: str,
+    *,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    latent: int,
+    hidden: int,
+    width: int,
+    scale: float,
+    seed: int,
+) -> nn.Module:
+    """The generator of that name, with the weights that `seed` gives it; the global random state is left alone.
+
+    `name` is "conv" or `package.module:function`; the function is called with the keyword arguments `shape` (C, H, W),
+    `num_classes` and `latent`, and returns a module from noise (M, latent) and label distributions (M, num_classes) to
+    images (M, C, H, W).
+
+    Raises:
+        LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit.
+    """
+    with _own_rng(seed):
+        if ":" in name:
+            with _cwd_on_path():
+                module = _import(name, "generator")(shape=shape, num_classes=num_classes, latent=latent)
+        elif name == "conv":
+            module = ConvGenerator(shape, num_classes, latent, hidden=hidden, width=width, scale=scale)
+        else:
+            raise unknown("generator", name, ["conv", "package.module:function"])
+    if not isinstance(module, nn.Module):
+        raise LimbeckError(
+            f"The generator '{name}' returned {type(module).__name__}; it must return a torch.nn.Module."
+        )
+    refuse_unsupported(module, "generator")
+    with torch.no_grad():
+        try:
+            images = module(torch.zeros(2, latent), torch.full((2, num_classes), 1 / num_classes))
+        except Exception as error:
+            raise LimbeckError(
+                f"The generator '{name}' fails on noise (2, {latent}) and labels (2, {num_classes}): {_told(error)}."
+            ) from error
+    if not isinstance(images, Tensor) or images.shape != (2, *shape):
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise LimbeckError(f"The generator '{name}' gives {found} for 2 images; the data needs {(2, *shape)}.")
+    if not images.isfinite().all():
+        raise LimbeckError(f"The generator '{name}' gives pixels that are not finite numbers.")
     return module
 
 
@@ -92,14 +141,14 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
         )
 
 
-def refuse_unsupported(module: nn.Module) -> None:
+def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """Refuse layers that inner training would get silently wrong: active dropout and running statistics.
 
     Raises:
         LimbeckError: with the path of the first such layer and how to replace it.
     """
     for path, layer in module.named_modules():
-        where = f"The learner's layer '{path or '(itself)'}' ({type(layer).__name__})"
+        where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
         if layer.training and _dropout(layer) > 0:
             raise LimbeckError(
                 f"{where} drops activations at random, so a training step would not be the same when it is replayed "
@@ -162,16 +211,16 @@ def _from_factory(name: str, shape: Shape, num_classes: int) -> nn.Module:
     return module
 
 
-def _import(name: str) -> Callable[..., Any]:
+def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
     """The callable that `package.module:function` names."""
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
-        raise LimbeckError(f"'{name}' is not a learner; write it as package.module:function.")
+        raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise LimbeckError(
-            f"The learner '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
+            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
             "It is looked for in the current directory and the installed packages."
         ) from error
     try:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from limbeck.engine.schedule import InnerConfig, Schedule
-from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.source.base import Materialised, Pullback, Source
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError, unknown
 
@@ -109,20 +109,26 @@ class Pixels(Source):
             labels = self.y_MK.expand(self.config.steps, -1, -1)
         return images, labels, self.schedule.decode(params)
 
+    def materialised(self, params: Tensors) -> Materialised:
+        return Materialised(*self.decode(params), torch.arange(self.steps) % self.config.steps)
+
 
 @final
 class _PixelPullback(Pullback):
     """Adds up the cotangents of the decoded tensors, then pulls them through ``decode`` once."""
 
     def __init__(self, source: Pixels, params: Tensors, inits: int) -> None:
-        self._epoch_steps = source.config.steps
+        self._source, self._params = source, params
         (x, y, h), self._pull = vjp(source.decode, params)[:2]
         self._x = x.new_zeros(inits, *x.shape)
         self._y = y.new_zeros(inits, *y.shape)
         self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
 
+    def batch(self, step: int) -> Batch:
+        return self._source.batch(self._params, step)
+
     def add(self, step: int, cotangent: Batch) -> None:
-        index = step % self._epoch_steps
+        index = step % self._source.config.steps
         self._x[:, index] += cotangent.x_MCHW
         self._y[:, index] += cotangent.y_MK
         for name, value in cotangent.h.items():
