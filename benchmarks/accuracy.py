@@ -1,6 +1,7 @@
 """Run ``limbeck reproduce`` and record its rows:  python benchmarks/accuracy.py NAME[-soft] ...
 
-With --score-only the run under runs/ is scored as it is and not learned again; --no-baselines leaves those out.
+With --score-only the run under runs/ is scored as it is and not learned again; --no-baselines leaves those out, and
+--keep-baselines takes their rows from the last results: they do not depend on what is learned.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from record import write
+from record import RESULTS, write
 
 from limbeck.baselines import baseline_names
 from limbeck.distilled import Distilled
@@ -43,14 +45,23 @@ def main(argv: list[str]) -> None:
                 str(out),
                 "--overwrite",
             ]
-        baselines = () if "--no-baselines" in argv else BASELINES
+        baselines = () if {"--no-baselines", "--keep-baselines"} & set(argv) else BASELINES
         words += ["--json", "--baselines", *(baselines or ("none",))]
         command = [str(Path(sys.executable).parent / "limbeck"), *words]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        record(name, base, json.loads(done.stdout)["rows"], Distilled.load(out))
+        kept = previous_baselines(name) if "--keep-baselines" in argv else []
+        record(name, base, json.loads(done.stdout)["rows"], Distilled.load(out), kept)
 
 
-def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> None:
+def previous_baselines(name: str) -> list[dict[str, Any]]:
+    """The rows of the baselines in the results that are there."""
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    return rows[1:]
+
+
+def record(
+    name: str, base: str, rows: list[dict[str, Any]], run: Distilled, kept: Sequence[dict[str, Any]] = ()
+) -> None:
     """One results file for one recipe, learned set first."""
     table = []
     for row in rows:
@@ -70,6 +81,7 @@ def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> 
                 "seconds": f"{seconds:.0f}",
             }
         )
+    table += kept
     info = run.info
     how = info["execution"]
     soft = " --labels soft" if name != base else ""
@@ -77,7 +89,7 @@ def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> 
         name,
         title=recipe(base).title + (", learned soft labels" if soft else ""),
         order=10 + ORDER.index(base) + (0.5 if soft else 0),
-        command=f"limbeck reproduce {base}{soft} --baselines {' '.join(row['row'] for row in rows[1:]) or 'none'}",
+        command=f"limbeck reproduce {base}{soft} --baselines {' '.join(row['row'] for row in table[1:]) or 'none'}",
         columns=list(table[0]),
         rows=table,
         threads=info["versions"]["threads"],
@@ -88,6 +100,7 @@ def record(name: str, base: str, rows: list[dict[str, Any]], run: Distilled) -> 
             f"{', bfloat16 real batch' if how['bfloat16'] else ''}; kept: iteration {info['validation']['iteration']}, "
             f"validation {info['validation']['accuracy']:.2f} %; {info['rollbacks']} rollbacks.",
             "Seconds: learning for the learned set; drawing, tuning and scoring for a baseline.",
+            *(["The baselines were measured before, for the same recipe and seed."] if kept else []),
             f"Paper: {recipe(base).source}. GPU: not measured.",
         ],
     )
