@@ -112,6 +112,24 @@ class ShowOptions(Common):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions(Common):
+    """Write the learned images, labels and step sizes in other tools' formats.
+
+    Args:
+        run: run directory.
+        out: a file that ends in .npz, or a folder of PNG pictures.
+        overwrite: replace what is there.
+        seed: nothing here is random; accepted for uniformity.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    seed: int = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class DataOptions(Common):
     """List the known data sets, or fetch one from its official source.
 
@@ -235,6 +253,20 @@ def show(argv: list[str]) -> int:
         console = Console()
         print_images(console, run)
         console.print(show_table(run, options.run))
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """``limbeck export``."""
+    from limbeck.export import export as write
+
+    options = _parse(ExportOptions, argv)
+    out = options.out or options.run / "images.npz"
+    count = write(Distilled.load(options.run), out, overwrite=options.overwrite)
+    if options.json:
+        _print_json({"run": str(options.run), "path": str(out), "images": count})
+    else:
+        print(f"{count} images in {out}")
     return 0
 
 
