@@ -183,7 +183,7 @@ def test_a_loss_may_be_read_every_so_many_steps() -> None:
 
 def inputs(source: Generator) -> tuple[Tensor, Tensor]:
     """All noise and labels that a source uses, in order."""
-    pairs = [source._inputs(source.parameters(), step) for step in range(source.steps)]
+    pairs = [source.inputs(source.parameters(), step) for step in range(source.steps)]
     return torch.stack([z for z, _ in pairs]), torch.stack([y for _, y in pairs])
 
 
@@ -230,11 +230,12 @@ def test_without_a_curriculum_everything_is_fresh() -> None:
     assert not torch.equal(one[1], two[1])
 
 
-def test_balanced_labels_and_growing_steps() -> None:
-    source = teacher(steps_start=1, inner_steps=5)
-    assert (inputs(source)[1].sum(1) == 2).all()
-    assert [source.drawn(generator(0), spent).steps for spent in (0.0, 0.25, 0.5, 1.0)] == [1, 3, 5, 5]
-    assert source.steps == 5
+@pytest.mark.parametrize("batch", [2, 3, 4, 6])
+def test_balanced_labels_give_every_class_its_turn(batch: int) -> None:
+    _, y = inputs(teacher(inner_steps=6, batch=batch))
+    assert y.sum((0, 1)).tolist() == [2.0 * batch] * 3
+    if batch % 3 == 0:
+        assert (y.sum(1) == batch // 3).all()
 
 
 # Bad input
@@ -249,7 +250,6 @@ def test_balanced_labels_and_growing_steps() -> None:
         ({"classes": "balance"}, "did you mean 'balanced'"),
         ({"classes": "learned", "curriculum": "none"}, "without a curriculum there is none"),
         ({"teacher_confidence": 1.0}, "between 0 and 1"),
-        ({"steps_start": 33}, "between 1 and 32"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
@@ -270,7 +270,7 @@ def test_real_batches_with_nothing_to_learn() -> None:
 def test_weight_norm_gives_rows_of_the_wanted_length() -> None:
     plain = nn.Linear(5, 3).double()
     wrapped = WeightNorm(plain)
-    assert [name for name, _ in wrapped.named_parameters()] == ["module.weight", "module.bias", "length.weight"]
+    assert [name for name, _ in wrapped.named_parameters()] == ["module.weight", "module.bias", "length.0"]
     x = torch.randn(4, 5, generator=generator(0), dtype=torch.float64)
     weight = plain.weight
     expected = x @ (weight * (2 * 5 / (5 + 3)) ** 0.5 / weight.norm(dim=1, keepdim=True)).T + plain.bias
@@ -278,3 +278,30 @@ def test_weight_norm_gives_rows_of_the_wanted_length() -> None:
     with torch.no_grad():
         plain.weight.mul_(7)  # the size of V does not matter
     torch.testing.assert_close(wrapped(x), expected)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 6, 3), nn.ConvTranspose2d(4, 6, 3), nn.Conv2d(4, 6, 3, groups=2)])
+def test_weight_norm_of_convolutions_goes_by_their_outputs(layer: nn.Module) -> None:
+    wrapped = WeightNorm(nn.Sequential(layer, nn.LayerNorm((6, 1, 1))))
+    assert [n for n, _ in wrapped.named_parameters() if n.startswith("length")] == ["length.0"]  # not the norm's
+    x = torch.randn(2, 4, 5, 5, generator=generator(0))
+    assert wrapped.length[0].shape == (6,)
+    with torch.no_grad():
+        plain = WeightNorm(layer)(x)
+        plain_bias = layer.bias.view(-1, 1, 1)  # type: ignore[union-attr, operator]
+        wrapped.length[0][2] *= 3
+        scaled = WeightNorm(layer)
+        scaled.length[0][2] *= 3
+        difference = scaled(x) - plain_bias
+        torch.testing.assert_close(difference[:, 2], 3 * (plain - plain_bias)[:, 2])
+        torch.testing.assert_close(difference[:, [0, 1, 3, 4, 5]], (plain - plain_bias)[:, [0, 1, 3, 4, 5]])
+
+
+def test_weight_norm_of_a_weight_of_zeros_has_a_finite_gradient() -> None:
+    layer = nn.Linear(3, 2)
+    nn.init.zeros_(layer.weight)
+    wrapped = WeightNorm(layer)
+    wrapped(torch.ones(1, 3)).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()
+    assert layer.weight.grad.square().sum().isfinite()

@@ -36,6 +36,13 @@ from limbeck.progress import Reporter
 EAGER = EngineConfig(compile="off", bfloat16="off")
 
 
+_GENERATORS: dict[str, dict[str, Any]] = {
+    "pixels": {},
+    "real": {"inner_steps": 3, "batch": 6},
+    "generator": {"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4},
+}
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -77,12 +84,12 @@ def tiny_config(
         data="arrays",
         learner=learner,
         init=InitConfig(init=init),
-        pixels=PixelConfig(**{"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})}),
+        pixels=PixelConfig(
+            **({"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})} if source == "pixels" else {})
+        ),
         inner=InnerConfig(**{"lr": 0.1, **(inner or {})}),
         source=source,
-        generator=GeneratorConfig(
-            **{"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4, **(generator or {})}
-        ),
+        generator=GeneratorConfig(**(_GENERATORS[source] | (generator or {}))),
         outer=OuterConfig(**(settings | outer)),
         engine=engine,
         seed=seed,

@@ -8,6 +8,7 @@ from limbeck.distilled import Distilled
 from limbeck.engine import GeneratorConfig, InnerConfig, Learner, PixelConfig, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import Evaluation, evaluate
+from limbeck.models import WeightNorm
 from limbeck.recipes import recipe
 
 load = Distilled.load
@@ -29,6 +30,7 @@ __all__ = [
     "Remat",
     "TaskData",
     "Unroll",
+    "WeightNorm",
     "distill",
     "evaluate",
     "load",

@@ -52,7 +52,7 @@ class OuterConfig:
         inits: initial weights an iteration averages over.
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.
-        lr_images: Adam's rate on the images, in units of the normalised pixels.
+        lr_images: Adam's rate on the images, in units of the normalised pixels, or on a generator's weights and noise.
         lr_labels: Adam's rate on the logits of learned labels.
         lr_steps: Adam's rate on the unconstrained step sizes and other learned hyper-parameters.
         beta1: Adam's first decay rate.
@@ -177,9 +177,29 @@ class Config:
     def __post_init__(self) -> None:
         _positive(self, "val_size")
         _known(self, "source", ("pixels", "generator", "real"))
+        if self.weight_norm and self.init.gain != 1:
+            raise LimbeckError(
+                f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
+            )
+        self._refuse_what_does_nothing()
         if self.init.init == "fixed" and self.outer.inits != 1:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
+            )
+
+    def _refuse_what_does_nothing(self) -> None:
+        """Options of a source that is not the one."""
+        if self.source != "pixels" and (changed := _changed(self.pixels)):
+            raise LimbeckError(
+                f"{', '.join(changed)} belong to learned images and do nothing with source {self.source}."
+            )
+        changed = _changed(self.generator)
+        if self.source == "real":
+            changed = [name for name in changed if name not in ("inner_steps", "batch")]
+        if self.source != "generator" and changed:
+            raise LimbeckError(
+                f"{', '.join(changed)} belong to a generator and do nothing with source {self.source}; "
+                "use --source generator."
             )
 
     @property
@@ -220,6 +240,11 @@ def _build(cls: type[T], values: dict[str, Any]) -> T:
         return cls(**values)
     except TypeError as error:
         raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
+
+
+def _changed(config: Any) -> list[str]:
+    """Names of the fields that differ from their defaults."""
+    return [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != f.default]
 
 
 def _known(config: Any, name: str, values: tuple[str, ...]) -> None:

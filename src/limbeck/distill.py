@@ -186,7 +186,8 @@ class _Run:
         source = self.source.drawn(self.generators["source"], spent)
         loss_B, grads = self.adjoint.meta_gradient(self.kernels, source, params, self.kernels.init(weights), real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        loss, norm = float(loss_B.mean()), float(norm_B.max())
+        observed = len(self.kernels.objective.observed(source.steps))
+        loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
         progress.iteration += 1
         record: dict[str, Any] = {
             "iteration": progress.iteration,
@@ -240,7 +241,7 @@ class _Run:
             class_names=self.data.class_names,
             config=self.config,
             weights={name: value[0].cpu() for name, value in fixed.items()},
-            generator={k.removeprefix("generator."): v for k, v in params.items() if k.startswith("generator.")},
+            generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},

@@ -65,6 +65,7 @@ def generator_for(config: Config, shape: tuple[int, int, int], classes: int, see
         chosen.generator,
         shape=shape,
         num_classes=classes,
+        batch=chosen.batch,
         latent=chosen.latent,
         hidden=chosen.hidden,
         width=chosen.width,
@@ -88,7 +89,7 @@ class Distilled:
         class_names: K names.
         config: the resolved configuration that made it.
         weights: for a fixed initialisation, θ₀ by parameter name; empty otherwise.
-        generator: weights of the generator that made the images, by name; empty where there was none.
+        generator: weights and buffers of the generator that made the images, by name; empty where there was none.
         info: provenance: data hash, versions, scores of the selection, times.
     """
 
@@ -196,8 +197,10 @@ class Distilled:
         They are made in batches as large as the learner saw, whose statistics the generator's normalisation uses.
 
         Raises:
-            LimbeckError: there is no generator, or it was learned with its own noise (a curriculum).
+            LimbeckError: n < 1, there is no generator, or it was learned with its own noise (a curriculum).
         """
+        if n < 1:
+            raise LimbeckError(f"n is {n}; at least one image must be asked for.")
         chosen = self.config.generator
         if not self.generator:
             raise LimbeckError("This set was not made by a generator; its images are all in run.images.")

@@ -62,7 +62,8 @@ def choose_execution(config: Config, learner: Learner, data: TaskData, reporter:
         use_compile_cache()
     if engine.bfloat16 != "auto":
         return replace(base, bfloat16=engine.bfloat16 == "on", channels_last=engine.bfloat16 == "on")
-    key = f"{config.learner} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
+    learner_name = f"{config.learner}{' weight-normalised' if config.weight_norm else ''}"
+    key = f"{learner_name} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
     winner = remembered(key, lambda: _fastest_real_batch(base, learner, data, outer.real_batch))
     return replace(base, **REAL_BATCHES[winner])
 

@@ -71,6 +71,11 @@ def show_table(run: Distilled, where: Path) -> Table:
         "labels": run.kind_of_labels,
         "inner steps": f"{len(run.learning_rates)} ({batches} batch(es), {config.inner.optimizer})",
         "step sizes": rates,
+        **{
+            name.replace("_", " "): ", ".join(f"{float(v):.4g}" for v in value)
+            for name, value in run.hyperparameters.items()
+            if name != "lr"
+        },
         "learner": f"{config.learner}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",

@@ -8,7 +8,7 @@ from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
-from limbeck.engine.schedule import InnerConfig, Learned, Schedule
+from limbeck.engine.schedule import HYPERPARAMETERS, InnerConfig, Learned, Schedule
 from limbeck.engine.source import (
     Generator,
     GeneratorConfig,
@@ -22,6 +22,7 @@ from limbeck.engine.source import (
 from limbeck.engine.state import Batch, State, Tensors
 
 __all__ = [
+    "HYPERPARAMETERS",
     "Adam",
     "Adjoint",
     "Batch",

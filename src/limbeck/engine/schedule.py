@@ -21,7 +21,12 @@ from limbeck.errors import LimbeckError, unknown
 Learned: TypeAlias = Literal["fixed", "shared", "per-step"]
 """A hyper-parameter keeps its value, is learned as one number for all steps, or as one for each step."""
 
+HYPERPARAMETERS = ("lr", "momentum", "beta1", "beta2", "weight_decay")
+"""All names that a hyper-parameter can have; no source may learn anything else under them."""
+
 _FRACTIONS = ("momentum", "beta1", "beta2")
+_BELOW_ONE = 1 - 1e-6
+"""Bound of learned fractions: in float32 a saturated sigmoid is 1, where Adam's bias correction divides by 0."""
 
 
 @final
@@ -37,7 +42,7 @@ class InnerConfig:
         inner_beta1: decay rate of ``adam``'s first moment, in [0, 1).
         inner_beta2: decay rate of ``adam``'s second moment, in [0, 1).
         weight_decay: added to the gradient times the weights, >= 0; not for ``gd``.
-        epsilon: added to Adam's second moment inside the root, > 0.
+        epsilon: added to ``adam``'s second moment inside the root, > 0; 1e-8 is what torch calls 1e-4.
         learn_lr: ``fixed``, one ``shared`` by all steps, or ``per-step``.
         learn_momentum: the same for the momentum.
         learn_betas: the same for Adam's decay rates.
@@ -70,13 +75,23 @@ class InnerConfig:
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise LimbeckError(f"epsilon is {self.epsilon}; it must be a positive number.")
         for name in ("momentum", "inner_beta1", "inner_beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+            if not 0 <= getattr(self, name) < _BELOW_ONE:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 0.999999).")
         if not 0 <= self.weight_decay < math.inf:
             raise LimbeckError(f"weight_decay is {self.weight_decay}; it must not be negative.")
         if self.optimizer == "gd" and self.weight_decay > 0:
             raise LimbeckError(f"weight_decay is {self.weight_decay}, which plain gradient descent has not; use sgd.")
-        for name in self.make().hyperparameters:
+        read = self.make().hyperparameters
+        for option, names in (
+            ("learn_momentum", ("momentum",)),
+            ("learn_betas", ("beta1", "beta2")),
+            ("learn_weight_decay", ("weight_decay",)),
+        ):
+            if getattr(self, option) != "fixed" and not set(names) & set(read):
+                raise LimbeckError(
+                    f"{option} is {getattr(self, option)}, but {self.optimizer} has no {names[0]} to learn."
+                )
+        for name in read:
             if self.learned(name) != "fixed" and self.start(name) == 0:
                 raise LimbeckError(f"{name} is 0, where it cannot be learned from; start it above 0 or keep it fixed.")
 
@@ -143,13 +158,13 @@ class Schedule:
         if step is not None and raw.dim() == 1:
             raw = raw[step]
         if name in _FRACTIONS:
-            return torch.sigmoid(raw)
+            return _BELOW_ONE * torch.sigmoid(raw)
         if name == "lr" and self.config.lr_max is not None:
             return self.config.lr_max * torch.sigmoid(raw)
         return F.softplus(raw)
 
     def _raw(self, name: str, value: float) -> float:
-        bound = 1.0 if name in _FRACTIONS else self.config.lr_max if name == "lr" else None
+        bound = _BELOW_ONE if name in _FRACTIONS else self.config.lr_max if name == "lr" else None
         if bound is None:
             return value + math.log(-math.expm1(-value))  # log(expm1(value)) without overflow
         return math.log(value / (bound - value))

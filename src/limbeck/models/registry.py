@@ -61,6 +61,7 @@ def build_generator(
     *,
     shape: tuple[int, int, int],
     num_classes: int,
+    batch: int,
     latent: int,
     hidden: int,
     width: int,
@@ -71,36 +72,68 @@ def build_generator(
 
     `name` is "conv" or `package.module:function`; the function is called with the keyword arguments `shape` (C, H, W),
     `num_classes` and `latent`, and returns a module from noise (M, latent) and label distributions (M, num_classes) to
-    images (M, C, H, W).
+    images (M, C, H, W). It is tried on a batch of `batch`.
 
     Raises:
-        LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit.
+        LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit or is
+            not a function of its inputs: it draws random numbers or updates buffers.
     """
     with _own_rng(seed):
         if ":" in name:
-            with _cwd_on_path():
-                module = _import(name, "generator")(shape=shape, num_classes=num_classes, latent=latent)
+            module = _own_generator(name, shape, num_classes, latent)
         elif name == "conv":
             module = ConvGenerator(shape, num_classes, latent, hidden=hidden, width=width, scale=scale)
         else:
             raise unknown("generator", name, ["conv", "package.module:function"])
+    refuse_unsupported(module, "generator")
+    if not any(True for _ in module.parameters()):
+        raise LimbeckError(f"The generator '{name}' has no parameter to learn.")
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(batch, latent, generator=rng), torch.full((batch, num_classes), 1 / num_classes)
+    tried = []
+    for other in (1, 2):
+        buffers = {key: value.clone() for key, value in module.named_buffers()}
+        with torch.no_grad(), _own_rng(other):
+            try:
+                tried.append(functional_call(module, buffers, inputs))
+            except Exception as error:
+                raise LimbeckError(
+                    f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
+                    f"{_told(error)}."
+                ) from error
+        if not all(torch.equal(buffers[key], value) for key, value in module.named_buffers()):
+            raise LimbeckError(f"The generator '{name}' updates a buffer; it must be a function of noise and labels.")
+    images = tried[0]
+    wanted = (batch, *shape)
+    if not isinstance(images, Tensor) or images.shape != wanted:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise LimbeckError(f"The generator '{name}' gives {found} for {batch} images; the data needs {wanted}.")
+    if not images.isfinite().all():
+        raise LimbeckError(f"The generator '{name}' gives pixels that are not finite numbers.")
+    if not torch.equal(*tried):
+        raise LimbeckError(
+            f"The generator '{name}' draws random numbers, so a batch would not be the same when it is made again for "
+            "its gradient; let all noise come in as z."
+        )
+    return module
+
+
+def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn.Module:
+    with _cwd_on_path():
+        function = _import(name, "generator")
+        try:
+            module = function(shape=shape, num_classes=num_classes, latent=latent)
+        except LimbeckError:
+            raise
+        except Exception as error:
+            raise LimbeckError(
+                f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
+                f"latent={latent}: {_told(error)}."
+            ) from error
     if not isinstance(module, nn.Module):
         raise LimbeckError(
             f"The generator '{name}' returned {type(module).__name__}; it must return a torch.nn.Module."
         )
-    refuse_unsupported(module, "generator")
-    with torch.no_grad():
-        try:
-            images = module(torch.zeros(2, latent), torch.full((2, num_classes), 1 / num_classes))
-        except Exception as error:
-            raise LimbeckError(
-                f"The generator '{name}' fails on noise (2, {latent}) and labels (2, {num_classes}): {_told(error)}."
-            ) from error
-    if not isinstance(images, Tensor) or images.shape != (2, *shape):
-        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise LimbeckError(f"The generator '{name}' gives {found} for 2 images; the data needs {(2, *shape)}.")
-    if not images.isfinite().all():
-        raise LimbeckError(f"The generator '{name}' gives pixels that are not finite numbers.")
     return module
 
 

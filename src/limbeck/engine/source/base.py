@@ -64,6 +64,10 @@ class Source(ABC):
         """
         return self
 
+    def extras(self, params: Tensors) -> Tensors:
+        """What an artefact keeps besides the batches, by name."""
+        return {}
+
     def materialised(self, params: Tensors) -> Materialised:
         """Every batch as plain tensors; what is left to chance stays as it was drawn."""
         batches = [self.batch(params, step) for step in range(self.steps)]

@@ -41,8 +41,8 @@ class GeneratorConfig:
         output_scale: largest absolute pixel value of ``conv``, in units of the normalised pixels.
         curriculum: ``full`` learns the noise of every batch and their order; ``shuffled-batches`` uses such batches in
             random order; ``all-shuffled`` draws each batch from all learned noise; ``none`` draws fresh noise.
-        classes: labels are ``balanced`` in every batch, ``random``, or ``learned`` as distributions.
-        steps_start: learn with so many steps at first, growing to T over the first half of the budget; T by default.
+        classes: labels are ``balanced`` (before ``all-shuffled`` draws from them), ``random``, or ``learned`` as
+            distributions.
         teacher_confidence: probability of the own class that learned labels start from, in (1/K, 1).
     """
 
@@ -56,15 +56,12 @@ class GeneratorConfig:
     output_scale: float = 2.0
     curriculum: Literal["full", "shuffled-batches", "all-shuffled", "none"] = "full"
     classes: Literal["balanced", "random", "learned"] = "balanced"
-    steps_start: int | None = None
     teacher_confidence: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("inner_steps", "batch", "hidden", "width", "latent"):
             if getattr(self, name) < 1:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.steps_start is not None and not 1 <= self.steps_start <= self.inner_steps:
-            raise LimbeckError(f"steps_start is {self.steps_start}; it must lie between 1 and {self.inner_steps}.")
         if not 0 < self.output_scale < math.inf:
             raise LimbeckError(f"output_scale is {self.output_scale}; it must be a positive number.")
         if self.curriculum not in CURRICULA:
@@ -127,37 +124,45 @@ class Generator(Source):
     def drawn(self, rng: torch.Generator, spent: float) -> Self:
         other = copy.copy(self)
         other._redraw(rng)
-        start = self.config.steps_start or self.config.inner_steps
-        other.steps = round(start + (self.config.inner_steps - start) * min(1.0, 2 * spent))
         return other
 
     def batch(self, params: Tensors, step: int) -> Batch:
-        z_MZ, y_MK = self._inputs(params, step)
-        return Batch(self._images(params, z_MZ, y_MK), y_MK, self.schedule.at(params, step))
+        x_MCHW, y_MK = self.made(self.weights(params), *self.inputs(params, step))
+        return Batch(x_MCHW, y_MK, self.schedule.at(params, step))
 
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         return _GeneratorPullback(self, params, inits)
+
+    def extras(self, params: Tensors) -> Tensors:
+        return self.weights(params) | dict(self.module.named_buffers())
 
     def weights(self, params: Tensors) -> Tensors:
         """The network's weights, by its own names."""
         return {name.removeprefix(_PREFIX): v for name, v in params.items() if name.startswith(_PREFIX)}
 
-    def _images(self, params: Tensors, z_MZ: Tensor, y_MK: Tensor) -> Tensor:
-        images: Tensor = functional_call(self.module, self.weights(params), (z_MZ, y_MK))
-        return images
+    def made(self, weights: Tensors, z_MZ: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (M, C, H, W) and label distributions (M, K) from noise and labels, logits where these are learned."""
+        if self.config.classes == "learned":
+            y_MK = torch.softmax(y_MK, dim=-1)
+        images: Tensor = functional_call(self.module, weights, (z_MZ, y_MK))
+        return images, y_MK
 
-    def _inputs(self, params: Tensors, step: int) -> tuple[Tensor, Tensor]:
-        """Noise (M, Z) and label distributions (M, K) of a step."""
-        if self._order_TM is None:
-            z_MZ = params["z"][step] if self._z_TMZ is None else self._z_TMZ[step]
-            chosen: Tensor | int = step
+    def rows(self, step: int) -> Tensor:
+        """Which M of the T·M learned noise vectors a step uses."""
+        if self._order_TM is not None:
+            return self._order_TM[step]
+        first = step * self.config.batch
+        return torch.arange(first, first + self.config.batch, device=self._like.device)
+
+    def inputs(self, params: Tensors, step: int) -> tuple[Tensor, Tensor]:
+        """What ``made`` makes of a step: noise (M, Z), and one-hot labels (M, K) or their logits."""
+        if self._z_TMZ is not None:
+            z_MZ, y_M = self._z_TMZ[step], self._y_TM[step]
         else:
-            chosen = self._order_TM[step]
-            z_MZ = params["z"].flatten(0, 1)[chosen]
+            rows_M = self.rows(step)
+            z_MZ, y_M = params["z"].flatten(0, 1)[rows_M], self._y_TM.flatten()[rows_M]
         if "labels" in params:
-            logits = params["labels"]
-            return z_MZ, torch.softmax(logits[step] if self._order_TM is None else logits.flatten(0, 1)[chosen], dim=-1)
-        y_M = self._y_TM[step] if self._order_TM is None else self._y_TM.flatten()[chosen]
+            return z_MZ, params["labels"].flatten(0, 1)[rows_M]
         return z_MZ, F.one_hot(y_M, self.classes).to(self._like.dtype)
 
     def _redraw(self, rng: torch.Generator) -> None:
@@ -179,7 +184,8 @@ class Generator(Source):
         shape = (self.config.inner_steps, self.config.batch)
         if self.config.classes == "random":
             return torch.randint(self.classes, shape, generator=rng).to(self._like.device)
-        return (torch.arange(self.config.batch) % self.classes).expand(shape).to(self._like.device)
+        # The cycle goes on from batch to batch: every class has its turn also where a batch is no multiple of them.
+        return (torch.arange(shape[0] * shape[1]) % self.classes).view(shape).to(self._like.device)
 
     def _start_labels(self) -> Tensor:
         if self.config.teacher_confidence * self.classes <= 1:
@@ -194,25 +200,38 @@ class Generator(Source):
 
 @final
 class _GeneratorPullback(Pullback):
-    """Makes each batch under vjp and pulls the cotangents of all inits back at once, a step at a time."""
+    """Makes each batch under vjp and pulls the cotangents of all inits back at once, a step at a time.
+
+    Holds one gradient of everything that is learned for each init, and one batch's graph.
+    """
 
     def __init__(self, source: Generator, params: Tensors, inits: int) -> None:
         self._source = source
         self._params = params
-        self._pull: Callable[[Batch], tuple[Tensors]] | None = None
-        self._total = {name: value.new_zeros(inits, *value.shape) for name, value in params.items()}
+        h, self._pull_h = vjp(source.schedule.decode, {n: params[n] for n in source.schedule.parameters()})[:2]
+        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+        self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in params if name not in h}
+        self._pull: Callable[[tuple[Tensor, Tensor]], tuple[Tensors, Tensor, Tensor]] | None = None
 
     def batch(self, step: int) -> Batch:
-        batch, self._pull = vjp(lambda params: self._source.batch(params, step), self._params)[:2]
-        result: Batch = batch
-        return result
+        source = self._source
+        inputs = source.inputs(self._params, step)
+        (x_MCHW, y_MK), self._pull = vjp(source.made, source.weights(self._params), *inputs)[:2]
+        return Batch(x_MCHW, y_MK, source.schedule.at(self._params, step))
 
     def add(self, step: int, cotangent: Batch) -> None:
         assert self._pull is not None
-        (grads,) = vmap(self._pull)(cotangent)
+        weights, z_BMZ, y_BMK = vmap(self._pull)((cotangent.x_MCHW, cotangent.y_MK))
         self._pull = None
-        for name, grad in grads.items():
-            self._total[name] += grad
+        for name, grad in weights.items():
+            self._total[f"{_PREFIX}{name}"] += grad
+        for name, grad in (("z", z_BMZ), ("labels", y_BMK)):
+            if name in self._total:
+                self._total[name].flatten(1, 2).index_add_(1, self._source.rows(step), grad)
+        for name, value in cotangent.h.items():
+            self._h[name][:, step] += value
 
     def result(self) -> Tensors:
-        return self._total
+        (h,) = vmap(self._pull_h)(self._h)
+        found = self._total | h
+        return {name: found[name] for name in self._params}
