@@ -531,3 +531,43 @@ def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_begin(tmp_path: Path)
     with pytest.raises(LimbeckError, match="lenet"):
         distill(wrong, tiny_data(), out=out, overwrite=True)
     assert (out / "distilled.safetensors").read_bytes() == before
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_calibration_takes_step_sizes_back_from_where_training_diverges(tmp_path: Path) -> None:
+    """Step sizes that are too large by far: the smallest factor wins, and the artefact holds them scaled."""
+    config = tiny_config(
+        learner="mlp", iterations=3, lr_steps=1e-9, lr_images=1e-9, inner={"lr": 0.7}, pixels={"start": "real"}
+    )
+    plain = distill(config, DATA)
+    calibrated = distill(replace(config, outer=replace(config.outer, calibrate_inits=8)), DATA, out=tmp_path)
+    chosen = calibrated.info["calibration"]
+    assert plain.info["calibration"] == {"factor": 1.0, "n": 0}
+    assert (chosen["n"], chosen["factor"] in (0.7, 0.8, 0.9, 1.0)) == (8, True)
+    run = _Run(config, DATA, "cpu", None, Recorder(), None)
+    weights = run.initial.held_out(8, config.seed + 2)
+    accuracies = {
+        factor: run.validation_scores(
+            {n.removeprefix("param."): v for n, v in Checkpoint.load(tmp_path).best.items() if n.startswith("param.")},
+            weights,
+            factor,
+        ).mean
+        for factor in (1.0, 0.9, 0.8, 0.7)
+    }
+    assert accuracies[0.7] > accuracies[1.0]  # otherwise the choice says nothing
+    assert accuracies[chosen["factor"]] == max(accuracies.values()) == chosen["accuracy"]
+    torch.testing.assert_close(calibrated.learning_rates, chosen["factor"] * plain.learning_rates)
+    assert Distilled.load(tmp_path).info["calibration"] == chosen
+
+
+def test_a_fixed_init_and_a_stopped_run_are_not_calibrated(tmp_path: Path) -> None:
+    fixed = distill(tiny_config(init="fixed", calibrate_inits=4), DATA)
+    assert fixed.info["calibration"]["n"] == 0
+    config = tiny_config(calibrate_inits=4)
+    stopped, resumed = stopped_and_resumed(config, tmp_path / "parts", 4)
+    assert stopped.info["calibration"]["n"] == 0
+    distill(config, DATA, out=tmp_path / "whole")
+    assert resumed.info["calibration"]["n"] == 4
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")

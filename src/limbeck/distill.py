@@ -25,6 +25,7 @@ from limbeck.engine import (
     Learner,
     RealBatch,
     RealLoss,
+    Tensors,
     make_adjoint,
 )
 from limbeck.errors import LimbeckError
@@ -34,6 +35,9 @@ from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores, score, train
 from limbeck.rundir import RunDirectory
 from limbeck.sources import make_source
+
+CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
+"""What calibration tries on the step sizes."""
 
 
 def distill(
@@ -117,6 +121,7 @@ class _Run:
         self.source = make_source(config, data, self.generators["start"])
         self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
         self.progress = Progress()
+        self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
             execution = choose_execution(config, self.learner, data, reporter)
             self.good = self.best = self.optimizer.tensors()
@@ -158,6 +163,9 @@ class _Run:
             interrupted = stop.requested
         if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
             self.validate()  # the time budget ended between two validations
+        if not interrupted and config.calibrate_inits and self.initial.resampled and progress.best_iteration >= 0:
+            self.calibrate()
+            progress.elapsed = before + time.monotonic() - begun
         if self.folder is not None:
             self._checkpoint()
         result = self.result(interrupted)
@@ -213,21 +221,41 @@ class _Run:
             self.good = self.optimizer.tensors()
         return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
 
-    def validation_scores(self) -> Scores:
-        """Train the held-out inits on the present set and score them on the validation split."""
-        count = 1 if not self.initial.resampled else self.config.outer.validate_inits
-        weights = self.initial.held_out(count, self.config.seed + 1)
-        params = self.source.parameters()
+    def calibrate(self) -> None:
+        """Choose the factor on the best state's step sizes, over inits that no validation has seen."""
+        weights = self.initial.held_out(self.config.outer.calibrate_inits, self.config.seed + 2)
+        found: list[dict[str, Any]] = []
+        for factor in CALIBRATION_FACTORS:
+            scores = self.validation_scores(_params(self.best), weights, factor)
+            found.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
+        learned, best = found[0], max(found, key=lambda row: row["accuracy"])
+        self.calibration = best | {"n": self.config.outer.calibrate_inits}
+        self.reporter.message(
+            f"step sizes times {best['factor']:g}: {best['accuracy']:.2f} % on validation data, worst "
+            f"{best['worst']:.1f}; as learned {learned['accuracy']:.2f} %, worst {learned['worst']:.1f}"
+        )
+
+    def validation_scores(
+        self, params: Tensors | None = None, weights: Tensors | None = None, factor: float = 1.0
+    ) -> Scores:
+        """Train held-out inits on a set (the present one by default) and score them on the validation split.
+
+        ``factor`` scales the step sizes.
+        """
+        if weights is None:
+            count = 1 if not self.initial.resampled else self.config.outer.validate_inits
+            weights = self.initial.held_out(count, self.config.seed + 1)
+        params = self.source.parameters() if params is None else params
         with torch.no_grad():
             batches = [self.source.batch(params, t) for t in range(self.source.steps)]
+            batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in batches]
         trained = train(self.kernels, batches, weights)
         examples = self.data.split_batches("val", 1000)
         return score(self.kernels, trained, examples, self.data.num_classes)
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
-        best = self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors()
-        params = {k.removeprefix("param."): v for k, v in best.items() if k.startswith("param.")}
+        params = _params(self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors())
         with torch.no_grad():
             made = self.source.materialised(params)
         fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
@@ -235,7 +263,10 @@ class _Run:
         return Distilled(
             images=made.images.contiguous().cpu(),
             labels=made.labels.contiguous().cpu(),
-            hyperparameters={name: value.contiguous().cpu() for name, value in made.hyperparameters.items()},
+            hyperparameters={
+                name: (self.calibration["factor"] if name == "lr" else 1.0) * value.contiguous().cpu()
+                for name, value in made.hyperparameters.items()
+            },
             order=made.order,
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
@@ -245,6 +276,7 @@ class _Run:
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
+                "calibration": self.calibration,
                 "finished": not interrupted,
                 "iterations": progress.iteration,
                 "seconds": round(progress.elapsed, 1),
@@ -310,6 +342,11 @@ class _Run:
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
         ).save(self.folder.path)
+
+
+def _params(saved: Tensors) -> Tensors:
+    """The source's parameters among what the outer optimiser saves."""
+    return {name.removeprefix("param."): value for name, value in saved.items() if name.startswith("param.")}
 
 
 def _execution(checkpoint: Checkpoint) -> Execution:

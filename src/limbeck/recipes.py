@@ -64,13 +64,14 @@ def _mnist_random() -> Recipe:
         pixels=PixelConfig(steps=10, epochs=3),
         inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
-            iterations=3_600,
+            iterations=3_400,
             inits=4,
             real_batch=256,
             lr_images=0.05,
             lr_steps=0.001,
-            clip_init=0.5,
-            validate_every=300,
+            clip_init=0.1,
+            validate_every=200,
+            calibrate_inits=48,
         ),
     )
     return Recipe(
