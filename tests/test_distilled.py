@@ -452,3 +452,13 @@ def test_the_usage_on_the_card_runs(tmp_path: Path) -> None:
     names: dict[str, Any] = {"x": DATA.test_x}
     exec(block.replace("path/to/this/folder", str(tmp_path)), names)
     assert names["logits"].shape == (30, 3)
+
+
+def test_it_is_printed_in_one_line() -> None:
+    text = repr(random_set(tiny_config()))
+    assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 steps)"
+
+
+def test_the_validation_split_of_given_data_is_recorded() -> None:
+    run = distill(replace(tiny_config(iterations=1), val_size=5000), DATA)
+    assert run.config.val_size == len(DATA.val_y) == 18

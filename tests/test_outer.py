@@ -370,6 +370,8 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (InnerConfig, {"optimizer": "sgd", "learn_betas": "shared"}, "sgd has no beta1 to learn"),
         (InnerConfig, {"optimizer": "adam", "inner_beta2": 0.99999999}, "must lie in"),
         (Config, {"source": "pixel"}, "did you mean 'pixels'"),
+        (Config, {"data": (torch.zeros(2), torch.zeros(2))}, r"data is a tuple.*load_data\(\(x, y\)\)"),
+        (Config, {"learner": torch.nn.Linear}, "learner is a type.*package.module:function"),
         (Config, {"source": "generator", "pixels": PixelConfig(steps=5, ipc=2)}, "steps, ipc belong to learned images"),
         (Config, {"generator": GeneratorConfig(latent=7)}, "latent belong to a generator.*--source generator"),
         (Config, {"source": "real", "generator": GeneratorConfig(latent=7, batch=9)}, "^latent belong"),

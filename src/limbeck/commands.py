@@ -55,8 +55,9 @@ class DistillOptions(Common):
 
     Args:
         data: name of a data set (mnist, fashion-mnist, cifar10) or path of an .npz file.
-        recipe: start from a published experiment's settings; other options change them.
-        out: run directory to write.
+        recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random);
+            other options change them.
+        out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
         overwrite: replace the run that --out holds.
         tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
@@ -188,6 +189,7 @@ def distill(argv: list[str]) -> int:
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
     out = options.resume or options.out or Path("runs") / f"{Path(config.data).stem}-{config.init.init.split(':')[0]}"
     console = _console()
+    console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
     reporters: list[Reporter] = [ConsoleReporter(console)]
     if options.tensorboard:
         from limbeck.events import TensorBoardReporter
@@ -207,7 +209,8 @@ def distill(argv: list[str]) -> int:
         _print_json({"run": str(out), **result.summary()})
     else:
         console.print(
-            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'"
+            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'",
+            soft_wrap=True,
         )
     return 0 if result.info["finished"] else 130
 

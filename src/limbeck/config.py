@@ -151,8 +151,10 @@ class Config:
     """Everything that determines a run.
 
     Args:
-        data: name of a data set, or path of an ``.npz`` file.
-        learner: name of a network, or ``package.module:function``.
+        data: name of a data set, or path of an ``.npz`` file that holds ``x``, ``y`` and, if there is one, a test set
+            ``x_test``, ``y_test`` (else a sixth is held out).
+        learner: lenet, alexcifarnet, convnet3, mlp, linear, or ``package.module:function``, which is called with those
+            of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
         weight_norm: write the learner's weights as length times direction (Salimans and Kingma 2016).
         init: initial weights.
         source: what is learned: ``pixels``, a ``generator`` of images, or, over ``real`` images, hyper-parameters only.
@@ -180,6 +182,16 @@ class Config:
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
+        if not isinstance(self.data, str):
+            raise LimbeckError(
+                f"data is a {type(self.data).__name__}, not a name; give arrays as limbeck.distill(config, "
+                "limbeck.load_data((x, y)))."
+            )
+        if not isinstance(self.learner, str):
+            raise LimbeckError(
+                f"learner is a {type(self.learner).__name__}, not a name; name the function that makes it, as "
+                "package.module:function."
+            )
         _known(self, "source", ("pixels", "generator", "real"))
         if self.weight_norm and self.init.gain != 1:
             raise LimbeckError(

@@ -80,7 +80,7 @@ def distill(
     elif folder is not None:
         folder.check(overwrite=overwrite)
     if data is not None:
-        config = dataclasses.replace(config, data=data.name)
+        config = dataclasses.replace(config, data=data.name, val_size=len(data.val_y))
     else:
         data = load(
             config.data,

@@ -104,6 +104,13 @@ class Distilled:
     generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
 
+    def __repr__(self) -> str:
+        batches, images, *shape = self.images.shape
+        return (
+            f"Distilled({batches} x {images} images of {' x '.join(map(str, shape))} for {self.config.data}, "
+            f"{self.config.learner}, {len(self.order)} steps)"
+        )
+
     @property
     def learning_rates(self) -> Tensor:
         """(T,), the step size of each gradient step."""

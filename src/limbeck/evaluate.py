@@ -119,7 +119,10 @@ def evaluate(
     if data is None:
         name = run.config.data
         if name.lower() not in known_names() and not name.lower().endswith(".npz"):
-            raise LimbeckError(f"The run was learned from data given in Python ('{name}'); give the same data again.")
+            raise LimbeckError(
+                f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
+                "Python, --data FILE.npz on the command line."
+            )
         data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
     _check_same_task(run, data, tell)
     judge = _Judge(run, data.to(device), device, n, seed, tell)

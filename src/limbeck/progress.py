@@ -93,6 +93,7 @@ class ConsoleReporter(Reporter):
         self._spent_at_start: float | None = None
         self._last = 0.0
         self._val = ""
+        self._planned = 0
 
     def message(self, text: str) -> None:
         self._console.print(
@@ -100,6 +101,7 @@ class ConsoleReporter(Reporter):
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
+        self._planned = config.outer.iterations
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         self.message(
             f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
@@ -143,6 +145,8 @@ class ConsoleReporter(Reporter):
         if self._bar is not None:
             self._bar.stop()
         word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
+        if not interrupted and progress.iteration < self._planned:
+            word = f"time is up before {self._planned} iterations"
         best = f"best validation accuracy {progress.best:.2f} % at iteration {progress.best_iteration}"
         if progress.best_iteration < 0:
             best = "not validated yet"
