@@ -17,6 +17,7 @@ from limbeck.engine import (
     Adjoint,
     Batch,
     Execution,
+    InnerConfig,
     InnerOptimizer,
     Kernels,
     Learner,
@@ -27,8 +28,8 @@ from limbeck.engine import (
     Pullback,
     RealBatch,
     RealLoss,
+    Schedule,
     Source,
-    State,
     Tensors,
 )
 from limbeck.models import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, draw
@@ -92,6 +93,7 @@ def problem(
     *,
     inits: int = 3,
     config: PixelConfig | None = None,
+    inner: InnerConfig | None = None,
     optimizer: InnerOptimizer | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Problem:
@@ -100,13 +102,15 @@ def problem(
     Parameters are moved away from where they start, so that biases, step sizes and labels are all different numbers.
     """
     shape, make = (REFERENCE_LEARNERS | OTHER_LEARNERS)[name]
-    source, params = pixels(shape, config or PixelConfig(steps=2, epochs=2, labels="soft", lr=0.1), dtype=dtype)
+    source, params = pixels(shape, config or PixelConfig(steps=2, epochs=2, labels="soft"), inner, dtype=dtype)
     return around(make(shape), shape, source, params, inits=inits, optimizer=optimizer, dtype=dtype)
 
 
-def pixels(shape: Shape, config: PixelConfig, *, dtype: torch.dtype = torch.float64) -> tuple[Pixels, Tensors]:
+def pixels(
+    shape: Shape, config: PixelConfig, inner: InnerConfig | None = None, *, dtype: torch.dtype = torch.float64
+) -> tuple[Pixels, Tensors]:
     images = torch.randn(config.steps, config.ipc * CLASSES, *shape, generator=generator(1), dtype=dtype)
-    source = Pixels(config, CLASSES, images)
+    source = Pixels(config, CLASSES, images, inner or InnerConfig(lr=0.1))
     return source, jittered(source.parameters(), 0.3, generator(2))
 
 
@@ -165,43 +169,6 @@ def trained_loss(case: Problem, params: Tensors, init: int = 0) -> float:
 
 
 @final
-class Momentum(InnerOptimizer):
-    """SGD with momentum: state, two learned hyper-parameters, affine in the gradient."""
-
-    hyperparameters = ("lr", "momentum")
-    affine = True
-
-    def init(self, params: Tensors) -> Tensors:
-        return {name: torch.zeros_like(value) for name, value in params.items()}
-
-    def update(self, state: State, grads: Tensors, h: Tensors) -> State:
-        velocity = {name: h["momentum"] * state.opt[name] + grad for name, grad in grads.items()}
-        return State({n: v - h["lr"] * velocity[n] for n, v in state.params.items()}, velocity)
-
-
-@final
-class Adam(InnerOptimizer):
-    """Adam with epsilon inside the root: state of three kinds, one of them a scalar, and no affine update."""
-
-    hyperparameters = ("lr",)
-    affine = False
-
-    def init(self, params: Tensors) -> Tensors:
-        moments = {f"{kind} {name}": torch.zeros_like(v) for name, v in params.items() for kind in ("first", "second")}
-        return {**moments, "count": next(iter(params.values())).new_zeros(())}
-
-    def update(self, state: State, grads: Tensors, h: Tensors) -> State:
-        count = state.opt["count"] + 1
-        opt, params = {"count": count}, {}
-        for name, grad in grads.items():
-            first = opt[f"first {name}"] = 0.9 * state.opt[f"first {name}"] + 0.1 * grad
-            second = opt[f"second {name}"] = 0.99 * state.opt[f"second {name}"] + 0.01 * grad * grad
-            root = (second / (1 - 0.99**count) + 1e-6).sqrt()
-            params[name] = state.params[name] - h["lr"] * first / (1 - 0.9**count) / root
-        return State(params, opt)
-
-
-@final
 class Watched(Objective):
     """The real loss, also after the steps named."""
 
@@ -215,28 +182,62 @@ class Watched(Objective):
         return frozenset({*self.also, steps})
 
 
+LEARNED: dict[str, InnerConfig] = {
+    "gd": InnerConfig(lr=0.1),
+    "sgd": InnerConfig(
+        optimizer="sgd",
+        lr=0.1,
+        lr_max=0.3,
+        momentum=0.6,
+        weight_decay=0.1,
+        learn_momentum="per-step",
+        learn_weight_decay="shared",
+    ),
+    "nesterov": InnerConfig(
+        optimizer="nesterov",
+        lr=0.1,
+        momentum=0.6,
+        weight_decay=0.1,
+        learn_momentum="shared",
+        learn_weight_decay="per-step",
+    ),
+    "adam": InnerConfig(
+        optimizer="adam",
+        lr=0.05,
+        inner_beta1=0.8,
+        inner_beta2=0.95,
+        weight_decay=0.1,
+        epsilon=1e-6,
+        learn_lr="shared",
+        learn_betas="per-step",
+        learn_weight_decay="shared",
+    ),
+}
+"""Every inner optimiser with all of its hyper-parameters learned, in one of the two ways each."""
+
+
 @final
 class LinearGenerator(Source):
     """Like a generator: images are a learned linear map of fixed latents, labels a learned function of the class.
 
-    Learned: ``weight`` (D, Z), ``bias`` (D,), ``labels`` (K, K), ``lr`` (T,) and one ``momentum`` for all steps.
+    Learned: ``weight`` (D, Z), ``bias`` (D,), ``labels`` (K, K), and the hyper-parameters.
     """
 
-    def __init__(self, shape: Shape, steps: int) -> None:
+    def __init__(self, shape: Shape, steps: int, inner: InnerConfig) -> None:
         self.steps = steps
         self.shape = shape
+        self.schedule = Schedule(inner, steps, dtype=torch.float64)
         self.z_TMZ = torch.randn(steps, CLASSES, 4, generator=generator(6), dtype=torch.float64)
 
     def parameters(self) -> Tensors:
         pixels = self.shape[0] * self.shape[1] * self.shape[2]
-        zeros = {"weight": (pixels, 4), "bias": (pixels,), "labels": (CLASSES, CLASSES), "lr": (self.steps,)}
-        start = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in zeros.items()}
-        start["lr"] -= 2.0
-        return jittered({**start, "momentum": torch.zeros((), dtype=torch.float64)}, 0.5, generator(7))
+        shapes = {"weight": (pixels, 4), "bias": (pixels,), "labels": (CLASSES, CLASSES)}
+        start = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
+        return jittered({**start, **self.schedule.parameters()}, 0.5, generator(7))
 
     def batch(self, params: Tensors, step: int) -> Batch:
         flat_MD = self.z_TMZ[step] @ params["weight"].T + params["bias"]
-        h = {"lr": F.softplus(params["lr"][step]), "momentum": params["momentum"].sigmoid()}
+        h = self.schedule.at(params, step)
         return Batch(flat_MD.unflatten(1, self.shape), params["labels"].softmax(-1), h)
 
     def pullback(self, params: Tensors, inits: int) -> Pullback:
@@ -251,6 +252,9 @@ class _GeneratorPullback(Pullback):
         self.source = source
         self.leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         self.total = {name: value.new_zeros(inits, *value.shape) for name, value in params.items()}
+
+    def batch(self, step: int) -> Batch:
+        return self.source.batch(self.leaves, step)
 
     def add(self, step: int, cotangent: Batch) -> None:
         with torch.enable_grad():

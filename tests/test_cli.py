@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from limbeck.cli import run as run_in_process
+from limbeck.distilled import Distilled
 
 TINY = ["--learner", "linear", "--steps", "2", "--epochs", "1", "--iterations", "4", "--inits", "2", "--compile", "off"]
 TINY += ["--bfloat16", "off", "--validate-every", "2", "--validate-inits", "2", "--real-batch", "32"]
@@ -91,8 +93,29 @@ def test_show(finished: Path, tmp_path: Path) -> None:
     assert "step sizes" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     values = json.loads(limbeck("show", finished, "--json").stdout)
-    assert values["schema"] == 1
-    assert len(values["learning_rates"]) == 2
+    assert values["schema"] == 2
+    assert len(values["hyperparameters"]["lr"]) == 2
+
+
+def test_export(finished: Path, tmp_path: Path) -> None:
+    run = Distilled.load(finished)
+    done = limbeck("export", finished, "--out", tmp_path / "set.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 6
+    arrays = np.load(tmp_path / "set.npz")
+    assert np.array_equal(arrays["images"], run.images.numpy())
+    assert np.allclose(
+        run.preprocess(torch.from_numpy(arrays["pixels"]) / run.preprocessing.scale), run.images, atol=1e-4
+    )
+    assert np.array_equal(arrays["hyperparameters.lr"], run.learning_rates.numpy())
+    assert arrays["order"].tolist() == run.order.tolist()
+    again = limbeck("export", finished, "--out", tmp_path / "set.npz")
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    assert limbeck("export", finished, "--out", tmp_path / "pictures").returncode == 0
+    pictures = sorted(path.relative_to(tmp_path / "pictures").as_posix() for path in tmp_path.rglob("*.png"))
+    assert pictures == [f"step-000{s}/00{m}-{m}.png" for s in (1, 2) for m in (0, 1, 2)]
+    assert len(json.loads((tmp_path / "pictures" / "labels.json").read_text())["labels"]) == 2
 
 
 def test_data_list_knows_mnist_without_a_network() -> None:

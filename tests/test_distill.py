@@ -539,7 +539,7 @@ def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_begin(tmp_path: Path)
 def test_calibration_takes_step_sizes_back_from_where_training_diverges(tmp_path: Path) -> None:
     """Step sizes that are too large by far: the smallest factor wins, and the artefact holds them scaled."""
     config = tiny_config(
-        learner="mlp", iterations=3, lr_steps=1e-9, lr_images=1e-9, pixels={"lr": 0.7, "start": "real"}
+        learner="mlp", iterations=3, lr_steps=1e-9, lr_images=1e-9, inner={"lr": 0.7}, pixels={"start": "real"}
     )
     plain = distill(config, DATA)
     calibrated = distill(replace(config, outer=replace(config.outer, calibrate_inits=8)), DATA, out=tmp_path)

@@ -68,7 +68,7 @@ def sets(draw: st.DrawFn) -> Distilled:
     return Distilled(
         images=images,
         labels=y_SMK.contiguous() if draw(st.booleans()) else y_SMK,
-        learning_rates=torch.rand(batches * epochs, generator=random).to(dtype),
+        hyperparameters={"lr": torch.rand(batches * epochs, generator=random).to(dtype)},
         order=torch.randint(batches, (batches * epochs,), generator=random),
         preprocessing=Preprocessing(
             scale=draw(positive),
@@ -104,7 +104,7 @@ def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     result = distill(tiny_config(init="fixed"), DATA, out=tmp_path)
     tensors = load_file(tmp_path / "distilled.safetensors")
     assert set(tensors) == {
-        *("images", "labels", "learning_rates", "order", "weights.linear.weight", "weights.linear.bias")
+        *("images", "labels", "hyperparameters.lr", "order", "weights.linear.weight", "weights.linear.bias")
     }
     assert torch.equal(tensors["images"], result.images)
     summary = json.loads((tmp_path / "distilled.json").read_text())
@@ -185,13 +185,31 @@ def test_a_future_schema_version(saved: Path) -> None:
         Distilled.load(saved)
 
 
-@pytest.mark.parametrize("name", ["images", "labels", "learning_rates", "order"])
+@pytest.mark.parametrize("name", ["images", "labels", "order"])
 def test_a_missing_tensor(saved: Path, name: str) -> None:
     tensors = load_file(saved / "distilled.safetensors")
     del tensors[name]
     save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
     with pytest.raises(LimbeckError, match=f"'{name}' is missing"):
         Distilled.load(saved)
+
+
+def test_a_set_of_the_first_schema(saved: Path) -> None:
+    """Until schema 2 there was plain gradient descent only, and the step sizes belonged to the pixels."""
+    run = Distilled.load(saved)
+    tensors = load_file(saved / "distilled.safetensors")
+    tensors["learning_rates"] = tensors.pop("hyperparameters.lr")
+    save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
+    summary = json.loads((saved / "distilled.json").read_text())
+    summary["schema"] = 1
+    summary["learning_rates"] = summary.pop("hyperparameters")["lr"]
+    inner = summary["config"].pop("inner")
+    summary["config"]["pixels"] |= {"lr": inner["lr"], "lr_max": inner["lr_max"]}
+    (saved / "distilled.json").write_text(json.dumps(summary))
+    old = Distilled.load(saved)
+    assert old.config == run.config
+    assert old.info == run.info
+    assert same_tensors(old.hyperparameters, run.hyperparameters)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +219,8 @@ def test_a_missing_tensor(saved: Path, name: str) -> None:
         ("images", torch.zeros(2, 4, 1, 8, 8)),
         ("labels", torch.zeros(2, 3, 4)),
         ("labels", torch.zeros(2, 3)),
-        ("learning_rates", torch.zeros(3)),
+        ("hyperparameters.lr", torch.zeros(3)),
+        ("hyperparameters.momentum", torch.zeros(4)),
         ("order", torch.tensor([0, 1, 0, 2])),
         ("order", torch.tensor([0, -1, 0, 1])),
     ],
@@ -221,6 +240,18 @@ def test_tensors_that_do_not_fit(saved: Path, name: str, value: Tensor) -> None:
 def test_training_equals_the_protocol(labels: str, learner: str) -> None:
     """Autograd on a module, one at a time, against functional gradients of several inits at once."""
     result = random_set(tiny_config(labels=labels, learner=learner, pixels={"ipc": 2}))
+    _assert_trains_like_the_protocol(result)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
+def test_training_with_an_inner_optimizer(optimizer: str) -> None:
+    result = distill(tiny_config(inner={"optimizer": optimizer, "lr": 0.05}), DATA)
+    # every step has values of its own, so that those of another step would show
+    values = {name: torch.linspace(0.1, 0.8, 4) / (i + 1) for i, name in enumerate(result.hyperparameters)}
+    _assert_trains_like_the_protocol(replace(result, hyperparameters=values))
+
+
+def _assert_trains_like_the_protocol(result: Distilled) -> None:
     functional = result.learner()
     starts = result.initial(functional, 3, seed=11)
     kernels = Kernels(functional, RealLoss(), Execution(chunk=2))
@@ -390,7 +421,7 @@ def test_the_card(labels: str) -> None:
     assert 'source_datasets: ["animals"]' in head
     for part in ("6 learned images for animals", f"{labels} labels", "linear", "random initial weights"):
         assert part in text
-    assert "Training takes 4 gradient steps. The order of the batches matters." in text
+    assert "Training takes 4 gradient steps.\nThe order of the batches matters. Inner optimiser: gd." in text
     assert "81.25 % (iteration 6)" in text
     assert "0" * 64 in text
     assert "preview.png" in text
@@ -421,3 +452,13 @@ def test_the_usage_on_the_card_runs(tmp_path: Path) -> None:
     names: dict[str, Any] = {"x": DATA.test_x}
     exec(block.replace("path/to/this/folder", str(tmp_path)), names)
     assert names["logits"].shape == (30, 3)
+
+
+def test_it_is_printed_in_one_line() -> None:
+    text = repr(random_set(tiny_config()))
+    assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 steps)"
+
+
+def test_the_validation_split_of_given_data_is_recorded() -> None:
+    run = distill(replace(tiny_config(iterations=1), val_size=5000), DATA)
+    assert run.config.val_size == len(DATA.val_y) == 18

@@ -244,6 +244,12 @@ def test_the_console_tells_of_progress() -> None:
     assert "best validation accuracy" in lines[-1]
 
 
+def test_a_budget_of_time_that_ends_first_is_said() -> None:
+    last = told(iterations=10**6, max_time=0.3, validate_every=10**6).splitlines()[-1]
+    assert "time is up before 1000000 iterations: " in last
+    assert "done" not in last
+
+
 def test_one_init_has_no_spread() -> None:
     text = told(init="fixed")
     assert "val " in text

@@ -16,7 +16,7 @@ from tiny_runs import generator, same_tensors, tiny_config
 from torch import Tensor
 
 from limbeck.config import Config, EngineConfig, InitConfig, OuterConfig
-from limbeck.engine import PixelConfig, Tensors
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
 
@@ -173,6 +173,17 @@ def test_it_is_adam_with_a_rate_for_each_kind() -> None:
         assert torch.allclose(params[name].double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_every_kind_of_learned_thing_has_its_rate() -> None:
+    names = {"images": 0.05, "z": 0.05, "generator.module.fc1.weight": 0.05, "labels": 0.2, "lr": 0.01}
+    names |= dict.fromkeys(("momentum", "beta1", "beta2", "weight_decay"), 0.01)
+    params = {name: torch.zeros(2) for name in names}
+    OuterOptimizer(outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01), params).step(
+        {name: torch.ones(2) for name in names}, 1.0
+    )
+    for name, lr in names.items():
+        assert params[name].tolist() == pytest.approx([-lr, -lr]), name  # Adam's first step is the rate
+
+
 @pytest.mark.parametrize("before", [0, 1, 5])
 def test_tensors_and_load_are_exact(before: int) -> None:
     params = parameters()
@@ -235,10 +246,16 @@ CONFIGS = st.builds(
         steps=st.integers(1, 50),
         epochs=st.integers(1, 5),
         labels=st.sampled_from(["hard", "soft"]),
-        lr=positive(10),
-        lr_max=st.none() | st.floats(11, 100),
         label_confidence=st.floats(0.01, 0.99),
         start=st.sampled_from(["noise", "real"]),
+    ),
+    inner=st.builds(
+        InnerConfig,
+        optimizer=st.sampled_from(["sgd", "nesterov"]),
+        lr=positive(10),
+        lr_max=st.none() | st.floats(11, 100),
+        momentum=st.floats(0.01, 0.99),
+        learn_momentum=st.sampled_from(["fixed", "shared", "per-step"]),
     ),
     outer=st.builds(
         OuterConfig,
@@ -300,10 +317,11 @@ POSITIVE = {
     InitConfig: ("gain", "held_out"),
     OuterConfig: (
         *("iterations", "max_time", "inits", "real_batch", "real_batch_end", "lr_images", "lr_labels", "lr_steps"),
-        *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits"),
+        *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits", "loss_every"),
     ),
     EngineConfig: ("chunk", "store_every"),
-    PixelConfig: ("steps", "epochs", "ipc", "lr"),
+    PixelConfig: ("steps", "epochs", "ipc"),
+    InnerConfig: ("lr", "epsilon"),
     Config: ("val_size",),
 }
 
@@ -311,7 +329,7 @@ POSITIVE = {
 @pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in POSITIVE.items() for name in names])
 @pytest.mark.parametrize("value", [0, -1, math.nan])
 def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> None:
-    if math.isnan(value) and owner is PixelConfig and name != "lr":
+    if math.isnan(value) and owner is PixelConfig:
         value = -7  # counts there are integers
     assert name in {field.name for field in fields(owner)}
     with pytest.raises(LimbeckError, match=f"^{name} is"):
@@ -335,7 +353,30 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (EngineConfig, {"mode": "reverse"}, "Unknown mode"),
         (EngineConfig, {"compile": "yes"}, "Known: auto, off, on"),
         (EngineConfig, {"bfloat16": "true"}, "Known: auto, off, on"),
-        (PixelConfig, {"lr_max": 0.01}, "lr_max is 0.01"),
+        *((InnerConfig, {"lr": 0.1, "lr_max": value}, "lr_max is") for value in (0.1, 0.05, -1.0, math.nan, math.inf)),
+        (InnerConfig, {"lr": math.inf}, "lr is inf"),
+        (InnerConfig, {"optimizer": "sdg"}, "did you mean 'sgd'"),
+        (InnerConfig, {"learn_lr": "per step"}, "did you mean 'per-step'"),
+        *(
+            (InnerConfig, {name: value}, f"{name} is")
+            for name in ("momentum", "inner_beta1", "inner_beta2")
+            for value in (-0.1, 1.0)
+        ),
+        (InnerConfig, {"optimizer": "sgd", "weight_decay": -0.1}, "must not be negative"),
+        (InnerConfig, {"weight_decay": 0.1}, "plain gradient descent has not; use sgd"),
+        (InnerConfig, {"optimizer": "sgd", "momentum": 0.0, "learn_momentum": "shared"}, "cannot be learned from"),
+        (InnerConfig, {"learn_momentum": "shared"}, "gd has no momentum to learn"),
+        (InnerConfig, {"optimizer": "adam", "learn_momentum": "per-step"}, "adam has no momentum to learn"),
+        (InnerConfig, {"optimizer": "sgd", "learn_betas": "shared"}, "sgd has no beta1 to learn"),
+        (InnerConfig, {"optimizer": "adam", "inner_beta2": 0.99999999}, "must lie in"),
+        (Config, {"source": "pixel"}, "did you mean 'pixels'"),
+        (Config, {"data": (torch.zeros(2), torch.zeros(2))}, r"data is a tuple.*load_data\(\(x, y\)\)"),
+        (Config, {"learner": torch.nn.Linear}, "learner is a type.*package.module:function"),
+        (Config, {"source": "generator", "pixels": PixelConfig(steps=5, ipc=2)}, "steps, ipc belong to learned images"),
+        (Config, {"generator": GeneratorConfig(latent=7)}, "latent belong to a generator.*--source generator"),
+        (Config, {"source": "real", "generator": GeneratorConfig(latent=7, batch=9)}, "^latent belong"),
+        (Config, {"weight_norm": True, "init": InitConfig(gain=2.0)}, "gain is 2.0"),
+        (InnerConfig, {"optimizer": "adam", "learn_weight_decay": "per-step"}, "weight_decay is 0, where"),
         (PixelConfig, {"label_confidence": 1.0}, "between 0 and 1"),
     ],
 )

@@ -17,7 +17,7 @@ from limbeck.recipes import recipes
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = ("distill", "evaluate", "show", "data", "reproduce")
+VERBS = ("distill", "evaluate", "show", "export", "data", "reproduce")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

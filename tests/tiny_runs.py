@@ -7,7 +7,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,6 +20,8 @@ from limbeck.distilled import Distilled
 from limbeck.engine import (
     Adjoint,
     Execution,
+    GeneratorConfig,
+    InnerConfig,
     Kernels,
     MetaGradient,
     PixelConfig,
@@ -32,6 +34,13 @@ from limbeck.engine import (
 from limbeck.progress import Reporter
 
 EAGER = EngineConfig(compile="off", bfloat16="off")
+
+
+_GENERATORS: dict[str, dict[str, Any]] = {
+    "pixels": {},
+    "real": {"inner_steps": 3, "batch": 6},
+    "generator": {"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4},
+}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -57,6 +66,9 @@ def tiny_config(
     seed: int = 0,
     engine: EngineConfig = EAGER,
     pixels: dict[str, Any] | None = None,
+    inner: dict[str, Any] | None = None,
+    generator: dict[str, Any] | None = None,
+    source: Literal["pixels", "generator", "real"] = "pixels",
     **outer: Any,
 ) -> Config:
     """Two batches gone through twice; validation in every third of seven iterations."""
@@ -72,7 +84,12 @@ def tiny_config(
         data="arrays",
         learner=learner,
         init=InitConfig(init=init),
-        pixels=PixelConfig(**{"steps": 2, "epochs": 2, "lr": 0.1, "labels": labels, **(pixels or {})}),
+        pixels=PixelConfig(
+            **({"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})} if source == "pixels" else {})
+        ),
+        inner=InnerConfig(**{"lr": 0.1, **(inner or {})}),
+        source=source,
+        generator=GeneratorConfig(**(_GENERATORS[source] | (generator or {}))),
         outer=OuterConfig(**(settings | outer)),
         engine=engine,
         seed=seed,
@@ -167,7 +184,7 @@ def random_set(config: Config | None = None, shape: tuple[int, int, int] = (1, 8
     return Distilled(
         images=torch.randn(pixels.steps, images, *shape, generator=draw),
         labels=labels,
-        learning_rates=0.05 + 0.1 * torch.rand(steps, generator=draw),
+        hyperparameters={"lr": 0.05 + 0.1 * torch.rand(steps, generator=draw)},
         order=torch.arange(steps) % pixels.steps,
         preprocessing=Preprocessing(scale=1.0, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]),
         class_names=("cat", "dog", "owl"),

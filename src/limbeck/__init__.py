@@ -5,9 +5,10 @@ from limbeck.data import Preprocessing, TaskData
 from limbeck.data import load as load_data
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
-from limbeck.engine import Learner, PixelConfig, Remat, Unroll
+from limbeck.engine import GeneratorConfig, InnerConfig, Learner, PixelConfig, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import Evaluation, evaluate
+from limbeck.models import WeightNorm
 from limbeck.recipes import recipe
 
 load = Distilled.load
@@ -18,7 +19,9 @@ __all__ = [
     "Distilled",
     "EngineConfig",
     "Evaluation",
+    "GeneratorConfig",
     "InitConfig",
+    "InnerConfig",
     "Learner",
     "LimbeckError",
     "OuterConfig",
@@ -27,6 +30,7 @@ __all__ = [
     "Remat",
     "TaskData",
     "Unroll",
+    "WeightNorm",
     "distill",
     "evaluate",
     "load",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data import TaskData
-from limbeck.engine import Batch
+from limbeck.engine import Batch, Tensors
 from limbeck.errors import unknown
 
 STEP_SIZES = tuple(0.001 * 10 ** (i / 3) for i in range(10))
@@ -35,15 +35,21 @@ class Layout:
         """Images of each class in all."""
         return self.batches * self.ipc
 
-    def arrange(self, x_KnCHW: Tensor, step_size: float) -> list[Batch]:
-        """The T batches from n = S·ipc images of each class, with one step size throughout."""
+    def arrange(self, x_KnCHW: Tensor, step_size: float, others: Tensors | None = None) -> list[Batch]:
+        """The T batches from n = S·ipc images of each class, with one step size throughout.
+
+        ``others`` are further hyper-parameters of the inner optimiser, (T,) by name.
+        """
         classes = x_KnCHW.shape[0]
         shape = x_KnCHW.shape[2:]
         split = x_KnCHW.reshape(classes, self.batches, self.ipc, *shape).transpose(0, 1)  # (S, K, ipc, C, H, W)
         x_SMCHW = split.flatten(1, 2)
         y_MK = torch.eye(classes, device=x_KnCHW.device).repeat_interleave(self.ipc, dim=0)
         lr = torch.tensor(step_size, device=x_KnCHW.device)
-        return [Batch(x_SMCHW[index], y_MK, {"lr": lr}) for index in self.order]
+        return [
+            Batch(x_SMCHW[index], y_MK, {**{name: value[t] for name, value in (others or {}).items()}, "lr": lr})
+            for t, index in enumerate(self.order)
+        ]
 
 
 def random_real(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor:

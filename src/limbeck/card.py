@@ -18,7 +18,11 @@ def card(result: Distilled) -> str:
     )
     head = {"tags": ["dataset-distillation"], "source_datasets": [info["data"]["name"]]}
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
-    sizes = ", ".join(f"{float(v):.4g}" for v in result.learning_rates)
+    values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in result.hyperparameters.items()}
+    others = "".join(f"\n{name}: {value}\n" for name, value in values.items() if name != "lr")
+    made = {"generator": "images from a learned generator", "real": "real images, for comparison,"}
+    what = made.get(config.source, "learned images")
+    normalised = ", its weights written as length times direction," if config.weight_norm else ""
     order_matters = "The order of the batches matters." if len(result.order) > 1 else ""
     accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
@@ -27,12 +31,13 @@ def card(result: Distilled) -> str:
     return f"""---
 {front}
 ---
-# {batches * images} learned images for {info["data"]["name"]}
+# {batches * images} {what} for {info["data"]["name"]}
 
 ![learned images](preview.png)
 
-{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {config.pixels.labels} labels,
-learned for {config.learner} with {init}. Training takes {len(result.learning_rates)} gradient steps. {order_matters}
+{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
+learned for {config.learner}{normalised} with {init}. Training takes {len(result.learning_rates)} gradient steps.
+{order_matters} Inner optimiser: {config.inner.optimizer}.
 
 {validation}
 The test set was not looked at; `limbeck evaluate` on this folder does.
@@ -51,8 +56,8 @@ logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))
 {tuple(result.learning_rates.shape)} and `run.order` are plain tensors. Images are normalised:
 (x · {result.preprocessing.scale:.6g} − {list(result.preprocessing.mean)}) / {list(result.preprocessing.std)}.
 
-Step sizes: {sizes}
-
+Step sizes: {values["lr"]}
+{others}
 ## How it was made
 
 Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["iterations"]} outer iterations in

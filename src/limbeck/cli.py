@@ -19,6 +19,7 @@ Limbeck learns tiny training sets.
   distill    learn a training set             limbeck distill mnist --recipe mnist-fixed --out runs/mnist
   evaluate   score it on the real test set    limbeck evaluate runs/mnist
   show       what a run holds                 limbeck show runs/mnist
+  export     its images for other tools       limbeck export runs/mnist --out mnist.npz
   data       list and fetch data sets         limbeck data list
   reproduce  a published result beside ours   limbeck reproduce mnist-fixed
 
@@ -61,6 +62,7 @@ def _verb(name: str) -> Callable[[list[str]], int]:
         "distill": commands.distill,
         "evaluate": commands.evaluate,
         "show": commands.show,
+        "export": commands.export,
         "data": commands.data,
         "reproduce": commands.reproduce,
     }

@@ -55,8 +55,9 @@ class DistillOptions(Common):
 
     Args:
         data: name of a data set (mnist, fashion-mnist, cifar10) or path of an .npz file.
-        recipe: start from a published experiment's settings; other options change them.
-        out: run directory to write.
+        recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random);
+            other options change them.
+        out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
         overwrite: replace the run that --out holds.
         tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
@@ -108,6 +109,24 @@ class ShowOptions(Common):
     run: Annotated[Path, tyro.conf.Positional]
     seed: int = 0
     out: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Common):
+    """Write the learned images, labels and step sizes in other tools' formats.
+
+    Args:
+        run: run directory.
+        out: a file that ends in .npz, or a folder of PNG pictures.
+        overwrite: replace what is there.
+        seed: nothing here is random; accepted for uniformity.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    seed: int = 0
 
 
 @final
@@ -170,6 +189,7 @@ def distill(argv: list[str]) -> int:
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
     out = options.resume or options.out or Path("runs") / f"{Path(config.data).stem}-{config.init.init.split(':')[0]}"
     console = _console()
+    console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
     reporters: list[Reporter] = [ConsoleReporter(console)]
     if options.tensorboard:
         from limbeck.events import TensorBoardReporter
@@ -189,7 +209,8 @@ def distill(argv: list[str]) -> int:
         _print_json({"run": str(out), **result.summary()})
     else:
         console.print(
-            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'"
+            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'",
+            soft_wrap=True,
         )
     return 0 if result.info["finished"] else 130
 
@@ -235,6 +256,20 @@ def show(argv: list[str]) -> int:
         console = Console()
         print_images(console, run)
         console.print(show_table(run, options.run))
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """``limbeck export``."""
+    from limbeck.export import export as write
+
+    options = _parse(ExportOptions, argv)
+    out = options.out or options.run / "images.npz"
+    count = write(Distilled.load(options.run), out, overwrite=options.overwrite)
+    if options.json:
+        _print_json({"run": str(options.run), "path": str(out), "images": count})
+    else:
+        print(f"{count} images in {out}")
     return 0
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, final
 
-from limbeck.engine import PixelConfig, adjoint_names
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, adjoint_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -52,9 +52,9 @@ class OuterConfig:
         inits: initial weights an iteration averages over.
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.
-        lr_images: Adam's rate on the images, in units of the normalised pixels.
+        lr_images: Adam's rate on the images, in units of the normalised pixels, or on a generator's weights and noise.
         lr_labels: Adam's rate on the logits of learned labels.
-        lr_steps: Adam's rate on the unconstrained step sizes.
+        lr_steps: Adam's rate on the unconstrained step sizes and other learned hyper-parameters.
         beta1: Adam's first decay rate.
         beta2: Adam's second decay rate.
         warmup: iterations of linear warm-up.
@@ -64,6 +64,7 @@ class OuterConfig:
         clip_init: largest global gradient norm of one init, before averaging.
         clip: largest global norm of the average.
         validate_every: iterations between validations; the best state by validation accuracy is kept.
+        loss_every: also add up the loss after every so many inner steps; only after the last by default.
         validate_inits: held-out initial weights for validation.
         calibrate_inits: at the end, scale all step sizes by the factor from 0.7 to 1 that validation over so many
             held-out initial weights likes best; 0 leaves them as they were learned. Learning takes step sizes to the
@@ -89,13 +90,14 @@ class OuterConfig:
     clip: float | None = None
     validate_every: int = 100
     validate_inits: int = 16
+    loss_every: int | None = None
     calibrate_inits: int = 0
     max_rollbacks: int = 5
 
     def __post_init__(self) -> None:
         _positive(self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay")
         _positive(self, "lr_images", "lr_labels", "lr_steps")
-        for name in ("max_time", "real_batch_end", "clip_init", "clip"):
+        for name in ("max_time", "real_batch_end", "clip_init", "clip", "loss_every"):
             if getattr(self, name) is not None:
                 _positive(self, name)
         for name in ("beta1", "beta2"):
@@ -149,10 +151,16 @@ class Config:
     """Everything that determines a run.
 
     Args:
-        data: name of a data set, or path of an ``.npz`` file.
-        learner: name of a network, or ``package.module:function``.
+        data: name of a data set, or path of an ``.npz`` file that holds ``x``, ``y`` and, if there is one, a test set
+            ``x_test``, ``y_test`` (else a sixth is held out).
+        learner: lenet, alexcifarnet, convnet3, mlp, linear, or ``package.module:function``, which is called with those
+            of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
+        weight_norm: write the learner's weights as length times direction (Salimans and Kingma 2016).
         init: initial weights.
-        pixels: what is learned.
+        source: what is learned: ``pixels``, a ``generator`` of images, or, over ``real`` images, hyper-parameters only.
+        pixels: images that are learned one by one.
+        generator: a network that makes them; ``real`` batches are as many and as large as its.
+        inner: how the learner is trained on what is learned.
         outer: the outer loop.
         engine: how it is computed.
         seed: seed of everything random.
@@ -161,8 +169,12 @@ class Config:
 
     data: str = "mnist"
     learner: str = "lenet"
+    weight_norm: bool = False
     init: InitConfig = field(default_factory=InitConfig)
+    source: Literal["pixels", "generator", "real"] = "pixels"
     pixels: PixelConfig = field(default_factory=PixelConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     seed: int = 0
@@ -170,10 +182,50 @@ class Config:
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
+        if not isinstance(self.data, str):
+            raise LimbeckError(
+                f"data is a {type(self.data).__name__}, not a name; give arrays as limbeck.distill(config, "
+                "limbeck.load_data((x, y)))."
+            )
+        if not isinstance(self.learner, str):
+            raise LimbeckError(
+                f"learner is a {type(self.learner).__name__}, not a name; name the function that makes it, as "
+                "package.module:function."
+            )
+        _known(self, "source", ("pixels", "generator", "real"))
+        if self.weight_norm and self.init.gain != 1:
+            raise LimbeckError(
+                f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
+            )
+        self._refuse_what_does_nothing()
         if self.init.init == "fixed" and self.outer.inits != 1:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
+
+    def _refuse_what_does_nothing(self) -> None:
+        """Options of a source that is not the one."""
+        if self.source != "pixels" and (changed := _changed(self.pixels)):
+            raise LimbeckError(
+                f"{', '.join(changed)} belong to learned images and do nothing with source {self.source}."
+            )
+        changed = _changed(self.generator)
+        if self.source == "real":
+            changed = [name for name in changed if name not in ("inner_steps", "batch")]
+        if self.source != "generator" and changed:
+            raise LimbeckError(
+                f"{', '.join(changed)} belong to a generator and do nothing with source {self.source}; "
+                "use --source generator."
+            )
+
+    @property
+    def inner_steps(self) -> int:
+        """T, the steps that a learner is trained for."""
+        return self.pixels.steps * self.pixels.epochs if self.source == "pixels" else self.generator.inner_steps
+
+    def batch_size(self, classes: int) -> int:
+        """M, the images of a step."""
+        return self.pixels.ipc * classes if self.source == "pixels" else self.generator.batch
 
     def to_json(self) -> dict[str, Any]:
         """Nested dicts of plain values."""
@@ -184,7 +236,18 @@ class Config:
         """Inverse of ``to_json``; raises LimbeckError for fields this version does not know."""
         if not isinstance(values, dict):
             raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
-        nested = {"init": InitConfig, "pixels": PixelConfig, "outer": OuterConfig, "engine": EngineConfig}
+        nested = {
+            "init": InitConfig,
+            "pixels": PixelConfig,
+            "generator": GeneratorConfig,
+            "inner": InnerConfig,
+            "outer": OuterConfig,
+            "engine": EngineConfig,
+        }
+        pixels = values.get("pixels")
+        if "inner" not in values and isinstance(pixels, dict):  # until 0.1 the step sizes belonged to the pixels
+            inner = {name: pixels[name] for name in ("lr", "lr_max") if name in pixels}
+            values = {**values, "pixels": {k: v for k, v in pixels.items() if k not in inner}, "inner": inner}
         return _build(cls, {key: _build(nested[key], v) if key in nested else v for key, v in values.items()})
 
 
@@ -193,6 +256,11 @@ def _build(cls: type[T], values: dict[str, Any]) -> T:
         return cls(**values)
     except TypeError as error:
         raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
+
+
+def _changed(config: Any) -> list[str]:
+    """Names of the fields that differ from their defaults."""
+    return [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != f.default]
 
 
 def _known(config: Any, name: str, values: tuple[str, ...]) -> None:

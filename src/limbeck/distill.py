@@ -18,12 +18,11 @@ import torch
 from limbeck.checkpoint import Checkpoint, Progress, generator
 from limbeck.config import Config
 from limbeck.data import TaskData, load
-from limbeck.distilled import Distilled, initial_weights
+from limbeck.distilled import Distilled, initial_weights, network_for
 from limbeck.engine import (
     Execution,
     Kernels,
     Learner,
-    Pixels,
     RealBatch,
     RealLoss,
     Tensors,
@@ -31,11 +30,11 @@ from limbeck.engine import (
 )
 from limbeck.errors import LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
-from limbeck.models import build
 from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores, score, train
 from limbeck.rundir import RunDirectory
+from limbeck.sources import make_source
 
 CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -81,7 +80,7 @@ def distill(
     elif folder is not None:
         folder.check(overwrite=overwrite)
     if data is not None:
-        config = dataclasses.replace(config, data=data.name)
+        config = dataclasses.replace(config, data=data.name, val_size=len(data.val_y))
     else:
         data = load(
             config.data,
@@ -114,12 +113,12 @@ class _Run:
         checkpoint: Checkpoint | None,
     ) -> None:
         self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
-        module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
-        self.learner = Learner.of(module)
+        module = network_for(config, data.image_shape, data.num_classes).to(device)
+        self.learner = Learner.of(module, config.inner.make())
         self.initial = initial_weights(config, module)
         self.adjoint = make_adjoint(config.engine.adjoint)
-        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start")}
-        self.source = self._source()
+        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start", "source")}
+        self.source = make_source(config, data, self.generators["start"])
         self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
         self.progress = Progress()
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
@@ -140,7 +139,7 @@ class _Run:
             self.optimizer.load(checkpoint.current)
             for name, state in checkpoint.generators.items():
                 self.generators[name].set_state(state)
-        self.kernels = Kernels(self.learner, RealLoss(), execution)
+        self.kernels = Kernels(self.learner, RealLoss(every=config.outer.loss_every), execution)
 
     def execute(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
@@ -192,9 +191,11 @@ class _Run:
             weights = self.initial.sample(config.inits, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
-        loss_B, grads = self.adjoint.meta_gradient(self.kernels, self.source, params, self.kernels.init(weights), real)
+        source = self.source.drawn(self.generators["source"], spent)
+        loss_B, grads = self.adjoint.meta_gradient(self.kernels, source, params, self.kernels.init(weights), real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        loss, norm = float(loss_B.mean()), float(norm_B.max())
+        observed = len(self.kernels.objective.observed(source.steps))
+        loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
         progress.iteration += 1
         record: dict[str, Any] = {
             "iteration": progress.iteration,
@@ -256,18 +257,22 @@ class _Run:
         """The best state as an artefact."""
         params = _params(self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors())
         with torch.no_grad():
-            images, labels, lrs = self.source.decode(params)
+            made = self.source.materialised(params)
         fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
         progress = self.progress
         return Distilled(
-            images=images.cpu(),
-            labels=labels.contiguous().cpu(),
-            learning_rates=self.calibration["factor"] * lrs.cpu(),
-            order=torch.arange(self.source.steps) % self.config.pixels.steps,
+            images=made.images.contiguous().cpu(),
+            labels=made.labels.contiguous().cpu(),
+            hyperparameters={
+                name: (self.calibration["factor"] if name == "lr" else 1.0) * value.contiguous().cpu()
+                for name, value in made.hyperparameters.items()
+            },
+            order=made.order,
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
             weights={name: value[0].cpu() for name, value in fixed.items()},
+            generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
@@ -280,18 +285,6 @@ class _Run:
                 "versions": versions(self.device),
             },
         )
-
-    def _source(self) -> Pixels:
-        config, data = self.config.pixels, self.data
-        images_per_class = config.steps * config.ipc
-        shape = (config.steps, config.ipc * data.num_classes, *data.image_shape)
-        if config.start == "noise":
-            start = torch.randn(shape, generator=self.generators["start"]).to(self.device)
-        else:
-            start = data.per_class(self.generators["start"], images_per_class)  # (K, S·ipc, C, H, W)
-            start = start.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
-            start = start.transpose(0, 1).reshape(shape)
-        return Pixels(config, data.num_classes, start)
 
     def _spent(self) -> float:
         """Part of the budget that is spent, in [0, 1]."""

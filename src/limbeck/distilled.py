@@ -8,24 +8,35 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from limbeck.config import Config
 from limbeck.data import Preprocessing, TaskData
-from limbeck.engine import Batch, Learner, Tensors, soft_cross_entropy
+from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy
 from limbeck.errors import LimbeckError
-from limbeck.models import FixedInit, InitialWeights, PoolInit, RandomInit, build, check_pool, load_pool
+from limbeck.models import (
+    FixedInit,
+    InitialWeights,
+    PoolInit,
+    RandomInit,
+    WeightNorm,
+    build,
+    build_generator,
+    check_pool,
+    load_pool,
+)
 from limbeck.storage import read_json, read_tensors, write_json, write_tensors
 
 if TYPE_CHECKING:
     from limbeck.evaluate import Evaluation
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
@@ -41,6 +52,29 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     return PoolInit(states={k: v.to(device) for k, v in states.items()}, held_out_count=init.held_out)
 
 
+def network_for(config: Config, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network that a configuration trains."""
+    module = build(config.learner, shape=shape, num_classes=classes)
+    return WeightNorm(module) if config.weight_norm else module
+
+
+def generator_for(config: Config, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
+    """The generator that a configuration names, with the weights that ``seed`` gives it."""
+    chosen = config.generator
+    module = build_generator(
+        chosen.generator,
+        shape=shape,
+        num_classes=classes,
+        batch=chosen.batch,
+        latent=chosen.latent,
+        hidden=chosen.hidden,
+        width=chosen.width,
+        scale=chosen.output_scale,
+        seed=seed,
+    )
+    return WeightNorm(module) if chosen.generator_weight_norm else module
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distilled:
@@ -49,24 +83,38 @@ class Distilled:
     Attributes:
         images: (S, M, C, H, W), normalised as ``preprocessing`` says.
         labels: (S, M, K), rows are distributions over the classes (one-hot for hard labels).
-        learning_rates: (T,), the step size of each gradient step.
+        hyperparameters: what the inner optimiser reads at each step, (T,) by name: ``lr``, and ``momentum`` and so on.
         order: (T,) integers, which of the S batches each step uses.
         preprocessing: how real images are brought to what the learned ones look like.
         class_names: K names.
         config: the resolved configuration that made it.
         weights: for a fixed initialisation, θ₀ by parameter name; empty otherwise.
+        generator: weights and buffers of the generator that made the images, by name; empty where there was none.
         info: provenance: data hash, versions, scores of the selection, times.
     """
 
     images: Tensor
     labels: Tensor
-    learning_rates: Tensor
+    hyperparameters: Tensors
     order: Tensor
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     config: Config
     weights: Tensors
+    generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
+
+    def __repr__(self) -> str:
+        batches, images, *shape = self.images.shape
+        return (
+            f"Distilled({batches} x {images} images of {' x '.join(map(str, shape))} for {self.config.data}, "
+            f"{self.config.learner}, {len(self.order)} steps)"
+        )
+
+    @property
+    def learning_rates(self) -> Tensor:
+        """(T,), the step size of each gradient step."""
+        return self.hyperparameters["lr"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,19 +122,25 @@ class Distilled:
         return tuple(self.images.shape[2:])  # type: ignore[return-value]
 
     @property
+    def kind_of_labels(self) -> str:
+        """``hard`` or ``soft`` for learned images, ``balanced``, ``random`` or ``learned`` for a generator's."""
+        config = self.config
+        return {"pixels": config.pixels.labels, "generator": config.generator.classes}.get(config.source, "real")
+
+    @property
     def num_classes(self) -> int:
         """K."""
         return self.labels.shape[2]
 
     def batches(self, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """The T batches in order, each with its step size."""
-        for index, lr in zip(self.order.tolist(), self.learning_rates, strict=True):
+        """The T batches in order, each with its hyper-parameters."""
+        for step, index in enumerate(self.order.tolist()):
             x_MCHW, y_MK = self.images[index].to(device), self.labels[index].to(device)
-            yield Batch(x_MCHW, y_MK, {"lr": lr.to(device)})
+            yield Batch(x_MCHW, y_MK, {name: value[step].to(device) for name, value in self.hyperparameters.items()})
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
-        module = build(self.config.learner, shape=self.shape, num_classes=self.num_classes)
+        module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
         else:
@@ -98,9 +152,10 @@ class Distilled:
     def train(self, model: nn.Module | None = None) -> nn.Module:
         """Train a network on the learned set, in place, and return it.
 
-        Plain gradient descent, one step per batch in the learned order with the learned step sizes; the model keeps its
-        device and mode. Without a model, ``network()`` is trained. A set learned for a fixed initialisation works from
-        that initialisation only, so pass ``run.network()``; another start is trained with a warning.
+        One step of the inner optimiser per batch, in the learned order with the learned step sizes (plain gradient
+        descent unless the set was learned for another); the model keeps its device and mode. Without a model,
+        ``network()`` is trained. A set learned for a fixed initialisation works from that initialisation only, so pass
+        ``run.network()``; another start is trained with a warning.
 
         Args:
             model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
@@ -109,8 +164,11 @@ class Distilled:
             LimbeckError: if the model's output is not (M, K).
         """
         model = self.network() if model is None else model
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        device = parameters[0].device
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        device = next(iter(parameters.values())).device
+        optimizer = self.config.inner.make()
+        state = State({name: p.detach() for name, p in parameters.items()}, {})
+        state = State(state.params, optimizer.init(state.params))
         if self.weights and not self._starts_right(model):
             warnings.warn(
                 "this set was learned for one fixed initialisation, which the model does not have: expect little; "
@@ -125,10 +183,11 @@ class Distilled:
                     f"expected {tuple(batch.y_MK.shape)}. Give the model {self.num_classes} outputs."
                 )
             loss = soft_cross_entropy(logits, batch.y_MK)
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)  # a part may go unused
+            found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
             with torch.no_grad():
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.sub_(batch.h["lr"] * gradient)
+                state = optimizer.update(state, dict(zip(parameters, found, strict=True)), batch.h)
+                for name, parameter in parameters.items():
+                    parameter.copy_(state.params[name])
         return model
 
     def _starts_right(self, model: nn.Module) -> bool:
@@ -139,13 +198,42 @@ class Distilled:
             for name, value in self.weights.items()
         )
 
+    def generate(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """New images from the generator: (n, C, H, W), normalised, and their class indices (n,), balanced.
+
+        They are made in batches as large as the learner saw, whose statistics the generator's normalisation uses.
+
+        Raises:
+            LimbeckError: n < 1, there is no generator, or it was learned with its own noise (a curriculum).
+        """
+        if n < 1:
+            raise LimbeckError(f"n is {n}; at least one image must be asked for.")
+        chosen = self.config.generator
+        if not self.generator:
+            raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
+        if chosen.curriculum != "none":
+            raise LimbeckError(
+                f"The generator was learned with noise of its own (curriculum {chosen.curriculum}), and what it "
+                "makes of that is in run.images. Learn one with --curriculum none for images without limit."
+            )
+        module = generator_for(self.config, self.shape, self.num_classes)
+        rng = torch.Generator().manual_seed(seed)
+        y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
+        made = []
+        with torch.no_grad():
+            for y_M in torch.split(y_N, chosen.batch):
+                z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
+                y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
+                made.append(functional_call(module, self.generator, (z_MZ, y_MK)))
+        return torch.cat(made)[:n], y_N[:n]
+
     def preprocess(self, x_NCHW: Tensor) -> Tensor:
         """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
         return self.preprocessing.apply(x_NCHW)
 
     def learner(self) -> Learner:
         """The learner it was made for."""
-        return Learner.of(build(self.config.learner, shape=self.shape, num_classes=self.num_classes))
+        return Learner.of(network_for(self.config, self.shape, self.num_classes), self.config.inner.make())
 
     def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""
@@ -165,9 +253,9 @@ class Distilled:
             "schema": SCHEMA,
             "images": list(self.images.shape),
             "classes": list(self.class_names),
-            "learning_rates": [float(v) for v in self.learning_rates],
+            "hyperparameters": {name: value.tolist() for name, value in self.hyperparameters.items()},
             "order": self.order.tolist(),
-            "labels": self.config.pixels.labels,
+            "labels": self.kind_of_labels,
             "preprocessing": self.preprocessing.to_json(),
             "config": self.config.to_json(),
             **self.info,
@@ -178,9 +266,10 @@ class Distilled:
         tensors = {
             "images": self.images,
             "labels": self.labels,
-            "learning_rates": self.learning_rates,
             "order": self.order,
+            **{f"hyperparameters.{name}": value for name, value in self.hyperparameters.items()},
             **{f"weights.{name}": value for name, value in self.weights.items()},
+            **{f"generator.{name}": value for name, value in self.generator.items()},
         }
         write_tensors(folder / "distilled.safetensors", tensors, {"schema": SCHEMA})
         write_json(folder / "distilled.json", self.summary())
@@ -204,16 +293,20 @@ class Distilled:
             )
         tensors, _ = read_tensors(folder / "distilled.safetensors")
         try:
-            known = {"schema", "images", "classes", "learning_rates", "order", "labels", "preprocessing", "config"}
+            if summary["schema"] == 1:  # plain gradient descent only
+                summary["hyperparameters"] = summary.pop("learning_rates")
+                tensors["hyperparameters.lr"] = tensors.pop("learning_rates")
+            known = {"schema", "images", "classes", "hyperparameters", "order", "labels", "preprocessing", "config"}
             return cls(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                learning_rates=tensors["learning_rates"],
+                hyperparameters=_with_prefix("hyperparameters.", tensors),
                 order=tensors["order"],
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"]),
-                weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
+                weights=_with_prefix("weights.", tensors),
+                generator=_with_prefix("generator.", tensors),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
             )._checked(folder)
         except KeyError as error:
@@ -225,9 +318,15 @@ class Distilled:
         batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
         fits = (
             self.labels.shape == (batches, images, len(self.class_names))
-            and self.order.shape == self.learning_rates.shape
+            and set(self.hyperparameters) == set(self.config.inner.make().hyperparameters)
+            and all(self.order.shape == value.shape for value in self.hyperparameters.values())
             and bool(((self.order >= 0) & (self.order < batches)).all())
         )
         if not fits:
             raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
         return self
+
+
+def _with_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """Those tensors, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

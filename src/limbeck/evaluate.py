@@ -119,7 +119,10 @@ def evaluate(
     if data is None:
         name = run.config.data
         if name.lower() not in known_names() and not name.lower().endswith(".npz"):
-            raise LimbeckError(f"The run was learned from data given in Python ('{name}'); give the same data again.")
+            raise LimbeckError(
+                f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
+                "Python, --data FILE.npz on the command line."
+            )
         data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
     _check_same_task(run, data, tell)
     judge = _Judge(run, data.to(device), device, n, seed, tell)
@@ -170,21 +173,26 @@ class _Judge:
         self.tell(f"baseline {name}: tuning its step size on validation data")
         layout = Layout(
             batches=self.run.images.shape[0],
-            ipc=self.run.images.shape[1] // self.run.num_classes,
+            ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
             order=tuple(self.run.order.tolist()),
         )
+        others = {k: v.to(self.device) for k, v in self.run.hyperparameters.items() if k != "lr"}  # momentum and so on
+
+        def arrange(x_KnCHW: Tensor, step_size: float) -> list[Batch]:
+            return layout.arrange(x_KnCHW, step_size, others)
+
         count = RANDOM_SETS if name in ("random", "best-random") else 1
         draws = generator(self.seed, f"baseline {name}")
         make = make_baseline(name)
         sets = [make(self.data, layout.per_class, draws) for _ in range(count)]
-        step_size = max(STEP_SIZES, key=lambda lr: self._validate(layout.arrange(sets[0], lr)))
+        step_size = max(STEP_SIZES, key=lambda lr: self._validate(arrange(sets[0], lr)))
         if name == "best-random":
-            sets = [max(sets, key=lambda x: self._on_training_data(layout.arrange(x, step_size)))]
+            sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
         self.tell(f"baseline {name}: scoring on the test set")
         if len(sets) == 1:
-            scores = self._test(layout.arrange(sets[0], step_size), self.initial)
+            scores = self._test(arrange(sets[0], step_size), self.initial)
         else:
-            scores = self._test_each([layout.arrange(x, step_size) for x in sets])
+            scores = self._test_each([arrange(x, step_size) for x in sets])
         return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
 
     @property

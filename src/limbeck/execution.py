@@ -44,9 +44,8 @@ COMPILE_PAYS_AFTER = 20_000
 def choose_execution(config: Config, learner: Learner, data: TaskData, reporter: Reporter) -> Execution:
     """Resolve the ``auto`` settings. The same machine, learner and configuration always get the same answer."""
     engine, outer = config.engine, config.outer
-    steps = config.pixels.steps * config.pixels.epochs
-    chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.pixels.ipc * data.num_classes))
-    planned = outer.iterations * outer.inits * (steps + REAL_BATCH_STEPS)
+    chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.batch_size(data.num_classes)))
+    planned = outer.iterations * outer.inits * (config.inner_steps + REAL_BATCH_STEPS)
     compiled = engine.compile == "on" or (
         engine.compile == "auto"
         and engine.adjoint == "remat"
@@ -63,7 +62,8 @@ def choose_execution(config: Config, learner: Learner, data: TaskData, reporter:
         use_compile_cache()
     if engine.bfloat16 != "auto":
         return replace(base, bfloat16=engine.bfloat16 == "on", channels_last=engine.bfloat16 == "on")
-    key = f"{config.learner} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
+    learner_name = f"{config.learner}{' weight-normalised' if config.weight_norm else ''}"
+    key = f"{learner_name} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
     winner = remembered(key, lambda: _fastest_real_batch(base, learner, data, outer.real_batch))
     return replace(base, **REAL_BATCHES[winner])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.config import OuterConfig
-from limbeck.engine import Tensors
+from limbeck.engine import HYPERPARAMETERS, Tensors
 
 
 def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None) -> tuple[Tensors, Tensor]:
@@ -56,7 +56,7 @@ class OuterOptimizer:
     """Adam over a source's parameters, a learning rate for each kind; the tensors are updated in place."""
 
     def __init__(self, config: OuterConfig, params: Tensors) -> None:
-        rates = {"images": config.lr_images, "labels": config.lr_labels, "lr": config.lr_steps}
+        rates = {"labels": config.lr_labels, **dict.fromkeys(HYPERPARAMETERS, config.lr_steps)}
         self._rates = {name: rates.get(name, config.lr_images) for name in params}
         self._params = params
         self._adam = torch.optim.Adam(

@@ -24,7 +24,8 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
     sheet = Image.new("RGB", (width, batches * (cell + margin + band) + margin + band), "white")
     draw = ImageDraw.Draw(sheet)
     names = result.labels[:, :columns].argmax(-1)
-    for m in range(columns):
+    same = bool((names == names[0]).all())  # a generator's batches may have labels of their own
+    for m in range(columns if same else 0):
         name = result.class_names[int(names[0, m])]
         draw.text((margin + m * (cell + margin) + 2, 3), name[:9], fill="black")
     for s in range(batches):
@@ -33,6 +34,9 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
             pixels = stretched(images_SMCHW[s, m]).permute(1, 2, 0).contiguous().numpy()
             tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
             sheet.paste(tile, (margin + m * (cell + margin), top))
+            if not same:
+                name = result.class_names[int(names[s, m])]
+                draw.text((margin + m * (cell + margin) + 2, top + 1), name[:9], fill="red")
         rates = [f"{float(lr):.3g}" for lr, o in zip(result.learning_rates, result.order, strict=True) if int(o) == s]
         draw.text((margin + 2, top + cell + 3), f"step {s + 1}: step sizes {', '.join(rates)}", fill="gray")
     return sheet

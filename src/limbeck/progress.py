@@ -93,6 +93,7 @@ class ConsoleReporter(Reporter):
         self._spent_at_start: float | None = None
         self._last = 0.0
         self._val = ""
+        self._planned = 0
 
     def message(self, text: str) -> None:
         self._console.print(
@@ -100,11 +101,10 @@ class ConsoleReporter(Reporter):
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
-        pixels = config.pixels
+        self._planned = config.outer.iterations
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         self.message(
-            f"{config.data}: {pixels.steps} x {pixels.ipc} image(s) per class, "
-            f"{pixels.steps * pixels.epochs} inner steps, "
+            f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
             f"{config.learner}, {config.init.init} init, {config.outer.inits} at a time ({how})"
         )
         if self._console.is_terminal:
@@ -145,6 +145,8 @@ class ConsoleReporter(Reporter):
         if self._bar is not None:
             self._bar.stop()
         word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
+        if not interrupted and progress.iteration < self._planned:
+            word = f"time is up before {self._planned} iterations"
         best = f"best validation accuracy {progress.best:.2f} % at iteration {progress.best_iteration}"
         if progress.best_iteration < 0:
             best = "not validated yet"
@@ -156,6 +158,14 @@ class ConsoleReporter(Reporter):
             return "ETA --"
         left = max(0.0, (1 - spent) * (now - self._first) / done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+def _taught_by(config: Config) -> str:
+    """What is learned, in a few words."""
+    if config.source == "pixels":
+        return f"{config.pixels.steps} x {config.pixels.ipc} image(s) per class"
+    made = f"{config.generator.batch} images a step"
+    return made + (" from a generator" if config.source == "generator" else " of real data")
 
 
 @final

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from limbeck.config import Config, InitConfig, OuterConfig
-from limbeck.engine import PixelConfig
+from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import unknown
 
 
@@ -41,7 +41,8 @@ def _mnist_fixed() -> Recipe:
         data="mnist",
         learner="lenet",
         init=InitConfig(init="fixed"),
-        pixels=PixelConfig(steps=1, epochs=3, lr=0.3),
+        pixels=PixelConfig(steps=1, epochs=3),
+        inner=InnerConfig(lr=0.3),
         outer=OuterConfig(
             iterations=20_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
         ),
@@ -60,7 +61,8 @@ def _mnist_random() -> Recipe:
     config = Config(
         data="mnist",
         learner="lenet",
-        pixels=PixelConfig(steps=10, epochs=3, lr=0.06),
+        pixels=PixelConfig(steps=10, epochs=3),
+        inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
             iterations=3_400,
             inits=4,
@@ -87,7 +89,8 @@ def _cifar10_fixed() -> Recipe:
         data="cifar10",
         learner="alexcifarnet",
         init=InitConfig(init="fixed"),
-        pixels=PixelConfig(steps=10, epochs=3, lr=0.03, start="real"),
+        pixels=PixelConfig(steps=10, epochs=3, start="real"),
+        inner=InnerConfig(lr=0.03),
         outer=OuterConfig(
             iterations=1_100, inits=1, real_batch=512, lr_images=0.05, lr_steps=0.01, clip_init=0.1, validate_every=50
         ),
@@ -106,7 +109,8 @@ def _cifar10_random() -> Recipe:
     config = Config(
         data="cifar10",
         learner="alexcifarnet",
-        pixels=PixelConfig(steps=10, epochs=3, lr=0.03, start="real"),
+        pixels=PixelConfig(steps=10, epochs=3, start="real"),
+        inner=InnerConfig(lr=0.03),
         outer=OuterConfig(
             iterations=1_100,
             inits=1,

@@ -68,9 +68,14 @@ def show_table(run: Distilled, where: Path) -> Table:
     rates = ", ".join(f"{float(v):.4g}" for v in run.learning_rates)
     rows = {
         "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",
-        "labels": config.pixels.labels,
-        "inner steps": f"{len(run.learning_rates)} ({config.pixels.steps} x {config.pixels.epochs} epochs)",
+        "labels": run.kind_of_labels,
+        "inner steps": f"{len(run.learning_rates)} ({batches} batch(es), {config.inner.optimizer})",
         "step sizes": rates,
+        **{
+            name.replace("_", " "): ", ".join(f"{float(v):.4g}" for v in value)
+            for name, value in run.hyperparameters.items()
+            if name != "lr"
+        },
         "learner": f"{config.learner}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",

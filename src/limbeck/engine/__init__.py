@@ -7,26 +7,46 @@ from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unro
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss
-from limbeck.engine.optim import GradientDescent, InnerOptimizer
-from limbeck.engine.source import PixelConfig, Pixels, Pullback, Source
+from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
+from limbeck.engine.schedule import HYPERPARAMETERS, InnerConfig, Learned, Schedule
+from limbeck.engine.source import (
+    Generator,
+    GeneratorConfig,
+    Materialised,
+    PixelConfig,
+    Pixels,
+    Pullback,
+    RealBatches,
+    Source,
+)
 from limbeck.engine.state import Batch, State, Tensors
 
 __all__ = [
+    "HYPERPARAMETERS",
+    "Adam",
     "Adjoint",
     "Batch",
     "Execution",
+    "Generator",
+    "GeneratorConfig",
     "GradientDescent",
+    "InnerConfig",
     "InnerOptimizer",
     "Kernels",
+    "Learned",
     "Learner",
+    "Materialised",
     "MetaGradient",
+    "Momentum",
     "Objective",
     "PixelConfig",
     "Pixels",
     "Pullback",
     "RealBatch",
+    "RealBatches",
     "RealLoss",
     "Remat",
+    "Schedule",
     "Source",
     "State",
     "Tensors",

@@ -131,7 +131,7 @@ class Remat(Adjoint):
                 state = segment[start] = stored.pop(start)
                 for inner in range(start, t):
                     state = segment[inner + 1] = kernels.step(state, source.batch(params, inner))
-            batch = source.batch(params, t)
+            batch = pullback.batch(t)
             cotangent, batch_cotangent = kernels.pull(segment[t], batch, cotangent)
             pullback.add(t, batch_cotangent)
         return MetaGradient(loss_B, pullback.result())

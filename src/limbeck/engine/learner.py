@@ -47,9 +47,9 @@ class Learner:
     loss: Callable[[Tensor, Tensor], Tensor] = soft_cross_entropy
 
     @classmethod
-    def of(cls, module: nn.Module) -> Learner:
-        """The learner of Wang et al. 2018: plain gradient descent on the cross-entropy."""
-        return cls(module=module, optimizer=GradientDescent())
+    def of(cls, module: nn.Module, optimizer: InnerOptimizer | None = None) -> Learner:
+        """A learner of the cross-entropy, by plain gradient descent as in Wang et al. 2018 unless told otherwise."""
+        return cls(module=module, optimizer=optimizer or GradientDescent())
 
     def init(self, params: Tensors) -> State:
         """The state before the first step, from initial weights."""

@@ -34,9 +34,15 @@ class RealLoss(Objective):
 
     Args:
         loss: (outputs, targets) to a scalar; cross-entropy on logits (N, K) and class indices (N,) by default.
+        every: also read it after every ``every``-th step, and add up (Such et al. 2019); only at the end by default.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    every: int | None = None
+
+    def observed(self, steps: int) -> frozenset[int]:
+        between = () if self.every is None else range(self.every, steps, self.every)
+        return frozenset({*between, steps})
 
     def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         outputs = learner.predict(params, x_NCHW)

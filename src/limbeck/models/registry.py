@@ -20,6 +20,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.generators import ConvGenerator
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape
 
 _BUILDERS: Final[dict[str, Callable[[Shape, int], nn.Module]]] = {
@@ -52,6 +53,87 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
         module = _from_factory(name, shape, num_classes) if ":" in name else _from_registry(name, shape, num_classes)
     refuse_unsupported(module)
     check(module, shape, num_classes)
+    return module
+
+
+def build_generator(
+    name: str,
+    *,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    batch: int,
+    latent: int,
+    hidden: int,
+    width: int,
+    scale: float,
+    seed: int,
+) -> nn.Module:
+    """The generator of that name, with the weights that `seed` gives it; the global random state is left alone.
+
+    `name` is "conv" or `package.module:function`; the function is called with the keyword arguments `shape` (C, H, W),
+    `num_classes` and `latent`, and returns a module from noise (M, latent) and label distributions (M, num_classes) to
+    images (M, C, H, W). It is tried on a batch of `batch`.
+
+    Raises:
+        LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit or is
+            not a function of its inputs: it draws random numbers or updates buffers.
+    """
+    with _own_rng(seed):
+        if ":" in name:
+            module = _own_generator(name, shape, num_classes, latent)
+        elif name == "conv":
+            module = ConvGenerator(shape, num_classes, latent, hidden=hidden, width=width, scale=scale)
+        else:
+            raise unknown("generator", name, ["conv", "package.module:function"])
+    refuse_unsupported(module, "generator")
+    if not any(True for _ in module.parameters()):
+        raise LimbeckError(f"The generator '{name}' has no parameter to learn.")
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(batch, latent, generator=rng), torch.full((batch, num_classes), 1 / num_classes)
+    tried = []
+    for other in (1, 2):
+        buffers = {key: value.clone() for key, value in module.named_buffers()}
+        with torch.no_grad(), _own_rng(other):
+            try:
+                tried.append(functional_call(module, buffers, inputs))
+            except Exception as error:
+                raise LimbeckError(
+                    f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
+                    f"{_told(error)}."
+                ) from error
+        if not all(torch.equal(buffers[key], value) for key, value in module.named_buffers()):
+            raise LimbeckError(f"The generator '{name}' updates a buffer; it must be a function of noise and labels.")
+    images = tried[0]
+    wanted = (batch, *shape)
+    if not isinstance(images, Tensor) or images.shape != wanted:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise LimbeckError(f"The generator '{name}' gives {found} for {batch} images; the data needs {wanted}.")
+    if not images.isfinite().all():
+        raise LimbeckError(f"The generator '{name}' gives pixels that are not finite numbers.")
+    if not torch.equal(*tried):
+        raise LimbeckError(
+            f"The generator '{name}' draws random numbers, so a batch would not be the same when it is made again for "
+            "its gradient; let all noise come in as z."
+        )
+    return module
+
+
+def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn.Module:
+    with _cwd_on_path():
+        function = _import(name, "generator")
+        try:
+            module = function(shape=shape, num_classes=num_classes, latent=latent)
+        except LimbeckError:
+            raise
+        except Exception as error:
+            raise LimbeckError(
+                f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
+                f"latent={latent}: {_told(error)}."
+            ) from error
+    if not isinstance(module, nn.Module):
+        raise LimbeckError(
+            f"The generator '{name}' returned {type(module).__name__}; it must return a torch.nn.Module."
+        )
     return module
 
 
@@ -92,14 +174,14 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
         )
 
 
-def refuse_unsupported(module: nn.Module) -> None:
+def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """Refuse layers that inner training would get silently wrong: active dropout and running statistics.
 
     Raises:
         LimbeckError: with the path of the first such layer and how to replace it.
     """
     for path, layer in module.named_modules():
-        where = f"The learner's layer '{path or '(itself)'}' ({type(layer).__name__})"
+        where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
         if layer.training and _dropout(layer) > 0:
             raise LimbeckError(
                 f"{where} drops activations at random, so a training step would not be the same when it is replayed "
@@ -162,16 +244,16 @@ def _from_factory(name: str, shape: Shape, num_classes: int) -> nn.Module:
     return module
 
 
-def _import(name: str) -> Callable[..., Any]:
+def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
     """The callable that `package.module:function` names."""
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
-        raise LimbeckError(f"'{name}' is not a learner; write it as package.module:function.")
+        raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise LimbeckError(
-            f"The learner '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
+            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
             "It is looked for in the current directory and the installed packages."
         ) from error
     try:

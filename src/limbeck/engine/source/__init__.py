@@ -1,6 +1,17 @@
 """What is learned, and how it becomes the batch of an inner step."""
 
-from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.source.base import Materialised, Pullback, Source
+from limbeck.engine.source.generator import Generator, GeneratorConfig
 from limbeck.engine.source.pixels import PixelConfig, Pixels
+from limbeck.engine.source.real import RealBatches
 
-__all__ = ["PixelConfig", "Pixels", "Pullback", "Source"]
+__all__ = [
+    "Generator",
+    "GeneratorConfig",
+    "Materialised",
+    "PixelConfig",
+    "Pixels",
+    "Pullback",
+    "RealBatches",
+    "Source",
+]

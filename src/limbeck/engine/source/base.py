@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
 
 from limbeck.engine.state import Batch, Tensors
 
 
+class Materialised(NamedTuple):
+    """What a source teaches, as plain tensors: S batches of M images, used in the order of T steps.
+
+    ``images`` (S, M, C, H, W), ``labels`` (S, M, K) distributions, ``hyperparameters`` (T,) by name, ``order`` (T,).
+    """
+
+    images: Tensor
+    labels: Tensor
+    hyperparameters: Tensors
+    order: Tensor
+
+
 class Pullback(ABC):
     """Gathers the cotangents of a source's batches and turns them into gradients of what is learned."""
+
+    @abstractmethod
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, as the source's own ``batch`` gives it; ``add`` follows for the same step."""
 
     @abstractmethod
     def add(self, step: int, cotangent: Batch) -> None:
@@ -20,7 +40,7 @@ class Pullback(ABC):
 
 
 class Source(ABC):
-    """Where the batches of the inner loop come from; the engine knows only these four members."""
+    """Where the batches of the inner loop come from; this is all that the engine knows of it."""
 
     steps: int
     """T, the number of inner steps."""
@@ -36,3 +56,25 @@ class Source(ABC):
     @abstractmethod
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         """A fresh gatherer for B = ``inits`` initial weights."""
+
+    def drawn(self, rng: torch.Generator, spent: float) -> Self:
+        """The same for the next outer iteration, with what it leaves to chance drawn anew.
+
+        ``rng`` is on the CPU; ``spent`` in [0, 1] is the spent part of the budget, for what grows with it.
+        """
+        return self
+
+    def extras(self, params: Tensors) -> Tensors:
+        """What an artefact keeps besides the batches, by name."""
+        return {}
+
+    def materialised(self, params: Tensors) -> Materialised:
+        """Every batch as plain tensors; what is left to chance stays as it was drawn."""
+        batches = [self.batch(params, step) for step in range(self.steps)]
+        names = batches[0].h
+        return Materialised(
+            torch.stack([batch.x_MCHW for batch in batches]),
+            torch.stack([batch.y_MK for batch in batches]),
+            {name: torch.stack([batch.h[name] for batch in batches]) for name in names},
+            torch.arange(self.steps),
+        )

@@ -1,7 +1,7 @@
 """Learned images, labels and step sizes (Wang et al. 2018; soft labels: Sucholutsky and Schonlau, arXiv 1910.02551).
 
-S batches of M = ipc·K images are cycled E times, T = S·E inner steps in all; every one of the T steps has its own
-learning rate. Shapes: S batches, M images a batch, K classes, T steps, B inits.
+S batches of M = ipc·K images are cycled E times, T = S·E inner steps in all; every one of the T steps may have its own
+learning rate (see ``engine.schedule``). Shapes: S batches, M images a batch, K classes, T steps, B inits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.schedule import InnerConfig, Schedule
+from limbeck.engine.source.base import Materialised, Pullback, Source
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError, unknown
 
@@ -30,8 +31,6 @@ class PixelConfig:
         epochs: E, how often the S batches are gone through.
         ipc: images per class in each batch.
         labels: ``hard`` keeps one class per image, ``soft`` learns a distribution over classes.
-        lr: the step size that every step starts from, > 0.
-        lr_max: upper bound of the step sizes; none by default.
         label_confidence: probability of the own class that learned labels start from, in (1/K, 1).
         start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images.
     """
@@ -40,8 +39,6 @@ class PixelConfig:
     epochs: int = 3
     ipc: int = 1
     labels: Literal["hard", "soft"] = "hard"
-    lr: float = 0.02
-    lr_max: float | None = None
     label_confidence: float = 0.9
     start: Literal["noise", "real"] = "noise"
 
@@ -50,10 +47,6 @@ class PixelConfig:
             value = getattr(self, name)
             if value < 1:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise LimbeckError(f"lr is {self.lr}; a step size must be a positive number.")
-        if self.lr_max is not None and not self.lr < self.lr_max < math.inf:
-            raise LimbeckError(f"lr_max is {self.lr_max}; it must be a number above lr ({self.lr}).")
         for name, known in (("labels", ("hard", "soft")), ("start", ("noise", "real"))):
             if getattr(self, name) not in known:
                 raise unknown(f"kind of {name}", getattr(self, name), known)
@@ -65,12 +58,14 @@ class PixelConfig:
 class Pixels(Source):
     """Images as free tensors in normalised space, indexed by step.
 
-    Learned, unconstrained: ``images`` (S, M, C, H, W), ``lr`` (T,), and for soft labels ``labels`` (S, M, K).
-    Step sizes are softplus(lr), or lr_max·sigmoid(lr) where they are bounded; soft labels are a softmax, which keeps
-    them normalised: left free they grow, which is a hidden step size.
+    Learned, unconstrained: ``images`` (S, M, C, H, W), for soft labels ``labels`` (S, M, K), and what is learned of the
+    schedule of hyper-parameters. Soft labels are a softmax, which keeps them normalised: left free they grow, which is
+    a hidden step size.
     """
 
-    def __init__(self, config: PixelConfig, classes: int, images_SMCHW: Tensor) -> None:
+    def __init__(
+        self, config: PixelConfig, classes: int, images_SMCHW: Tensor, inner: InnerConfig | None = None
+    ) -> None:
         self.config = config
         self.steps = config.steps * config.epochs
         self.classes = classes
@@ -85,10 +80,10 @@ class Pixels(Source):
             )
         self.y_M = torch.arange(classes, device=images_SMCHW.device).repeat_interleave(config.ipc)
         self.y_MK = F.one_hot(self.y_M, classes).to(images_SMCHW.dtype)
-        self._params = {
-            "images": images_SMCHW.clone(),
-            "lr": torch.full((self.steps,), self._raw_lr(config.lr), dtype=images_SMCHW.dtype).to(images_SMCHW.device),
-        }
+        self.schedule = Schedule(
+            inner or InnerConfig(), self.steps, dtype=images_SMCHW.dtype, device=images_SMCHW.device
+        )
+        self._params = {"images": images_SMCHW.clone(), **self.schedule.parameters()}
         if config.labels == "soft":
             off = (1 - config.label_confidence) / (classes - 1)
             gap = math.log(config.label_confidence / off)
@@ -100,29 +95,22 @@ class Pixels(Source):
     def batch(self, params: Tensors, step: int) -> Batch:
         index = step % self.config.steps
         y_MK = torch.softmax(params["labels"][index], dim=-1) if "labels" in params else self.y_MK
-        return Batch(params["images"][index], y_MK, {"lr": self._lr(params["lr"][step])})
+        return Batch(params["images"][index], y_MK, self.schedule.at(params, step))
 
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         return _PixelPullback(self, params, inits)
 
-    def decode(self, params: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (S, M, C, H, W), label distributions (S, M, K) and step sizes (T,) as the learner sees them."""
+    def decode(self, params: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+        """Images (S, M, C, H, W), label distributions (S, M, K), hyper-parameters (T,), as the learner sees them."""
         images = params["images"]
         if "labels" in params:
             labels = torch.softmax(params["labels"], dim=-1)
         else:
             labels = self.y_MK.expand(self.config.steps, -1, -1)
-        return images, labels, self._lr(params["lr"])
+        return images, labels, self.schedule.decode(params)
 
-    def _lr(self, raw: Tensor) -> Tensor:
-        if self.config.lr_max is None:
-            return F.softplus(raw)
-        return self.config.lr_max * torch.sigmoid(raw)
-
-    def _raw_lr(self, lr: float) -> float:
-        if self.config.lr_max is None:
-            return lr + math.log(-math.expm1(-lr))  # log(expm1(lr)) without overflow
-        return math.log(lr / (self.config.lr_max - lr))
+    def materialised(self, params: Tensors) -> Materialised:
+        return Materialised(*self.decode(params), torch.arange(self.steps) % self.config.steps)
 
 
 @final
@@ -130,19 +118,23 @@ class _PixelPullback(Pullback):
     """Adds up the cotangents of the decoded tensors, then pulls them through ``decode`` once."""
 
     def __init__(self, source: Pixels, params: Tensors, inits: int) -> None:
-        self._epoch_steps = source.config.steps
-        (x, y, lr), self._pull = vjp(source.decode, params)[:2]
+        self._source, self._params = source, params
+        (x, y, h), self._pull = vjp(source.decode, params)[:2]
         self._x = x.new_zeros(inits, *x.shape)
         self._y = y.new_zeros(inits, *y.shape)
-        self._lr = lr.new_zeros(inits, *lr.shape)
+        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+
+    def batch(self, step: int) -> Batch:
+        return self._source.batch(self._params, step)
 
     def add(self, step: int, cotangent: Batch) -> None:
-        index = step % self._epoch_steps
+        index = step % self._source.config.steps
         self._x[:, index] += cotangent.x_MCHW
         self._y[:, index] += cotangent.y_MK
-        self._lr[:, step] += cotangent.h["lr"]
+        for name, value in cotangent.h.items():
+            self._h[name][:, step] += value
 
     def result(self) -> Tensors:
-        (grads,) = vmap(self._pull)((self._x, self._y, self._lr))
+        (grads,) = vmap(self._pull)((self._x, self._y, self._h))
         result: Tensors = grads
         return result

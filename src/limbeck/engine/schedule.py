@@ -1,0 +1,170 @@
+"""The hyper-parameters of the inner loop: which optimiser, and which of its scalars are learned, for each step or one.
+
+What is learned is unconstrained and mapped to where the hyper-parameter may lie: step sizes and weight decay are
+positive (softplus, or bounded), momentum and Adam's decay rates lie between 0 and 1 (sigmoid). T: number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
+from limbeck.engine.state import Tensors
+from limbeck.errors import LimbeckError, unknown
+
+Learned: TypeAlias = Literal["fixed", "shared", "per-step"]
+"""A hyper-parameter keeps its value, is learned as one number for all steps, or as one for each step."""
+
+HYPERPARAMETERS = ("lr", "momentum", "beta1", "beta2", "weight_decay")
+"""All names that a hyper-parameter can have; no source may learn anything else under them."""
+
+_FRACTIONS = ("momentum", "beta1", "beta2")
+_BELOW_ONE = 1 - 1e-6
+"""Bound of learned fractions: in float32 a saturated sigmoid is 1, where Adam's bias correction divides by 0."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """How the learner is trained on what is learned.
+
+    Args:
+        optimizer: ``gd`` is plain gradient descent, ``sgd`` has momentum, ``nesterov`` looks ahead, ``adam`` adapts.
+        lr: the step size that every step starts from, > 0.
+        lr_max: upper bound of the step sizes; none by default.
+        momentum: of ``sgd`` and ``nesterov``, in [0, 1).
+        inner_beta1: decay rate of ``adam``'s first moment, in [0, 1).
+        inner_beta2: decay rate of ``adam``'s second moment, in [0, 1).
+        weight_decay: added to the gradient times the weights, >= 0; not for ``gd``.
+        epsilon: added to ``adam``'s second moment inside the root, > 0; 1e-8 is what torch calls 1e-4.
+        learn_lr: ``fixed``, one ``shared`` by all steps, or ``per-step``.
+        learn_momentum: the same for the momentum.
+        learn_betas: the same for Adam's decay rates.
+        learn_weight_decay: the same for the weight decay.
+    """
+
+    optimizer: Literal["gd", "sgd", "nesterov", "adam"] = "gd"
+    lr: float = 0.02
+    lr_max: float | None = None
+    momentum: float = 0.9
+    inner_beta1: float = 0.9
+    inner_beta2: float = 0.999
+    weight_decay: float = 0.0
+    epsilon: float = 1e-8
+    learn_lr: Learned = "per-step"
+    learn_momentum: Learned = "fixed"
+    learn_betas: Learned = "fixed"
+    learn_weight_decay: Learned = "fixed"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("gd", "sgd", "nesterov", "adam"):
+            raise unknown("inner optimizer", self.optimizer, ("gd", "sgd", "nesterov", "adam"))
+        for name in ("learn_lr", "learn_momentum", "learn_betas", "learn_weight_decay"):
+            if getattr(self, name) not in ("fixed", "shared", "per-step"):
+                raise unknown(name, getattr(self, name), ("fixed", "shared", "per-step"))
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LimbeckError(f"lr is {self.lr}; a step size must be a positive number.")
+        if self.lr_max is not None and not self.lr < self.lr_max < math.inf:
+            raise LimbeckError(f"lr_max is {self.lr_max}; it must be a number above lr ({self.lr}).")
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise LimbeckError(f"epsilon is {self.epsilon}; it must be a positive number.")
+        for name in ("momentum", "inner_beta1", "inner_beta2"):
+            if not 0 <= getattr(self, name) < _BELOW_ONE:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 0.999999).")
+        if not 0 <= self.weight_decay < math.inf:
+            raise LimbeckError(f"weight_decay is {self.weight_decay}; it must not be negative.")
+        if self.optimizer == "gd" and self.weight_decay > 0:
+            raise LimbeckError(f"weight_decay is {self.weight_decay}, which plain gradient descent has not; use sgd.")
+        read = self.make().hyperparameters
+        for option, names in (
+            ("learn_momentum", ("momentum",)),
+            ("learn_betas", ("beta1", "beta2")),
+            ("learn_weight_decay", ("weight_decay",)),
+        ):
+            if getattr(self, option) != "fixed" and not set(names) & set(read):
+                raise LimbeckError(
+                    f"{option} is {getattr(self, option)}, but {self.optimizer} has no {names[0]} to learn."
+                )
+        for name in read:
+            if self.learned(name) != "fixed" and self.start(name) == 0:
+                raise LimbeckError(f"{name} is 0, where it cannot be learned from; start it above 0 or keep it fixed.")
+
+    def make(self) -> InnerOptimizer:
+        """The optimiser."""
+        if self.optimizer == "gd":
+            return GradientDescent()
+        if self.optimizer == "adam":
+            return Adam(epsilon=self.epsilon)
+        return Momentum(nesterov=self.optimizer == "nesterov")
+
+    def start(self, name: str) -> float:
+        """Where a hyper-parameter of the optimiser starts, or stays."""
+        value: float = getattr(self, f"inner_{name}" if name in ("beta1", "beta2") else name)
+        return value
+
+    def learned(self, name: str) -> Learned:
+        """How a hyper-parameter of the optimiser is learned."""
+        choice: Learned = getattr(self, "learn_betas" if name in ("beta1", "beta2") else f"learn_{name}")
+        return choice
+
+
+@final
+class Schedule:
+    """The hyper-parameters of T inner steps, for a source to learn along with its data.
+
+    ``parameters()`` are unconstrained, (T,) where learned per step and () where shared; ``decode`` gives every
+    hyper-parameter of the optimiser as (T,), ``at`` those of one step as scalars.
+    """
+
+    def __init__(
+        self, config: InnerConfig, steps: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> None:
+        self.config = config
+        self.steps = steps
+        self.names = config.make().hyperparameters
+        self._params: Tensors = {}
+        self._constants: Tensors = {}
+        for name in self.names:
+            value, learned = config.start(name), config.learned(name)
+            if learned == "fixed":
+                self._constants[name] = torch.tensor(value, dtype=dtype, device=device)
+            else:
+                shape = (steps,) if learned == "per-step" else ()
+                self._params[name] = torch.full(shape, self._raw(name, value), dtype=dtype, device=device)
+
+    def parameters(self) -> Tensors:
+        """What is learned, unconstrained, by the hyper-parameter's name."""
+        return self._params
+
+    def at(self, params: Tensors, step: int) -> Tensors:
+        """The hyper-parameters of one step, scalars by name."""
+        return {name: self._value(params, name, step) for name in self.names}
+
+    def decode(self, params: Tensors) -> Tensors:
+        """The hyper-parameters of all steps, (T,) by name."""
+        values = {name: self._value(params, name) for name in self.names}
+        return {name: value.expand(self.steps) for name, value in values.items()}
+
+    def _value(self, params: Tensors, name: str, step: int | None = None) -> Tensor:
+        if name in self._constants:
+            return self._constants[name]
+        raw = params[name]
+        if step is not None and raw.dim() == 1:
+            raw = raw[step]
+        if name in _FRACTIONS:
+            return _BELOW_ONE * torch.sigmoid(raw)
+        if name == "lr" and self.config.lr_max is not None:
+            return self.config.lr_max * torch.sigmoid(raw)
+        return F.softplus(raw)
+
+    def _raw(self, name: str, value: float) -> float:
+        bound = _BELOW_ONE if name in _FRACTIONS else self.config.lr_max if name == "lr" else None
+        if bound is None:
+            return value + math.log(-math.expm1(-value))  # log(expm1(value)) without overflow
+        return math.log(value / (bound - value))

@@ -1,0 +1,237 @@
+"""A generator of training data, learned through the learner's training (Such et al. 2019, arXiv 1912.07768).
+
+Shapes: T steps, M images a step, Z latent entries, K classes, P latents in a pool, B inits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from limbeck.engine.schedule import InnerConfig, Schedule
+from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.state import Batch, Tensors
+from limbeck.errors import LimbeckError, unknown
+
+CURRICULA = ("full", "shuffled-batches", "all-shuffled", "none")
+_PREFIX = "generator."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """A generator, what it is fed, and in which order its batches are used.
+
+    Args:
+        inner_steps: T, the batches that a learner is trained on, one step each.
+        batch: M, images in a batch.
+        generator: ``conv``, the network of Such et al., or ``package.module:function``; see ``limbeck.models``.
+        hidden: units of the first layer of ``conv``.
+        width: channels of the first feature map of ``conv``.
+        generator_weight_norm: write the generator's weights as length times direction.
+        latent: Z, entries of the noise.
+        output_scale: largest absolute pixel value of ``conv``, in units of the normalised pixels.
+        curriculum: ``full`` learns the noise of every batch and their order; ``shuffled-batches`` uses such batches in
+            random order; ``all-shuffled`` draws each batch from all learned noise; ``none`` draws fresh noise.
+        classes: labels are ``balanced`` (before ``all-shuffled`` draws from them), ``random``, or ``learned`` as
+            distributions.
+        teacher_confidence: probability of the own class that learned labels start from, in (1/K, 1).
+    """
+
+    inner_steps: int = 32
+    batch: int = 128
+    generator: str = "conv"
+    hidden: int = 1024
+    width: int = 128
+    generator_weight_norm: bool = True
+    latent: int = 128
+    output_scale: float = 2.0
+    curriculum: Literal["full", "shuffled-batches", "all-shuffled", "none"] = "full"
+    classes: Literal["balanced", "random", "learned"] = "balanced"
+    teacher_confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("inner_steps", "batch", "hidden", "width", "latent"):
+            if getattr(self, name) < 1:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0 < self.output_scale < math.inf:
+            raise LimbeckError(f"output_scale is {self.output_scale}; it must be a positive number.")
+        if self.curriculum not in CURRICULA:
+            raise unknown("curriculum", self.curriculum, CURRICULA)
+        if self.classes not in ("balanced", "random", "learned"):
+            raise unknown("choice of classes", self.classes, ("balanced", "random", "learned"))
+        if self.classes == "learned" and self.curriculum == "none":
+            raise LimbeckError("Learned labels belong to learned noise; without a curriculum there is none.")
+        if not 0 < self.teacher_confidence < 1:
+            raise LimbeckError(f"teacher_confidence is {self.teacher_confidence}; it must lie between 0 and 1.")
+
+
+@final
+class Generator(Source):
+    """A network from noise and labels to images, with what its curriculum learns.
+
+    Learned: the network's weights, ``generator.NAME``; with a curriculum the noise ``z`` (T, M, Z) and, if they are
+    learned, the logits of its labels ``labels`` (T, M, K); and what is learned of the schedule. The pull-back runs the
+    network once a step, forward and back, so memory does not grow with T.
+
+    Args:
+        config: see there.
+        module: maps (z (M, Z), y (M, K)) to images (M, C, H, W); it must be a pure function of them.
+        weights: its initial weights by name.
+        classes: K.
+        rng: draws the noise and labels that learning starts from.
+        inner: hyper-parameters of the inner loop.
+    """
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        module: nn.Module,
+        weights: Mapping[str, Tensor],
+        classes: int,
+        rng: torch.Generator,
+        inner: InnerConfig | None = None,
+    ) -> None:
+        self.config = config
+        self.module = module
+        self.classes = classes
+        self.steps = config.inner_steps
+        some = next(iter(weights.values()))
+        self.schedule = Schedule(inner or InnerConfig(), self.steps, dtype=some.dtype, device=some.device)
+        self._params = {f"{_PREFIX}{name}": value.detach().clone() for name, value in weights.items()}
+        self._like = some
+        self._y_TM = self._draw_labels(rng)
+        if config.curriculum != "none":
+            self._params["z"] = self._draw_noise(rng)
+            if config.classes == "learned":
+                self._params["labels"] = self._start_labels()
+        self._params |= self.schedule.parameters()
+        self._order_TM: Tensor | None = None
+        self._z_TMZ: Tensor | None = None
+        self._redraw(rng)
+
+    def parameters(self) -> Tensors:
+        return self._params
+
+    def drawn(self, rng: torch.Generator, spent: float) -> Self:
+        other = copy.copy(self)
+        other._redraw(rng)
+        return other
+
+    def batch(self, params: Tensors, step: int) -> Batch:
+        x_MCHW, y_MK = self.made(self.weights(params), *self.inputs(params, step))
+        return Batch(x_MCHW, y_MK, self.schedule.at(params, step))
+
+    def pullback(self, params: Tensors, inits: int) -> Pullback:
+        return _GeneratorPullback(self, params, inits)
+
+    def extras(self, params: Tensors) -> Tensors:
+        return self.weights(params) | dict(self.module.named_buffers())
+
+    def weights(self, params: Tensors) -> Tensors:
+        """The network's weights, by its own names."""
+        return {name.removeprefix(_PREFIX): v for name, v in params.items() if name.startswith(_PREFIX)}
+
+    def made(self, weights: Tensors, z_MZ: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (M, C, H, W) and label distributions (M, K) from noise and labels, logits where these are learned."""
+        if self.config.classes == "learned":
+            y_MK = torch.softmax(y_MK, dim=-1)
+        images: Tensor = functional_call(self.module, weights, (z_MZ, y_MK))
+        return images, y_MK
+
+    def rows(self, step: int) -> Tensor:
+        """Which M of the T·M learned noise vectors a step uses."""
+        if self._order_TM is not None:
+            return self._order_TM[step]
+        first = step * self.config.batch
+        return torch.arange(first, first + self.config.batch, device=self._like.device)
+
+    def inputs(self, params: Tensors, step: int) -> tuple[Tensor, Tensor]:
+        """What ``made`` makes of a step: noise (M, Z), and one-hot labels (M, K) or their logits."""
+        if self._z_TMZ is not None:
+            z_MZ, y_M = self._z_TMZ[step], self._y_TM[step]
+        else:
+            rows_M = self.rows(step)
+            z_MZ, y_M = params["z"].flatten(0, 1)[rows_M], self._y_TM.flatten()[rows_M]
+        if "labels" in params:
+            return z_MZ, params["labels"].flatten(0, 1)[rows_M]
+        return z_MZ, F.one_hot(y_M, self.classes).to(self._like.dtype)
+
+    def _redraw(self, rng: torch.Generator) -> None:
+        steps, images = self.config.inner_steps, self.config.batch
+        if self.config.curriculum == "none":
+            self._z_TMZ = self._draw_noise(rng)
+            self._y_TM = self._draw_labels(rng)
+        elif self.config.curriculum == "shuffled-batches":
+            rows_T1 = torch.randperm(steps, generator=rng)[:, None] * images
+            self._order_TM = (rows_T1 + torch.arange(images)).to(self._like.device)
+        elif self.config.curriculum == "all-shuffled":
+            self._order_TM = torch.randint(steps * images, (steps, images), generator=rng).to(self._like.device)
+
+    def _draw_noise(self, rng: torch.Generator) -> Tensor:
+        shape = (self.config.inner_steps, self.config.batch, self.config.latent)
+        return torch.randn(shape, generator=rng).to(self._like)
+
+    def _draw_labels(self, rng: torch.Generator) -> Tensor:
+        shape = (self.config.inner_steps, self.config.batch)
+        if self.config.classes == "random":
+            return torch.randint(self.classes, shape, generator=rng).to(self._like.device)
+        # The cycle goes on from batch to batch: every class has its turn also where a batch is no multiple of them.
+        return (torch.arange(shape[0] * shape[1]) % self.classes).view(shape).to(self._like.device)
+
+    def _start_labels(self) -> Tensor:
+        if self.config.teacher_confidence * self.classes <= 1:
+            raise LimbeckError(
+                f"teacher_confidence is {self.config.teacher_confidence}; with {self.classes} classes it must lie "
+                f"above 1/{self.classes}."
+            )
+        off = (1 - self.config.teacher_confidence) / (self.classes - 1)
+        gap = math.log(self.config.teacher_confidence / off)
+        return (gap * F.one_hot(self._y_TM, self.classes)).to(self._like.dtype)
+
+
+@final
+class _GeneratorPullback(Pullback):
+    """Makes each batch under vjp and pulls the cotangents of all inits back at once, a step at a time.
+
+    Holds one gradient of everything that is learned for each init, and one batch's graph.
+    """
+
+    def __init__(self, source: Generator, params: Tensors, inits: int) -> None:
+        self._source = source
+        self._params = params
+        h, self._pull_h = vjp(source.schedule.decode, {n: params[n] for n in source.schedule.parameters()})[:2]
+        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+        self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in params if name not in h}
+        self._pull: Callable[[tuple[Tensor, Tensor]], tuple[Tensors, Tensor, Tensor]] | None = None
+
+    def batch(self, step: int) -> Batch:
+        source = self._source
+        inputs = source.inputs(self._params, step)
+        (x_MCHW, y_MK), self._pull = vjp(source.made, source.weights(self._params), *inputs)[:2]
+        return Batch(x_MCHW, y_MK, source.schedule.at(self._params, step))
+
+    def add(self, step: int, cotangent: Batch) -> None:
+        assert self._pull is not None
+        weights, z_BMZ, y_BMK = vmap(self._pull)((cotangent.x_MCHW, cotangent.y_MK))
+        self._pull = None
+        for name, grad in weights.items():
+            self._total[f"{_PREFIX}{name}"] += grad
+        for name, grad in (("z", z_BMZ), ("labels", y_BMK)):
+            if name in self._total:
+                self._total[name].flatten(1, 2).index_add_(1, self._source.rows(step), grad)
+        for name, value in cotangent.h.items():
+            self._h[name][:, step] += value
+
+    def result(self) -> Tensors:
+        (h,) = vmap(self._pull_h)(self._h)
+        found = self._total | h
+        return {name: found[name] for name in self._params}

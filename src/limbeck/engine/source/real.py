@@ -1,0 +1,89 @@
+"""Real data in the place of learned data, with learned hyper-parameters only: what every source is compared with.
+
+Shapes: T steps, M images a step, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Self, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from limbeck.engine.schedule import InnerConfig, Schedule
+from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.state import Batch, Tensors
+from limbeck.errors import LimbeckError
+
+Sampler = Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
+"""A generator and a number n to n real examples: normalised images (n, C, H, W) and class indices (n,)."""
+
+
+@final
+class RealBatches(Source):
+    """Batches of real examples, fresh ones for every outer iteration. Learned: what is learned of the schedule.
+
+    Args:
+        sample: where the examples come from.
+        steps: T.
+        batch: M.
+        classes: K.
+        rng: draws the batches that it starts with.
+        inner: hyper-parameters; at least one must be learned.
+    """
+
+    def __init__(
+        self, sample: Sampler, steps: int, batch: int, classes: int, rng: torch.Generator, inner: InnerConfig
+    ) -> None:
+        self.steps = steps
+        self._sample, self._batch, self._classes = sample, batch, classes
+        self._x_TMCHW, self._y_TM = self._draw(rng)
+        self.schedule = Schedule(inner, steps, dtype=self._x_TMCHW.dtype, device=self._x_TMCHW.device)
+        if not self.schedule.parameters():
+            raise LimbeckError("Real batches have nothing to learn but hyper-parameters, and all of these are fixed.")
+
+    def parameters(self) -> Tensors:
+        return self.schedule.parameters()
+
+    def batch(self, params: Tensors, step: int) -> Batch:
+        y_MK = F.one_hot(self._y_TM[step], self._classes).to(self._x_TMCHW.dtype)
+        return Batch(self._x_TMCHW[step], y_MK, self.schedule.at(params, step))
+
+    def pullback(self, params: Tensors, inits: int) -> Pullback:
+        return _HyperparameterPullback(self, params, inits)
+
+    def drawn(self, rng: torch.Generator, spent: float) -> Self:
+        other = copy.copy(self)
+        other._x_TMCHW, other._y_TM = self._draw(rng)
+        return other
+
+    def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        x_NCHW, y_N = self._sample(rng, self.steps * self._batch)
+        sizes = (self.steps, self._batch)
+        return x_NCHW.reshape(*sizes, *x_NCHW.shape[1:]), y_N.reshape(sizes)
+
+
+@final
+class _HyperparameterPullback(Pullback):
+    """Gathers the cotangents of the decoded hyper-parameters; those of the images are nobody's."""
+
+    def __init__(self, source: RealBatches, params: Tensors, inits: int) -> None:
+        self._source, self._params = source, params
+        h, self._pull = vjp(source.schedule.decode, params)[:2]
+        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+
+    def batch(self, step: int) -> Batch:
+        return self._source.batch(self._params, step)
+
+    def add(self, step: int, cotangent: Batch) -> None:
+        for name, value in cotangent.h.items():
+            self._h[name][:, step] += value
+
+    def result(self) -> Tensors:
+        (grads,) = vmap(self._pull)(self._h)
+        result: Tensors = grads
+        return result

@@ -1,0 +1,38 @@
+"""What a configuration wants learned, built for a task."""
+
+from __future__ import annotations
+
+import torch
+
+from limbeck.config import Config
+from limbeck.data import TaskData
+from limbeck.distilled import generator_for
+from limbeck.engine import Generator, Pixels, RealBatches, Source
+
+
+def make_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
+    """The source that ``config.source`` names; ``rng`` draws what it starts from."""
+    if config.source == "pixels":
+        return _pixels(config, data, rng)
+    if config.source == "generator":
+        return _generator(config, data, rng)
+    steps, batch = config.generator.inner_steps, config.generator.batch
+    return RealBatches(data.sample, steps, batch, data.num_classes, rng, config.inner)
+
+
+def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:
+    chosen, classes = config.pixels, data.num_classes
+    shape = (chosen.steps, chosen.ipc * classes, *data.image_shape)
+    if chosen.start == "noise":
+        start = torch.randn(shape, generator=rng).to(data.train_x.device)
+    else:
+        start = data.per_class(rng, chosen.steps * chosen.ipc)  # (K, S·ipc, C, H, W)
+        start = start.reshape(classes, chosen.steps, chosen.ipc, *data.image_shape).transpose(0, 1).reshape(shape)
+    return Pixels(chosen, classes, start, config.inner)
+
+
+def _generator(config: Config, data: TaskData, rng: torch.Generator) -> Generator:
+    seed = int(torch.randint(2**31, (1,), generator=rng))
+    module = generator_for(config, data.image_shape, data.num_classes, seed).to(data.train_x.device)
+    weights = dict(module.named_parameters())
+    return Generator(config.generator, module, weights, data.num_classes, rng, config.inner)
