@@ -109,11 +109,20 @@ class Remat(Adjoint):
     def _chunk(self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch) -> MetaGradient:
         steps, every = source.steps, kernels.execution.store_every
         observed = kernels.objective.observed(steps)
-        stored = {}
+        # One block for all that is kept, taken before anything else: kept one by one among the activations, the states
+        # would pin the C allocator's heap, and the peak would grow with T by far more than their size.
+        kept = State(
+            *(
+                {name: value.new_empty(-(-steps // every), *value.shape) for name, value in field.items()}
+                for field in states
+            )
+        )
         current = states
         for t in range(steps):
             if t % every == 0:
-                stored[t] = current
+                for slots, field in zip(kept, current, strict=True):
+                    for name, value in field.items():
+                        slots[name][t // every].copy_(value)
             current = kernels.step(current, source.batch(params, t))
 
         cotangent = State(*({name: torch.zeros_like(value) for name, value in field.items()} for field in current))
@@ -128,7 +137,9 @@ class Remat(Adjoint):
             segment.pop(t + 1)
             if t not in segment:  # the last step of a stored block: run it forward again
                 start = t - t % every
-                state = segment[start] = stored.pop(start)
+                # Clones: compiled, forward mode fails on views.
+                at = start // every
+                state = segment[start] = State(*({n: v[at].clone() for n, v in slots.items()} for slots in kept))
                 for inner in range(start, t):
                     state = segment[inner + 1] = kernels.step(state, source.batch(params, inner))
             batch = pullback.batch(t)
