@@ -93,7 +93,7 @@ def flat(batch: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_batches_are_pure_and_complete(name: str) -> None:
-    source: Source = SOURCES[name]().drawn(generator(5), 0.0)
+    source: Source = SOURCES[name]().drawn(generator(5))
     params = source.parameters()
     for step in range(source.steps):
         batch = source.batch(params, step)
@@ -119,7 +119,7 @@ def test_materialised_gives_the_batches(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_pull_back_is_autograds(name: str) -> None:
-    source: Source = SOURCES[name]().drawn(generator(5), 0.0)
+    source: Source = SOURCES[name]().drawn(generator(5))
     params = jittered(source.parameters(), 0.2, generator(4))
     rng = generator(6)
     pullback = source.pullback(params, 2)
@@ -190,7 +190,7 @@ def inputs(source: Generator) -> tuple[Tensor, Tensor]:
 def test_the_full_curriculum_is_always_the_same() -> None:
     source = teacher(curriculum="full")
     z, y = inputs(source)
-    again = inputs(source.drawn(generator(9), 0.5))
+    again = inputs(source.drawn(generator(9)))
     assert torch.equal(z, source.parameters()["z"])
     assert torch.equal(z, again[0])
     assert torch.equal(y, again[1])
@@ -200,7 +200,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
     source = teacher(curriculum="shuffled-batches", classes="random", inner_steps=5)
     orders = set()
     for seed in range(6):
-        z, y = inputs(source.drawn(generator(seed), 0.0))
+        z, y = inputs(source.drawn(generator(seed)))
         learned = source.parameters()["z"]
         order = [next(i for i in range(5) if torch.equal(learned[i], z[t])) for t in range(5)]
         assert sorted(order) == [0, 1, 2, 3, 4]
@@ -212,7 +212,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
 
 def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
     source = teacher(curriculum="all-shuffled", classes="random", inner_steps=5)
-    z, y = inputs(source.drawn(generator(1), 0.0))
+    z, y = inputs(source.drawn(generator(1)))
     pool, labels = source.parameters()["z"].flatten(0, 1), source._y_TM.flatten()
     homes = []
     for row, label in zip(z.flatten(0, 1), y.flatten(0, 1), strict=True):
@@ -225,7 +225,7 @@ def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
 def test_without_a_curriculum_everything_is_fresh() -> None:
     source = teacher(curriculum="none", classes="random")
     assert "z" not in source.parameters()
-    one, two = (inputs(source.drawn(generator(seed), 0.0)) for seed in (1, 2))
+    one, two = (inputs(source.drawn(generator(seed))) for seed in (1, 2))
     assert not (one[0] == two[0]).any()
     assert not torch.equal(one[1], two[1])
 

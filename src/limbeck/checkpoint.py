@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from limbeck.engine import Tensors
+from limbeck.engine import Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.storage import read_tensors, write_tensors
 
@@ -71,17 +71,13 @@ class Checkpoint:
         if not path.is_file():
             raise LimbeckError(f"{folder} holds no checkpoint to resume from; start it with --out {folder}.")
         tensors, metadata = read_tensors(path)
-
-        def part(prefix: str) -> Tensors:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
         try:
             return cls(
                 progress=Progress(**metadata["progress"]),
-                current=part("current."),
-                good=part("good."),
-                best=part("best."),
-                generators=part("generator."),
+                current=with_prefix(tensors, "current."),
+                good=with_prefix(tensors, "good."),
+                best=with_prefix(tensors, "best."),
+                generators=with_prefix(tensors, "generator."),
                 config=metadata["config"],
                 execution=metadata["execution"],
                 data_sha256=metadata.get("data", ""),

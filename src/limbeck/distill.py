@@ -27,6 +27,7 @@ from limbeck.engine import (
     RealLoss,
     Tensors,
     make_adjoint,
+    with_prefix,
 )
 from limbeck.errors import LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
@@ -191,7 +192,7 @@ class _Run:
             weights = self.initial.sample(config.inits, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
-        source = self.source.drawn(self.generators["source"], spent)
+        source = self.source.drawn(self.generators["source"])
         loss_B, grads = self.adjoint.meta_gradient(self.kernels, source, params, self.kernels.init(weights), real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
         observed = len(self.kernels.objective.observed(source.steps))
@@ -226,7 +227,7 @@ class _Run:
         weights = self.initial.held_out(self.config.outer.calibrate_inits, self.config.seed + 2)
         found: list[dict[str, Any]] = []
         for factor in CALIBRATION_FACTORS:
-            scores = self.validation_scores(_params(self.best), weights, factor)
+            scores = self.validation_scores(with_prefix(self.best, "param."), weights, factor)
             found.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
         learned, best = found[0], max(found, key=lambda row: row["accuracy"])
         self.calibration = best | {"n": self.config.outer.calibrate_inits}
@@ -255,11 +256,11 @@ class _Run:
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
-        params = _params(self.best if self.progress.best_iteration >= 0 else self.optimizer.tensors())
+        progress = self.progress
+        params = with_prefix(self.best if progress.best_iteration >= 0 else self.optimizer.tensors(), "param.")
         with torch.no_grad():
             made = self.source.materialised(params)
         fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
-        progress = self.progress
         return Distilled(
             images=made.images.contiguous().cpu(),
             labels=made.labels.contiguous().cpu(),
@@ -342,11 +343,6 @@ class _Run:
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
         ).save(self.folder.path)
-
-
-def _params(saved: Tensors) -> Tensors:
-    """The source's parameters among what the outer optimiser saves."""
-    return {name.removeprefix("param."): value for name, value in saved.items() if name.startswith("param.")}
 
 
 def _execution(checkpoint: Checkpoint) -> Execution:

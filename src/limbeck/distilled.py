@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from limbeck.config import Config
 from limbeck.data import Preprocessing, TaskData
-from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy
+from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.models import (
     FixedInit,
@@ -300,13 +300,13 @@ class Distilled:
             return cls(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                hyperparameters=_with_prefix("hyperparameters.", tensors),
+                hyperparameters=with_prefix(tensors, "hyperparameters."),
                 order=tensors["order"],
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"]),
-                weights=_with_prefix("weights.", tensors),
-                generator=_with_prefix("generator.", tensors),
+                weights=with_prefix(tensors, "weights."),
+                generator=with_prefix(tensors, "generator."),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
             )._checked(folder)
         except KeyError as error:
@@ -325,8 +325,3 @@ class Distilled:
         if not fits:
             raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
         return self
-
-
-def _with_prefix(prefix: str, tensors: Tensors) -> Tensors:
-    """Those tensors, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -19,7 +19,7 @@ from limbeck.engine.source import (
     RealBatches,
     Source,
 )
-from limbeck.engine.state import Batch, State, Tensors
+from limbeck.engine.state import Batch, State, Tensors, with_prefix
 
 __all__ = [
     "HYPERPARAMETERS",
@@ -54,4 +54,5 @@ __all__ = [
     "adjoint_names",
     "make_adjoint",
     "soft_cross_entropy",
+    "with_prefix",
 ]

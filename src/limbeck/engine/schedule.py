@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import vjp, vmap
 
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.state import Tensors
@@ -168,3 +169,23 @@ class Schedule:
         if bound is None:
             return value + math.log(-math.expm1(-value))  # log(expm1(value)) without overflow
         return math.log(value / (bound - value))
+
+
+@final
+class ScheduleGradients:
+    """Gathers the cotangents of T steps' hyper-parameters, of B inits, and pulls them through ``decode`` once."""
+
+    def __init__(self, schedule: Schedule, params: Tensors, inits: int) -> None:
+        h, self._pull = vjp(schedule.decode, {name: params[name] for name in schedule.parameters()})[:2]
+        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+
+    def add(self, step: int, cotangent: Tensors) -> None:
+        """Take in one step's, each (B,)."""
+        for name, value in cotangent.items():
+            self._h[name][:, step] += value
+
+    def result(self) -> Tensors:
+        """Gradients of the schedule's parameters, each (B, *shape)."""
+        (grads,) = vmap(self._pull)(self._h)
+        result: Tensors = grads
+        return result

@@ -36,6 +36,11 @@ def add(left: Tensors, right: Tensors) -> Tensors:
     return {name: value + right[name] for name, value in left.items()}
 
 
+def with_prefix(tensors: Tensors, prefix: str) -> Tensors:
+    """Those whose names start with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def row(tensors: Tensors, index: int) -> Tensors:
     """Init ``index`` of a dict of tensors with a leading B dimension."""
     return {name: value[index] for name, value in tensors.items()}

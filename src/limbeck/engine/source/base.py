@@ -57,11 +57,8 @@ class Source(ABC):
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         """A fresh gatherer for B = ``inits`` initial weights."""
 
-    def drawn(self, rng: torch.Generator, spent: float) -> Self:
-        """The same for the next outer iteration, with what it leaves to chance drawn anew.
-
-        ``rng`` is on the CPU; ``spent`` in [0, 1] is the spent part of the budget, for what grows with it.
-        """
+    def drawn(self, rng: torch.Generator) -> Self:
+        """The same for the next outer iteration, with what it leaves to chance drawn anew; ``rng`` is on the CPU."""
         return self
 
     def extras(self, params: Tensors) -> Tensors:

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from limbeck.engine.schedule import InnerConfig, Schedule
+from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Pullback, Source
-from limbeck.engine.state import Batch, Tensors
+from limbeck.engine.source.labels import label_logits
+from limbeck.engine.state import Batch, Tensors, with_prefix
 from limbeck.errors import LimbeckError, unknown
 
 CURRICULA = ("full", "shuffled-batches", "all-shuffled", "none")
@@ -112,7 +113,8 @@ class Generator(Source):
         if config.curriculum != "none":
             self._params["z"] = self._draw_noise(rng)
             if config.classes == "learned":
-                self._params["labels"] = self._start_labels()
+                one_hot = F.one_hot(self._y_TM, classes).to(some.dtype)
+                self._params["labels"] = label_logits(one_hot, config.teacher_confidence, "teacher_confidence")
         self._params |= self.schedule.parameters()
         self._order_TM: Tensor | None = None
         self._z_TMZ: Tensor | None = None
@@ -121,7 +123,7 @@ class Generator(Source):
     def parameters(self) -> Tensors:
         return self._params
 
-    def drawn(self, rng: torch.Generator, spent: float) -> Self:
+    def drawn(self, rng: torch.Generator) -> Self:
         other = copy.copy(self)
         other._redraw(rng)
         return other
@@ -138,7 +140,7 @@ class Generator(Source):
 
     def weights(self, params: Tensors) -> Tensors:
         """The network's weights, by its own names."""
-        return {name.removeprefix(_PREFIX): v for name, v in params.items() if name.startswith(_PREFIX)}
+        return with_prefix(params, _PREFIX)
 
     def made(self, weights: Tensors, z_MZ: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensor]:
         """Images (M, C, H, W) and label distributions (M, K) from noise and labels, logits where these are learned."""
@@ -187,16 +189,6 @@ class Generator(Source):
         # The cycle goes on from batch to batch: every class has its turn also where a batch is no multiple of them.
         return (torch.arange(shape[0] * shape[1]) % self.classes).view(shape).to(self._like.device)
 
-    def _start_labels(self) -> Tensor:
-        if self.config.teacher_confidence * self.classes <= 1:
-            raise LimbeckError(
-                f"teacher_confidence is {self.config.teacher_confidence}; with {self.classes} classes it must lie "
-                f"above 1/{self.classes}."
-            )
-        off = (1 - self.config.teacher_confidence) / (self.classes - 1)
-        gap = math.log(self.config.teacher_confidence / off)
-        return (gap * F.one_hot(self._y_TM, self.classes)).to(self._like.dtype)
-
 
 @final
 class _GeneratorPullback(Pullback):
@@ -208,9 +200,9 @@ class _GeneratorPullback(Pullback):
     def __init__(self, source: Generator, params: Tensors, inits: int) -> None:
         self._source = source
         self._params = params
-        h, self._pull_h = vjp(source.schedule.decode, {n: params[n] for n in source.schedule.parameters()})[:2]
-        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
-        self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in params if name not in h}
+        self._schedule = ScheduleGradients(source.schedule, params, inits)
+        own = [name for name in params if name not in source.schedule.parameters()]
+        self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in own}
         self._pull: Callable[[tuple[Tensor, Tensor]], tuple[Tensors, Tensor, Tensor]] | None = None
 
     def batch(self, step: int) -> Batch:
@@ -228,10 +220,8 @@ class _GeneratorPullback(Pullback):
         for name, grad in (("z", z_BMZ), ("labels", y_BMK)):
             if name in self._total:
                 self._total[name].flatten(1, 2).index_add_(1, self._source.rows(step), grad)
-        for name, value in cotangent.h.items():
-            self._h[name][:, step] += value
+        self._schedule.add(step, cotangent.h)
 
     def result(self) -> Tensors:
-        (h,) = vmap(self._pull_h)(self._h)
-        found = self._total | h
+        found = self._total | self._schedule.result()
         return {name: found[name] for name in self._params}

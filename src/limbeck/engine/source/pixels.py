@@ -6,7 +6,6 @@ learning rate (see ``engine.schedule``). Shapes: S batches, M images a batch, K 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -17,6 +16,7 @@ from torch.func import vjp, vmap
 
 from limbeck.engine.schedule import InnerConfig, Schedule
 from limbeck.engine.source.base import Materialised, Pullback, Source
+from limbeck.engine.source.labels import label_logits
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError, unknown
 
@@ -74,10 +74,6 @@ class Pixels(Source):
             raise LimbeckError(
                 f"images have shape {tuple(images_SMCHW.shape)}; expected ({config.steps}, {batch}, C, H, W)."
             )
-        if config.labels == "soft" and config.label_confidence * classes <= 1:
-            raise LimbeckError(
-                f"label_confidence is {config.label_confidence}; with {classes} classes it must lie above 1/{classes}."
-            )
         self.y_M = torch.arange(classes, device=images_SMCHW.device).repeat_interleave(config.ipc)
         self.y_MK = F.one_hot(self.y_M, classes).to(images_SMCHW.dtype)
         self.schedule = Schedule(
@@ -85,9 +81,8 @@ class Pixels(Source):
         )
         self._params = {"images": images_SMCHW.clone(), **self.schedule.parameters()}
         if config.labels == "soft":
-            off = (1 - config.label_confidence) / (classes - 1)
-            gap = math.log(config.label_confidence / off)
-            self._params["labels"] = (gap * self.y_MK).expand(config.steps, -1, -1).clone()
+            logits_MK = label_logits(self.y_MK, config.label_confidence, "label_confidence")
+            self._params["labels"] = logits_MK.expand(config.steps, -1, -1).clone()
 
     def parameters(self) -> Tensors:
         return self._params

@@ -12,9 +12,8 @@ from typing import Self, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import vjp, vmap
 
-from limbeck.engine.schedule import InnerConfig, Schedule
+from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Pullback, Source
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError
@@ -56,7 +55,7 @@ class RealBatches(Source):
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         return _HyperparameterPullback(self, params, inits)
 
-    def drawn(self, rng: torch.Generator, spent: float) -> Self:
+    def drawn(self, rng: torch.Generator) -> Self:
         other = copy.copy(self)
         other._x_TMCHW, other._y_TM = self._draw(rng)
         return other
@@ -73,17 +72,13 @@ class _HyperparameterPullback(Pullback):
 
     def __init__(self, source: RealBatches, params: Tensors, inits: int) -> None:
         self._source, self._params = source, params
-        h, self._pull = vjp(source.schedule.decode, params)[:2]
-        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
+        self._gradients = ScheduleGradients(source.schedule, params, inits)
 
     def batch(self, step: int) -> Batch:
         return self._source.batch(self._params, step)
 
     def add(self, step: int, cotangent: Batch) -> None:
-        for name, value in cotangent.h.items():
-            self._h[name][:, step] += value
+        self._gradients.add(step, cotangent.h)
 
     def result(self) -> Tensors:
-        (grads,) = vmap(self._pull)(self._h)
-        result: Tensors = grads
-        return result
+        return self._gradients.result()
