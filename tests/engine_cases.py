@@ -32,7 +32,18 @@ from limbeck.engine import (
     Source,
     Tensors,
 )
-from limbeck.models import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, draw
+from limbeck.models import (
+    MLP,
+    AlexCifarNet,
+    Augmented,
+    BatchNorm,
+    ConvNet,
+    Dropout,
+    LeNet,
+    LinearClassifier,
+    StridedNet,
+    draw,
+)
 
 Shape = tuple[int, int, int]
 CLASSES = 3
@@ -42,6 +53,7 @@ REFERENCE_LEARNERS: dict[str, tuple[Shape, Callable[[Shape], nn.Module]]] = {
     "lenet": ((1, 12, 12), lambda shape: LeNet(shape, CLASSES)),
     "alexcifarnet": ((2, 4, 4), lambda shape: AlexCifarNet(shape, CLASSES)),
     "convnet3": ((2, 8, 8), lambda shape: ConvNet(shape, CLASSES, width=3)),
+    "stridednet": ((1, 5, 6), lambda shape: StridedNet(shape, CLASSES, width=3)),
     "mlp": ((1, 3, 3), lambda shape: MLP(shape, CLASSES, (5, 4))),
     "linear": ((1, 3, 3), lambda shape: LinearClassifier(shape, CLASSES)),
 }
@@ -53,6 +65,11 @@ OTHER_LEARNERS: dict[str, tuple[Shape, Callable[[Shape], nn.Module]]] = {
         (1, 4, 4),
         lambda shape: ConvNet(shape, CLASSES, width=4, depth=2, norm="group", activation="softplus"),
     ),
+    "running-convnet": (
+        (1, 4, 4),
+        lambda shape: ConvNet(shape, CLASSES, width=4, depth=2, norm="running", activation="softplus"),
+    ),
+    "noisy-mlp": ((1, 3, 3), lambda shape: noisy_mlp(shape)),
     "max-pool-convnet": ((1, 8, 8), lambda shape: ConvNet(shape, CLASSES, width=3, norm="none", pooling="max")),
 }
 
@@ -62,6 +79,15 @@ def smooth_mlp(shape: Shape) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, 6), nn.Tanh(), nn.Linear(6, 5), nn.Softplus(), nn.Linear(5, CLASSES)
     )
+
+
+def noisy_mlp(shape: Shape) -> nn.Module:
+    """Batch normalisation, dropout and augmentation at once."""
+    pixels = shape[0] * shape[1] * shape[2]
+    inner = nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, 6), BatchNorm(6), nn.Tanh(), Dropout(0.3), nn.Linear(6, CLASSES)
+    )
+    return Augmented(inner, shift=1, flip=True)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -165,6 +191,7 @@ def trained_loss(case: Problem, params: Tensors, init: int = 0) -> float:
         F.cross_entropy(module(params["images"][t % batches]), labels_MK).backward()
         sgd.step()
     with torch.no_grad():
+        module.eval()
         return F.cross_entropy(module(case.real.x_NCHW), case.real.y_N).item()
 
 

@@ -88,7 +88,7 @@ def test_a_meta_gradient_has_one_row_for_each_init(name: str, adjoint: str) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["smooth-convnet", "max-pool-convnet"])
+@pytest.mark.parametrize("name", ["smooth-convnet", "max-pool-convnet", "running-convnet", "noisy-mlp"])
 def test_remat_equals_unroll_on_other_layers(name: str, mode: Mode) -> None:
     case, expected = unrolled(name)
     assert_same_gradient(case.meta_gradient(Remat(), Execution(mode=mode, store_every=3)), expected)
@@ -226,10 +226,13 @@ def _slope(case: Problem, along: dict[str, Tensor], step: float) -> float:
     [
         ("smooth-mlp", 1e-4, 1e-7),
         ("smooth-convnet", 1e-4, 1e-6),
+        ("running-convnet", 1e-4, 1e-6),
+        ("noisy-mlp", 1e-4, 1e-6),
         # Piecewise smooth: a step so small that none of the few thousand kinks lies within it.
         ("lenet", 1e-6, 1e-6),
         ("alexcifarnet", 1e-6, 1e-6),
         ("convnet3", 1e-6, 1e-6),
+        ("stridednet", 1e-6, 1e-6),
         ("max-pool-convnet", 1e-6, 1e-6),
         ("mlp", 1e-6, 1e-6),
         ("linear", 1e-4, 1e-7),
@@ -258,7 +261,7 @@ def test_the_loss_is_that_of_a_network_trained_by_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", REFERENCE_LEARNERS)
+@pytest.mark.parametrize("name", [*REFERENCE_LEARNERS, "running-convnet", "noisy-mlp"])
 def test_inits_at_once_equal_single_ones(name: str, mode: Mode) -> None:
     case = problem(name, inits=3)
     together = case.meta_gradient(Remat(), Execution(mode=mode, chunk=3))

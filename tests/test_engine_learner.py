@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from engine_cases import (
     CLASSES,
     MODES,
+    OTHER_LEARNERS,
     REFERENCE_LEARNERS,
     assert_close,
     assert_same_gradient,
@@ -191,11 +192,11 @@ def test_logits_equal_the_modules_own(name: str, inits: int) -> None:
 
 @pytest.mark.parametrize("optimizer", [GradientDescent(), Momentum(), Momentum(nesterov=True), Adam()])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["lenet", "smooth-mlp"])
+@pytest.mark.parametrize("name", ["lenet", "smooth-mlp", "running-convnet", "noisy-mlp"])
 def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: InnerOptimizer) -> None:
     case = problem(name, inits=1, optimizer=optimizer)
     learner = case.learner
-    shape = (1, 12, 12) if name == "lenet" else (1, 3, 3)
+    shape = (REFERENCE_LEARNERS | OTHER_LEARNERS)[name][0]
     first, second = _batches(shape, 2)
     state = learner.step(learner.init({n: v[0] for n, v in case.weights.items()}), first)  # a state that is not 0
     rng = generator(9)
@@ -203,7 +204,7 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
     def like(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {n: torch.randn(v.shape, generator=rng, dtype=v.dtype) for n, v in tensors.items()}
 
-    cotangent = State(like(state.params), like(state.opt))
+    cotangent = State(*(like(field) for field in state))
     states_cot, batch_cot = learner.step_vjp(mode)(state, second, cotangent)
 
     leaves: list[Tensor] = []
@@ -212,18 +213,21 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
         leaves.append(value.detach().requires_grad_())
         return leaves[-1]
 
-    params, opt = ({n: leaf(v) for n, v in field.items()} for field in state)
+    params, opt, buffers = ({n: leaf(v) for n, v in field.items()} for field in state)
     x_MCHW, y_MK, h = leaf(second.x_MCHW), leaf(second.y_MK), {n: leaf(v) for n, v in second.h.items()}
-    logits_MK = torch.func.functional_call(case.module, params, (x_MCHW,))
+    network = params | buffers
+    logits_MK = torch.func.functional_call(case.module.train(), network, (x_MCHW,))
     loss = -(y_MK * logits_MK.log_softmax(-1)).sum(-1).mean()
     grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
     after = optimizer.update(State(params, opt), dict(zip(params, grads, strict=True)), h)
+    after = after._replace(buffers={n: network[n] for n in buffers})
     scalar = sum((value * cotangent[i][n]).sum() for i, field in enumerate(after) for n, value in field.items())
     assert isinstance(scalar, Tensor)
     expected = torch.autograd.grad(scalar, leaves, materialize_grads=True)
     found = [
         *states_cot.params.values(),
         *states_cot.opt.values(),
+        *states_cot.buffers.values(),
         batch_cot.x_MCHW,
         batch_cot.y_MK,
         *(batch_cot.h[n] for n in h),
@@ -282,6 +286,7 @@ def test_kernels_serve_any_number_of_inits() -> None:
         single = kernels.step(State({n: v[b : b + 1] for n, v in states.params.items()}, {}), batch)
         for n, value in single.params.items():
             torch.testing.assert_close(value, together.params[n][b : b + 1], rtol=1e-12, atol=1e-13)
-    values_B, grads = kernels.terminal(states, *case.real)
+    values_B, (grads, buffers) = kernels.terminal(states, *case.real)
+    assert not buffers
     assert values_B.shape == (5,)
     assert all(grads[n].shape == v.shape for n, v in case.weights.items())

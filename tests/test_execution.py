@@ -43,7 +43,7 @@ def choose(learner: Learner = LINEAR, reporter: Recorder | None = None, **change
     outer = {name: changes.pop(name) for name in ("iterations", "inits") if name in changes}
     settings = {"compile": "off", "bfloat16": "off"} | changes
     return choose_execution(
-        tiny_config(engine=EngineConfig(**settings), **outer), learner, DATA, reporter or Recorder()
+        tiny_config(engine=EngineConfig(**settings), **outer), [learner], DATA, reporter or Recorder()
     )
 
 

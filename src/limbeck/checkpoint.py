@@ -22,7 +22,7 @@ class Progress:
 
     ``elapsed`` is in seconds over all sittings, ``best`` the validation accuracy in percent of the kept state,
     ``smooth_loss`` the running mean that the divergence guard compares with, ``factor`` what rollbacks left of the
-    learning rates.
+    learning rates, ``inner_steps`` how many there are now and ``grown_at`` the iteration since when.
     """
 
     iteration: int = 0
@@ -33,6 +33,8 @@ class Progress:
     bad_in_a_row: int = 0
     rollbacks: int = 0
     factor: float = 1.0
+    inner_steps: int = 0
+    grown_at: int = 0
 
 
 @final

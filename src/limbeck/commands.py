@@ -16,9 +16,10 @@ from limbeck.checkpoint import Checkpoint
 from limbeck.data import available, get, load
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluate import Evaluation
 from limbeck.evaluate import evaluate as run_evaluate
+from limbeck.figures import figures_missing
 from limbeck.memory import tune_allocator
 from limbeck.options import (
     Common,
@@ -31,7 +32,18 @@ from limbeck.options import (
 )
 from limbeck.progress import ConsoleReporter, Reporter, Several
 from limbeck.recipes import recipe, recipes, with_soft_labels
-from limbeck.tables import class_table, data_table, evaluation_table, print_images, reproduction_table, show_table
+from limbeck.reproduction import StudyDirectory, draw_figures, run_study, summary
+from limbeck.studies import study, study_names
+from limbeck.tables import (
+    class_table,
+    curve_table,
+    data_table,
+    evaluation_table,
+    print_images,
+    reproduction_table,
+    show_table,
+    study_table,
+)
 
 Options = TypeVar("Options", bound="Common")
 
@@ -88,12 +100,17 @@ def evaluate(argv: list[str]) -> int:
         n=options.n,
         seed=options.seed,
         baselines=_baselines(options.baselines),
+        learners=options.learners,
+        every_step=options.every_step,
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
     )
     values = result.to_json(run=str(options.run))
-    _output(values, options.json, options.out, lambda: Console().print(evaluation_table(result), class_table(result)))
+    tables = [evaluation_table(result), class_table(result)]
+    if options.every_step:
+        tables.append(curve_table(result))
+    _output(values, options.json, options.out, lambda: Console().print(*tables))
     return 0
 
 
@@ -165,6 +182,10 @@ def data(argv: list[str]) -> int:
 def reproduce(argv: list[str]) -> int:
     """``limbeck reproduce``."""
     options = _parse(ReproduceOptions, argv)
+    if options.name in study_names():
+        return _reproduce_study(options)
+    if options.name not in recipes():
+        raise unknown("experiment", options.name, recipe_names())
     chosen = recipe(options.name)
     if options.labels == "soft":
         chosen = with_soft_labels(chosen)
@@ -202,6 +223,44 @@ def reproduce(argv: list[str]) -> int:
     return 0
 
 
+def _reproduce_study(options: ReproduceOptions) -> int:
+    """A study: several runs, a table of their scores, and figures where matplotlib is installed."""
+    if options.labels != "hard" or options.baselines:
+        raise LimbeckError(
+            f"{options.name} is a study of several runs; --labels and --baselines belong to single ones."
+        )
+    chosen, out = study(options.name, options.seed), options.out or Path("runs") / options.name
+    folder = StudyDirectory(out)
+    folder.prepare(chosen, resume=options.resume, overwrite=options.overwrite)
+    console = _console()
+    _prepare(options)
+    scores = run_study(
+        chosen,
+        out,
+        iterations=options.iterations,
+        max_time=options.max_time,
+        n=options.n,
+        device=options.device,
+        data_dir=options.data_dir,
+        reporter=ConsoleReporter(console),
+        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+    )
+    if scores is None:
+        console.print("interrupted: what is finished is kept; go on with --resume")
+        return 130
+    rows = summary(chosen, scores)
+    missing = figures_missing()
+    if missing is None:
+        for path in draw_figures(chosen, out, scores):
+            console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
+    else:
+        console.print(f"no figures are drawn. {missing}", soft_wrap=True)
+    _output(
+        {"study": chosen.name, "rows": rows}, options.json, None, lambda: Console().print(study_table(chosen, rows))
+    )
+    return 0
+
+
 def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper: str) -> dict[str, Any]:
     """The rows of ``limbeck reproduce --json``; ``seconds`` of the learned row is the time it took to learn."""
     rows = result.to_json(run=str(out), paper=paper)["rows"]
@@ -211,7 +270,7 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
 
 def recipe_names() -> tuple[str, ...]:
     """What ``reproduce`` knows."""
-    return tuple(recipes())
+    return (*recipes(), *study_names())
 
 
 def _parse(kind: type[Options], argv: list[str], default: Options | None = None) -> Options:

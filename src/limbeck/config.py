@@ -53,6 +53,7 @@ class OuterConfig:
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.
         lr_images: Adam's rate on the images, in units of the normalised pixels, or on a generator's weights and noise.
+        lr_noise: Adam's rate on a generator's learned noise, whose entries are of size 1; ``lr_images`` by default.
         lr_labels: Adam's rate on the logits of learned labels.
         lr_steps: Adam's rate on the unconstrained step sizes and other learned hyper-parameters.
         beta1: Adam's first decay rate.
@@ -64,6 +65,8 @@ class OuterConfig:
         clip_init: largest global gradient norm of one init, before averaging.
         clip: largest global norm of the average.
         validate_every: iterations between validations; the best state by validation accuracy is kept.
+        grow: doublings of the number of inner steps T during the first half of the budget, to shorten its iterations
+            and to learn early steps first: 3 starts with T/8. Adam starts anew at each doubling.
         loss_every: also add up the loss after every so many inner steps; only after the last by default.
         validate_inits: held-out initial weights for validation.
         calibrate_inits: at the end, scale all step sizes by the factor from 0.7 to 1 that validation over so many
@@ -78,6 +81,7 @@ class OuterConfig:
     real_batch: int = 256
     real_batch_end: int | None = None
     lr_images: float = 0.05
+    lr_noise: float | None = None
     lr_labels: float = 0.05
     lr_steps: float = 0.01
     beta1: float = 0.5
@@ -90,6 +94,7 @@ class OuterConfig:
     clip: float | None = None
     validate_every: int = 100
     validate_inits: int = 16
+    grow: int = 0
     loss_every: int | None = None
     calibrate_inits: int = 0
     max_rollbacks: int = 5
@@ -97,13 +102,13 @@ class OuterConfig:
     def __post_init__(self) -> None:
         _positive(self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay")
         _positive(self, "lr_images", "lr_labels", "lr_steps")
-        for name in ("max_time", "real_batch_end", "clip_init", "clip", "loss_every"):
+        for name in ("max_time", "real_batch_end", "lr_noise", "clip_init", "clip", "loss_every"):
             if getattr(self, name) is not None:
                 _positive(self, name)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
-        for name in ("warmup", "max_rollbacks", "calibrate_inits"):
+        for name in ("warmup", "max_rollbacks", "calibrate_inits", "grow"):
             if not getattr(self, name) >= 0:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.real_batch_end is not None and self.real_batch_end < self.real_batch:
@@ -154,8 +159,13 @@ class Config:
         data: name of a data set, or path of an ``.npz`` file that holds ``x``, ``y`` and, if there is one, a test set
             ``x_test``, ``y_test`` (else a sixth is held out).
         learner: lenet, alexcifarnet, convnet3, mlp, linear, or ``package.module:function``, which is called with those
-            of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
+            of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes; options may follow, as in
+            ``convnet3,width=32,depth=2``.
+        family: further learners; each outer iteration trains one of them or ``learner``, drawn at random, so that what
+            is learned does not depend on one architecture.
         weight_norm: write the learner's weights as length times direction (Salimans and Kingma 2016).
+        augment_shift: in training the learner sees each image shifted at random by up to so many pixels.
+        augment_flip: in training the learner sees half of the images mirrored.
         init: initial weights.
         source: what is learned: ``pixels``, a ``generator`` of images, or, over ``real`` images, hyper-parameters only.
         pixels: images that are learned one by one.
@@ -169,7 +179,10 @@ class Config:
 
     data: str = "mnist"
     learner: str = "lenet"
+    family: tuple[str, ...] = ()
     weight_norm: bool = False
+    augment_shift: int = 0
+    augment_flip: bool = False
     init: InitConfig = field(default_factory=InitConfig)
     source: Literal["pixels", "generator", "real"] = "pixels"
     pixels: PixelConfig = field(default_factory=PixelConfig)
@@ -182,6 +195,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
+        if self.augment_shift < 0:
+            raise LimbeckError(f"augment_shift is {self.augment_shift}; it must not be negative.")
         if not isinstance(self.data, str):
             raise LimbeckError(
                 f"data is a {type(self.data).__name__}, not a name; give arrays as limbeck.distill(config, "
@@ -198,6 +213,10 @@ class Config:
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
         self._refuse_what_does_nothing()
+        if self.family and self.init.init != "random":
+            raise LimbeckError(
+                f"A family of learners needs random initial weights, not {self.init.init}: those are of one learner."
+            )
         if self.init.init == "fixed" and self.outer.inits != 1:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
@@ -217,6 +236,11 @@ class Config:
                 f"{', '.join(changed)} belong to a generator and do nothing with source {self.source}; "
                 "use --source generator."
             )
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """All learners that are trained."""
+        return (self.learner, *self.family)
 
     @property
     def inner_steps(self) -> int:
@@ -253,7 +277,7 @@ class Config:
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:
     try:
-        return cls(**values)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     except TypeError as error:
         raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
 

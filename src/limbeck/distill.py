@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -21,21 +21,25 @@ from limbeck.data import TaskData, load
 from limbeck.distilled import Distilled, initial_weights, network_for
 from limbeck.engine import (
     Execution,
+    Generator,
     Kernels,
     Learner,
     RealBatch,
     RealLoss,
     Tensors,
+    add,
     make_adjoint,
     with_prefix,
 )
-from limbeck.errors import LimbeckError
+from limbeck.errors import DivergedError, LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
-from limbeck.outer import OuterOptimizer, clip_and_average, rate, real_batch
+from limbeck.models import InitialWeights
+from limbeck.outer import OuterOptimizer, clip_and_average, inner_steps, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores, score, train
 from limbeck.rundir import RunDirectory
 from limbeck.sources import make_source
+from limbeck.warm_start import warm_start
 
 CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -101,6 +105,15 @@ def distill(
 
 
 @final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pupil:
+    """One learner of the family, with its initial weights."""
+
+    kernels: Kernels
+    initial: InitialWeights
+
+
+@final
 class _Run:
     """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and two generators."""
 
@@ -114,17 +127,22 @@ class _Run:
         checkpoint: Checkpoint | None,
     ) -> None:
         self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
-        module = network_for(config, data.image_shape, data.num_classes).to(device)
-        self.learner = Learner.of(module, config.inner.make())
-        self.initial = initial_weights(config, module)
+        networks = [
+            network_for(config, data.image_shape, data.num_classes, learner=name).to(device) for name in config.learners
+        ]
+        learners = [Learner.of(network, config.inner.make()) for network in networks]
+        initial = [initial_weights(config, network) for network in networks]
         self.adjoint = make_adjoint(config.engine.adjoint)
-        self.generators = {name: generator(config.seed, name) for name in ("inits", "data", "start", "source")}
+        self.generators = {
+            name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family")
+        }
         self.source = make_source(config, data, self.generators["start"])
         self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
         self.progress = Progress()
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
-            execution = choose_execution(config, self.learner, data, reporter)
+            execution = choose_execution(config, learners, data, reporter)
+            self._warm_start()
             self.good = self.best = self.optimizer.tensors()
         else:
             execution = _execution(checkpoint)
@@ -140,7 +158,15 @@ class _Run:
             self.optimizer.load(checkpoint.current)
             for name, state in checkpoint.generators.items():
                 self.generators[name].set_state(state)
-        self.kernels = Kernels(self.learner, RealLoss(every=config.outer.loss_every), execution)
+        if execution.compiled:
+            self.source = self.source.compiled()
+        objective = RealLoss(every=config.outer.loss_every)
+        self.pupils = [
+            _Pupil(kernels=Kernels(learner, objective, execution), initial=weights)
+            for learner, weights in zip(learners, initial, strict=True)
+        ]
+        self.execution = execution
+        self.resampled = initial[0].resampled
 
     def execute(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
@@ -149,7 +175,7 @@ class _Run:
             self.folder.start(self.config, progress.iteration)
             if progress.iteration == 0:
                 self._checkpoint()
-        self.reporter.start(self.config, self.kernels.execution, progress)
+        self.reporter.start(self.config, self.execution, progress)
         begun, before = time.monotonic(), progress.elapsed
         with interruptible() as stop:
             while progress.iteration < config.iterations and not stop.requested:
@@ -164,7 +190,7 @@ class _Run:
             interrupted = stop.requested
         if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
             self.validate()  # the time budget ended between two validations
-        if not interrupted and config.calibrate_inits and self.initial.resampled and progress.best_iteration >= 0:
+        if not interrupted and config.calibrate_inits and self.resampled and progress.best_iteration >= 0:
             self.calibrate()
             progress.elapsed = before + time.monotonic() - begun
         if self.folder is not None:
@@ -188,14 +214,18 @@ class _Run:
         """One outer iteration: draw inits and real images, differentiate, clip, step."""
         config, progress = self.config.outer, self.progress
         spent = self._spent()
+        pupil = self._drawn_pupil()
+        self._grow(inner_steps(config, self.source.steps, spent))
         with torch.no_grad():
-            weights = self.initial.sample(config.inits, self.generators["inits"])
+            weights = pupil.initial.sample(config.inits, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
-        source = self.source.drawn(self.generators["source"])
-        loss_B, grads = self.adjoint.meta_gradient(self.kernels, source, params, self.kernels.init(weights), real)
+        source = self.source.drawn(self.generators["source"]).first(progress.inner_steps)
+        states = pupil.kernels.init(weights)
+        loss_B, grads = self.adjoint.meta_gradient(pupil.kernels, source, params, states, real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        observed = len(self.kernels.objective.observed(source.steps))
+        mean = add(mean, self._own_gradient(real))
+        observed = len(pupil.kernels.objective.observed(source.steps))
         loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
         progress.iteration += 1
         record: dict[str, Any] = {
@@ -208,8 +238,45 @@ class _Run:
             record |= {"loss": None if not math.isfinite(loss) else loss, "norm": None, "norm_median": None}
             self._roll_back(loss)
         else:
-            self.optimizer.step(mean, rate(config, progress.iteration - 1, spent) * progress.factor)
+            since = progress.iteration - 1 - (progress.grown_at if config.schedule != "step" else 0)
+            self.optimizer.step(mean, rate(config, since, spent) * progress.factor)
         return record
+
+    def _drawn_pupil(self) -> _Pupil:
+        if len(self.pupils) == 1:
+            return self.pupils[0]
+        return self.pupils[int(torch.randint(len(self.pupils), (1,), generator=self.generators["family"]))]
+
+    def _grow(self, steps: int) -> None:
+        """Go over to another number of inner steps."""
+        progress = self.progress
+        if progress.inner_steps not in (0, steps):
+            self.optimizer.restart()
+            progress.grown_at = progress.iteration
+            progress.smooth_loss = None  # the loss of longer training is another one
+            self.reporter.message(f"iteration {progress.iteration + 1}: {steps} inner steps from here on")
+        progress.inner_steps = steps
+
+    def _own_gradient(self, real: RealBatch) -> Tensors:
+        """The gradient of what the source asks of itself."""
+        leaves = {name: value.detach().requires_grad_() for name, value in self.source.parameters().items()}
+        with torch.enable_grad():
+            loss = self.source.own_loss(leaves, *real)
+        if loss is None:
+            return dict.fromkeys(leaves, torch.zeros((), device=self.data.train_x.device))
+        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True))
+
+    def _warm_start(self) -> None:
+        iterations = self.config.generator.warm_start
+        if not (iterations and isinstance(self.source, Generator)):
+            return
+        begun = time.monotonic()
+        error = warm_start(self.source, self.data, iterations, self.generators["start"])
+        self.progress.elapsed = time.monotonic() - begun
+        self.reporter.message(
+            f"warm start: {iterations} iterations on real images, reproduced to a mean squared error of {error:.3f}"
+        )
 
     def validate(self) -> dict[str, Any]:
         """Accuracy on the validation split over held-out inits; keeps the state if it is the best so far."""
@@ -224,10 +291,10 @@ class _Run:
 
     def calibrate(self) -> None:
         """Choose the factor on the best state's step sizes, over inits that no validation has seen."""
-        weights = self.initial.held_out(self.config.outer.calibrate_inits, self.config.seed + 2)
+        count = self.config.outer.calibrate_inits
         found: list[dict[str, Any]] = []
         for factor in CALIBRATION_FACTORS:
-            scores = self.validation_scores(with_prefix(self.best, "param."), weights, factor)
+            scores = self.validation_scores(with_prefix(self.best, "param."), count, 2, factor)
             found.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
         learned, best = found[0], max(found, key=lambda row: row["accuracy"])
         self.calibration = best | {"n": self.config.outer.calibrate_inits}
@@ -237,22 +304,29 @@ class _Run:
         )
 
     def validation_scores(
-        self, params: Tensors | None = None, weights: Tensors | None = None, factor: float = 1.0
+        self, params: Tensors | None = None, count: int | None = None, stream: int = 1, factor: float = 1.0
     ) -> Scores:
-        """Train held-out inits on a set (the present one by default) and score them on the validation split.
+        """Train held-out inits of every learner on a set and score them on the validation split.
 
-        ``factor`` scales the step sizes.
+        Args:
+            params: of the source, the present ones by default.
+            count: inits of each learner; by default what the configuration says for validation.
+            stream: other numbers give other inits.
+            factor: on the step sizes.
         """
-        if weights is None:
-            count = 1 if not self.initial.resampled else self.config.outer.validate_inits
-            weights = self.initial.held_out(count, self.config.seed + 1)
+        if count is None:
+            count = self.config.outer.validate_inits if self.resampled else 1
         params = self.source.parameters() if params is None else params
         with torch.no_grad():
             batches = [self.source.batch(params, t) for t in range(self.source.steps)]
             batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in batches]
-        trained = train(self.kernels, batches, weights)
-        examples = self.data.split_batches("val", 1000)
-        return score(self.kernels, trained, examples, self.data.num_classes)
+        scores = []
+        for pupil in self.pupils:
+            weights = pupil.initial.held_out(count, self.config.seed + stream)
+            trained = train(pupil.kernels, batches, weights)
+            examples = self.data.split_batches("val", 1000)
+            scores.append(score(pupil.kernels, trained, examples, self.data.num_classes))
+        return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
@@ -260,7 +334,7 @@ class _Run:
         params = with_prefix(self.best if progress.best_iteration >= 0 else self.optimizer.tensors(), "param.")
         with torch.no_grad():
             made = self.source.materialised(params)
-        fixed = {} if self.initial.resampled else self.initial.held_out(1, 0)
+        fixed = {} if self.resampled else self.pupils[0].initial.held_out(1, 0)
         return Distilled(
             images=made.images.contiguous().cpu(),
             labels=made.labels.contiguous().cpu(),
@@ -282,7 +356,7 @@ class _Run:
                 "iterations": progress.iteration,
                 "seconds": round(progress.elapsed, 1),
                 "rollbacks": progress.rollbacks,
-                "execution": asdict(self.kernels.execution),
+                "execution": asdict(self.execution),
                 "versions": versions(self.device),
             },
         )
@@ -312,7 +386,7 @@ class _Run:
         progress.rollbacks += 1
         progress.bad_in_a_row = 0
         if progress.rollbacks > config.max_rollbacks:
-            raise LimbeckError(
+            raise DivergedError(
                 f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {progress.iteration}), also"
                 f" at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: "
                 "lower --lr-steps or --lr, bound it with --lr-max, or average over more --inits."
@@ -339,7 +413,7 @@ class _Run:
             best=self.best,
             generators={name: g.get_state() for name, g in self.generators.items()},
             config=self.config.to_json(),
-            execution=asdict(self.kernels.execution),
+            execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
         ).save(self.folder.path)

@@ -21,6 +21,7 @@ from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.models import (
+    Augmented,
     FixedInit,
     InitialWeights,
     PoolInit,
@@ -52,10 +53,17 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     return PoolInit(states={k: v.to(device) for k, v in states.items()}, held_out_count=init.held_out)
 
 
-def network_for(config: Config, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network that a configuration trains."""
-    module = build(config.learner, shape=shape, num_classes=classes)
-    return WeightNorm(module) if config.weight_norm else module
+def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:
+    """The network that a configuration trains, or another learner's in its place."""
+    module = build(learner or config.learner, shape=shape, num_classes=classes)
+    return with_augmentation(config, WeightNorm(module) if config.weight_norm else module)
+
+
+def with_augmentation(config: Config, module: nn.Module) -> nn.Module:
+    """The network with the augmentation in front that a configuration names, if it names one."""
+    if isinstance(module, Augmented) or not (config.augment_shift or config.augment_flip):
+        return module
+    return Augmented(module, shift=config.augment_shift, flip=config.augment_flip)
 
 
 def generator_for(config: Config, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
@@ -164,19 +172,20 @@ class Distilled:
             LimbeckError: if the model's output is not (M, K).
         """
         model = self.network() if model is None else model
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trained = with_augmentation(self.config, model)
+        parameters = {name: p for name, p in trained.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
         optimizer = self.config.inner.make()
         state = State({name: p.detach() for name, p in parameters.items()}, {})
         state = State(state.params, optimizer.init(state.params))
-        if self.weights and not self._starts_right(model):
+        if self.weights and not self._starts_right(trained):
             warnings.warn(
                 "this set was learned for one fixed initialisation, which the model does not have: expect little; "
                 "run.network() has it",
                 stacklevel=2,
             )
         for batch in self.batches(device):
-            logits = model(batch.x_MCHW)
+            logits = trained(batch.x_MCHW)
             if logits.shape != batch.y_MK.shape:
                 raise LimbeckError(
                     f"The model gives outputs of shape {tuple(logits.shape)}; this set has {self.num_classes} classes, "
@@ -193,9 +202,10 @@ class Distilled:
     def _starts_right(self, model: nn.Module) -> bool:
         """Whether the model's parameters are θ₀."""
         own = dict(model.named_parameters())
-        return own.keys() == self.weights.keys() and all(
+        start = {name: value for name, value in self.weights.items() if name not in dict(model.named_buffers())}
+        return own.keys() == start.keys() and all(
             own[name].shape == value.shape and torch.equal(own[name].detach().cpu(), value)
-            for name, value in self.weights.items()
+            for name, value in start.items()
         )
 
     def generate(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -231,9 +241,10 @@ class Distilled:
         """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
         return self.preprocessing.apply(x_NCHW)
 
-    def learner(self) -> Learner:
-        """The learner it was made for."""
-        return Learner.of(network_for(self.config, self.shape, self.num_classes), self.config.inner.make())
+    def learner(self, name: str | None = None, device: str = "cpu") -> Learner:
+        """The learner it was made for, or the same training of another network."""
+        network = network_for(self.config, self.shape, self.num_classes, learner=name)
+        return Learner.of(network.to(device), self.config.inner.make())
 
     def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""

@@ -13,6 +13,10 @@ class LimbeckError(Exception):
     """
 
 
+class DivergedError(LimbeckError):
+    """A run whose numbers ran away again and again, also at lower learning rates."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> LimbeckError:
     """An error for a name that is not in a registry, with the nearest one that is.
 

@@ -22,11 +22,14 @@ from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
+from limbeck.models import RandomInit
 from limbeck.protocol import Scores, inits, score, train
 
 RANDOM_SETS = 10
 """Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
 
+CURVE_INITS = 10
+"""Initial weights over which the accuracy is followed from step to step."""
 
 COMPILE_FROM = 1e12
 """Forward operations of one pass over the test set from which compiling is won back: 120 LeNets on MNIST."""
@@ -38,11 +41,12 @@ class Row:
     """One line of an evaluation; accuracies in percent.
 
     Attributes:
-        row: ``distilled`` or a baseline.
+        row: ``distilled``, a baseline, or another learner's name.
         before: mean accuracy of the initial weights.
         scores: after training.
         step_size: the tuned step size of a baseline, None for learned ones.
         seconds: for training and scoring.
+        curve: mean accuracy on the validation split before training and after each inner step, (T + 1,); or empty.
     """
 
     row: str
@@ -50,6 +54,7 @@ class Row:
     scores: Scores
     step_size: float | None
     seconds: float
+    curve: tuple[float, ...] = ()
 
 
 @final
@@ -80,6 +85,7 @@ class Evaluation:
                     **scores,
                     "step_size": row.step_size,
                     "seconds": row.seconds,
+                    "curve": list(row.curve),
                     "device": self.device,
                     "run": run,
                 }
@@ -94,6 +100,8 @@ def evaluate(
     n: int | None = None,
     seed: int = 0,
     baselines: Sequence[str] | None = None,
+    learners: Sequence[str] = (),
+    every_step: bool = False,
     device: str = "cpu",
     data_dir: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
@@ -106,6 +114,9 @@ def evaluate(
         n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default.
+        learners: other learners to train on the set, a row for each: what carries over to networks that it was not
+            learned for.
+        every_step: also follow the accuracy from inner step to inner step, on the validation split.
         device: where to compute.
         data_dir: where data sets are looked for first.
         tell: told what is going on.
@@ -125,9 +136,12 @@ def evaluate(
             )
         data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
     _check_same_task(run, data, tell)
-    judge = _Judge(run, data.to(device), device, n, seed, tell)
-    rows = [judge.learned()]
+    data = data.to(device)
+    judge = _Judge(run, data, device, n, seed, tell)
+    rows = [judge.learned("distilled", every_step)]
     rows += [judge.baseline(name) for name in names]
+    for name in learners:
+        rows.append(_Judge(run, data, device, n, seed, tell, name).learned(name, every_step))
     return Evaluation(
         rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
     )
@@ -138,16 +152,24 @@ class _Judge:
     """Scores sets of batches for one run's learner, initial weights and task."""
 
     def __init__(
-        self, run: Distilled, data: TaskData, device: str, n: int | None, seed: int, tell: Callable[[str], None]
+        self,
+        run: Distilled,
+        data: TaskData,
+        device: str,
+        n: int | None,
+        seed: int,
+        tell: Callable[[str], None],
+        other: str | None = None,
     ) -> None:
-        self.run, self.data, self.device, self.seed, self.tell = run, data, device, seed, tell
-        learner = run.learner()
-        learner.module.to(device)
+        self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
+        learner = run.learner(other, device=device)
         self.learner: Learner = learner
         small = default_chunk(learner, data, run.images.shape[1]) > 1
         init = run.config.init
-        most = init.held_out if init.init.startswith("pool:") else 200  # a pool holds out only so many
-        self.n = 1 if run.weights else (n or min(most, 200 if small else 40))
+        pool = init.init.startswith("pool:") and other is None
+        most = init.held_out if pool else 200  # a pool holds out only so many
+        fixed = bool(run.weights) and other is None
+        self.n = 1 if fixed else (n or min(most, 200 if small else 40))
         # Compiled, a small network is scored several times faster; 10 divides n and each random set's share of it.
         work = self.n * len(data.test_y) * forward_flops(learner, data, 1)
         compiled = small and work >= COMPILE_FROM and compiler_missing(device) is None
@@ -156,16 +178,28 @@ class _Judge:
             use_compile_cache()
         self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
         self.initial = self._weights(self.n, "test")
-        self.tuning_inits = self._weights(1 if run.weights else min(most, 8 if small else 3), "tuning")
+        self.tuning_inits = self._weights(1 if fixed else min(most, 8 if small else 3), "tuning")
         self.tuning_images = 2000 if small else 1000
         self._before: Scores | None = None
 
-    def learned(self) -> Row:
+    def learned(self, row: str, every_step: bool) -> Row:
         """The learned set's row."""
         begun = time.monotonic()
+        curve = tuple(self._curve()) if every_step else ()
         self.tell(f"scoring the learned set on the test set over {self.n} initial weights")
         scores = self._test(list(self.run.batches(self.device)), self.initial)
-        return Row(row="distilled", before=self.before, scores=scores, step_size=None, seconds=time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
+
+    def _curve(self) -> Iterator[float]:
+        """Accuracy of a few inits on the validation split, before training and after each step."""
+        self.tell("following the accuracy from step to step on validation data")
+        states = self.kernels.init({name: value[:CURVE_INITS] for name, value in self.initial.items()})
+        batches = list(self.run.batches(self.device))
+        with torch.no_grad():
+            for batch in [None, *batches]:
+                states = states if batch is None else self.kernels.step(states, batch)
+                yield self._score(states.network, self.data.split_batches("val", 1000)).mean
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""
@@ -204,6 +238,10 @@ class _Judge:
 
     def _weights(self, n: int, purpose: str) -> Tensors:
         stream = int(generator(self.seed, f"evaluation {purpose}").initial_seed())
+        if self.other is not None:
+            config = self.run.config.init
+            init = RandomInit(module=self.learner.module, distribution=config.distribution, gain=config.gain)
+            return init.held_out(n, stream)
         return {k: v.to(self.device) for k, v in self.run.initial(self.learner, n, stream).items()}
 
     def _test(self, batches: Sequence[Batch], weights: Tensors) -> Scores:

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,15 @@ COMPILE_PAYS_AFTER = 20_000
 """Planned inner steps (over all inits) from which 20-30 s of compiling are won back."""
 
 
-def choose_execution(config: Config, learner: Learner, data: TaskData, reporter: Reporter) -> Execution:
-    """Resolve the ``auto`` settings. The same machine, learner and configuration always get the same answer."""
+def choose_execution(config: Config, learners: Sequence[Learner], data: TaskData, reporter: Reporter) -> Execution:
+    """Resolve the ``auto`` settings, for the costliest of the learners.
+
+    The same machine, learner and configuration always get the same answer.
+    """
     engine, outer = config.engine, config.outer
+    costs = [forward_flops(learner, data, 1) for learner in learners]
+    costliest = costs.index(max(costs))
+    name, learner = config.learners[costliest], learners[costliest]
     chunk = engine.chunk or min(outer.inits, default_chunk(learner, data, config.batch_size(data.num_classes)))
     planned = outer.iterations * outer.inits * (config.inner_steps + REAL_BATCH_STEPS)
     compiled = engine.compile == "on" or (
@@ -62,7 +68,7 @@ def choose_execution(config: Config, learner: Learner, data: TaskData, reporter:
         use_compile_cache()
     if engine.bfloat16 != "auto":
         return replace(base, bfloat16=engine.bfloat16 == "on", channels_last=engine.bfloat16 == "on")
-    learner_name = f"{config.learner}{' weight-normalised' if config.weight_norm else ''}"
+    learner_name = f"{name}{' weight-normalised' if config.weight_norm else ''}"
     key = f"{learner_name} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
     winner = remembered(key, lambda: _fastest_real_batch(base, learner, data, outer.real_batch))
     return replace(base, **REAL_BATCHES[winner])
@@ -172,7 +178,7 @@ def _fastest_real_batch(base: Execution, learner: Learner, data: TaskData, size:
         times = []
         for _ in range(4):
             begun = time.perf_counter()
-            values, grads = kernels.terminal(states, x_NCHW, y_N)
+            values, (grads, _) = kernels.terminal(states, x_NCHW, y_N)
             values.sum().item()  # an accelerator is asynchronous: wait for it
             times.append(time.perf_counter() - begun)
         seconds.append(min(times))

@@ -66,6 +66,8 @@ class EvaluateOptions(Common):
         data: score on this data instead of what the run names, as when its file has moved.
         seed: of the held-out weights and of the baselines' draws.
         baselines: which baselines (random, best-random, kmeans, average), or ``none``; all by default.
+        learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
+        every_step: also follow the accuracy from inner step to inner step, on validation data.
         out: also write the JSON to this file.
     """
 
@@ -74,6 +76,8 @@ class EvaluateOptions(Common):
     n: int | None = None
     seed: int = 0
     baselines: tuple[str, ...] | None = None
+    learners: tuple[str, ...] = ()
+    every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
 
 
@@ -137,16 +141,18 @@ class ReproduceOptions(Common):
     """Run a published experiment and print the paper's number beside ours.
 
     Args:
-        name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random.
-        labels: hard labels as in the paper, or learned soft ones.
-        iterations: another number of outer iterations.
-        max_time: stop learning after this many seconds.
+        name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random (Wang et al. 2018), one run each; gtn-mnist,
+            gtn-curriculum, gtn-weight-norm, gtn-learners or gtn-cifar10 (Such et al. 2019), studies of several runs
+            with figures.
+        labels: hard labels as in the paper, or learned soft ones; not for studies.
+        iterations: another number of outer iterations, of each run.
+        max_time: stop learning after this many seconds, in each run.
         n: held-out initial weights for the score; the recipe's by default.
-        baselines: also score these baselines (random, best-random, kmeans, average), or ``none``.
-        seed: seed of everything random.
-        out: run directory; runs/NAME by default.
-        resume: go on with the run in --out, or only score it if it is finished.
-        overwrite: replace the run in --out.
+        baselines: also score these baselines (random, best-random, kmeans, average), or ``none``; not for studies.
+        seed: seed of everything random; a study of several seeds counts from it.
+        out: run directory, or the folder of a study's runs; runs/NAME by default.
+        resume: go on with what is in --out, or only score it if it is finished.
+        overwrite: replace what is in --out.
     """
 
     name: Annotated[str, tyro.conf.Positional]

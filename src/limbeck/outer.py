@@ -40,6 +40,12 @@ def rate(config: OuterConfig, iteration: int, progress: float) -> float:
     return warm
 
 
+def inner_steps(config: OuterConfig, steps: int, progress: float) -> int:
+    """The inner steps of an iteration, of ``steps`` in the end, ``progress`` being the spent part of the budget."""
+    doublings_left = max(0, config.grow - int(2 * progress * config.grow)) if progress < 0.5 else 0
+    return max(1, steps >> doublings_left)
+
+
 def real_batch(config: OuterConfig, progress: float) -> int:
     """Size of the real batch, growing geometrically with the spent part of the budget."""
     if config.real_batch_end is None:
@@ -56,7 +62,11 @@ class OuterOptimizer:
     """Adam over a source's parameters, a learning rate for each kind; the tensors are updated in place."""
 
     def __init__(self, config: OuterConfig, params: Tensors) -> None:
-        rates = {"labels": config.lr_labels, **dict.fromkeys(HYPERPARAMETERS, config.lr_steps)}
+        rates = {
+            "z": config.lr_noise or config.lr_images,
+            "labels": config.lr_labels,
+            **dict.fromkeys(HYPERPARAMETERS, config.lr_steps),
+        }
         self._rates = {name: rates.get(name, config.lr_images) for name in params}
         self._params = params
         self._adam = torch.optim.Adam(
@@ -70,6 +80,11 @@ class OuterOptimizer:
             group["lr"] = self._rates[name] * factor
             value.grad = grads[name]
         self._adam.step()
+
+    def restart(self) -> None:
+        """Forget Adam's moments. An entry that has had no gradient so far would take its first steps far too large:
+        the correction for moments that start at 0 counts the iterations in which the entry took no part."""
+        self._adam.state.clear()
 
     def tensors(self) -> Tensors:
         """A copy of parameters and Adam's moments, flat by name."""

@@ -76,13 +76,13 @@ def concatenate(parts: Sequence[Tensors]) -> Tensors:
 
 @torch.no_grad()
 def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensors:
-    """Train B learners on T batches in order, one gradient step each; parameters (B, ...) in, parameters out."""
+    """Train B learners on T batches in order, a step each; weights (B, ...) in, parameters and carried buffers out."""
     trained = []
     for part in chunks(params, kernels.execution.chunk):
         states = kernels.init(part)
         for batch in batches:
             states = kernels.step(states, batch)
-        trained.append(states.params)
+        trained.append(states.network)
     return concatenate(trained)
 
 

@@ -15,7 +15,8 @@ from limbeck.preview import preview
 from limbeck.storage import read_json, write_atomically, write_json, write_text
 
 # Names that no other program uses: --overwrite deletes a folder that holds one of them.
-MARKS = ("distilled.json", "checkpoint/state.safetensors")
+CHECKPOINT = "checkpoint/state.safetensors"
+MARKS = ("distilled.json", CHECKPOINT)
 
 
 @final

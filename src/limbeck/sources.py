@@ -8,6 +8,7 @@ from limbeck.config import Config
 from limbeck.data import TaskData
 from limbeck.distilled import generator_for
 from limbeck.engine import Generator, Pixels, RealBatches, Source
+from limbeck.models import ConvEncoder
 
 
 def make_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
@@ -33,6 +34,12 @@ def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:
 
 def _generator(config: Config, data: TaskData, rng: torch.Generator) -> Generator:
     seed = int(torch.randint(2**31, (1,), generator=rng))
-    module = generator_for(config, data.image_shape, data.num_classes, seed).to(data.train_x.device)
+    chosen, device = config.generator, data.train_x.device
+    module = generator_for(config, data.image_shape, data.num_classes, seed).to(device)
     weights = dict(module.named_parameters())
-    return Generator(config.generator, module, weights, data.num_classes, rng, config.inner)
+    encoder = None
+    if chosen.warm_start or chosen.reconstruction:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            encoder = ConvEncoder(data.image_shape, chosen.latent).to(device)
+    return Generator(chosen, module, weights, data.num_classes, rng, config.inner, encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,6 +17,7 @@ from limbeck.distilled import Distilled
 from limbeck.evaluate import Evaluation, Row
 from limbeck.preview import stretched
 from limbeck.recipes import Recipe
+from limbeck.studies import Study
 
 
 def accuracy(row: Row) -> str:
@@ -57,6 +59,38 @@ def reproduction_table(recipe: Recipe, result: Evaluation, run: Distilled) -> Ta
         seconds = f"{run.info['seconds']:.0f}" if learned else f"{row.seconds:.0f}"
         name = recipe.name if learned else row.row
         table.add_row(name, paper, f"{row.before:.2f}", accuracy(row), str(row.scores.n), seconds)
+    return table
+
+
+def study_table(study: Study, rows: Sequence[dict[str, Any]]) -> Table:
+    """A study's rows, the published result beside ours."""
+    table = Table(title=study.title, title_justify="left", caption=f"paper: {study.source}", caption_justify="left")
+    extra = [name for name in ("median", "lowest", "highest", "speed-up") if any(name in row for row in rows)]
+    for column in ("", "paper", "accuracy %", "n", "diverged", "learned in", *extra):
+        table.add_column(column, justify="left" if column in ("", "paper") else "right")
+    for row in rows:
+        spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+        table.add_row(
+            row["row"],
+            row["paper"] or "–",
+            f"{row['mean']:.2f}{spread}",
+            f"{row['n']} {row['over']}",
+            str(row["diverged"]),
+            f"{row['seconds']:.0f} s",
+            *(f"{row[name]:.2f}" if name in row else "–" for name in extra),
+        )
+    return table
+
+
+def curve_table(result: Evaluation) -> Table:
+    """Accuracy on the validation split before training and after each inner step."""
+    rows = [row for row in result.rows if row.curve]
+    table = Table(title="after each inner step, validation data", title_justify="left")
+    table.add_column("step", justify="right")
+    for row in rows:
+        table.add_column(row.row, justify="right")
+    for step in range(max(len(row.curve) for row in rows)):
+        table.add_row(str(step), *(f"{row.curve[step]:.2f}" for row in rows))
     return table
 
 

@@ -4,6 +4,7 @@ s_{t+1} = step(s_t, batch_t, h_t);  L(s_T);  the adjoint gives ∂L/∂batch_t a
 """
 
 from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unroll, adjoint_names, make_adjoint
+from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss
@@ -19,13 +20,15 @@ from limbeck.engine.source import (
     RealBatches,
     Source,
 )
-from limbeck.engine.state import Batch, State, Tensors, with_prefix
+from limbeck.engine.state import Batch, State, Tensors, add, with_prefix
 
 __all__ = [
     "HYPERPARAMETERS",
+    "KEYS",
     "Adam",
     "Adjoint",
     "Batch",
+    "Carrying",
     "Execution",
     "Generator",
     "GeneratorConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "Materialised",
     "MetaGradient",
     "Momentum",
+    "Noisy",
     "Objective",
     "PixelConfig",
     "Pixels",
@@ -51,7 +55,9 @@ __all__ = [
     "State",
     "Tensors",
     "Unroll",
+    "add",
     "adjoint_names",
+    "carried_names",
     "make_adjoint",
     "soft_cross_entropy",
     "with_prefix",

@@ -6,6 +6,7 @@ Shapes: B inits, T steps, N real examples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple, final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from limbeck.engine.kernels import Kernels
 from limbeck.engine.source.base import Source
-from limbeck.engine.state import State, Tensors, add, row
+from limbeck.engine.state import Batch, State, Tensors, add, row
 from limbeck.errors import unknown
 
 
@@ -70,18 +71,19 @@ class Unroll(Adjoint):
     ) -> tuple[Tensor, Tensors]:
         learner, objective = kernels.learner, kernels.objective
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        state = State({name: value.detach().requires_grad_() for name, value in state.params.items()}, state.opt)
+        state = state._replace(params={name: value.detach().requires_grad_() for name, value in state.params.items()})
         observed = objective.observed(source.steps)
         total = next(iter(leaves.values())).new_zeros(())
         for t in range(source.steps):
             batch = source.batch(leaves, t)
-            loss = learner.inner_loss(state.params, batch.x_MCHW, batch.y_MK)
+            loss, buffers = learner.inner_loss(state.params, state.buffers, batch.x_MCHW, batch.y_MK)
             gradients = torch.autograd.grad(
                 loss, list(state.params.values()), create_graph=True, materialize_grads=True
             )
             state = learner.optimizer.update(state, dict(zip(state.params, gradients, strict=True)), batch.h)
+            state = state._replace(buffers=buffers)
             if t + 1 in observed:
-                total = total + objective.value(learner, state.params, *real)
+                total = total + objective.value(learner, state.network, *real)
         grads = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return total.detach(), dict(zip(leaves, grads, strict=True))
 
@@ -90,23 +92,15 @@ class Unroll(Adjoint):
 class Remat(Adjoint):
     """Keep the states, recompute each step while going back, and differentiate it in mixed mode.
 
-    Memory: T/k states and one step's activations, k being the execution's ``store_every``; no double-differentiable
-    graph exists at any time. With k > 1 the states between are computed a second time.
+    Memory: T/k states of all inits and one step's activations of one chunk of them, k being the execution's
+    ``store_every``; no double-differentiable graph exists at any time. With k > 1 the states between are computed a
+    second time. A batch is made once a step for all chunks, forward, and once more on the way back.
     """
 
+    @torch.no_grad()
     def meta_gradient(
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
     ) -> MetaGradient:
-        chunk = kernels.execution.chunk
-        parts = []
-        with torch.no_grad():
-            for start in range(0, _inits(states), chunk):
-                part = State(*({n: v[start : start + chunk] for n, v in field.items()} for field in states))
-                parts.append(self._chunk(kernels, source, params, part, real))
-        grads = {name: torch.cat([part.grads[name] for part in parts]) for name in params}
-        return MetaGradient(torch.cat([part.loss_B for part in parts]), grads)
-
-    def _chunk(self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch) -> MetaGradient:
         steps, every = source.steps, kernels.execution.store_every
         observed = kernels.objective.observed(steps)
         # One block for all that is kept, taken before anything else: kept one by one among the activations, the states
@@ -117,35 +111,54 @@ class Remat(Adjoint):
                 for field in states
             )
         )
-        current = states
+        chunks = list(_chunks(_inits(states), kernels.execution.chunk))
+        current = [_rows(states, rows) for rows in chunks]
         for t in range(steps):
             if t % every == 0:
-                for slots, field in zip(kept, current, strict=True):
-                    for name, value in field.items():
-                        slots[name][t // every].copy_(value)
-            current = kernels.step(current, source.batch(params, t))
+                for rows, state in zip(chunks, current, strict=True):
+                    for slots, field in zip(kept, state, strict=True):
+                        for name, value in field.items():
+                            slots[name][t // every, rows].copy_(value)
+            current = self._stepped(kernels, source, params, current, t)
 
-        cotangent = State(*({name: torch.zeros_like(value) for name, value in field.items()} for field in current))
-        loss_B = next(iter(current.params.values())).new_zeros(_inits(states))
+        cotangents = [
+            State(*({name: torch.zeros_like(value) for name, value in field.items()} for field in state))
+            for state in current
+        ]
+        loss_B = next(iter(states.params.values())).new_zeros(_inits(states))
         pullback = source.pullback(params, _inits(states))
-        segment: dict[int, State] = {steps: current}
+        segment: dict[int, list[State]] = {steps: current}
         for t in reversed(range(steps)):
             if t + 1 in observed:
-                value_B, grads = kernels.terminal(segment[t + 1], *real)
-                loss_B = loss_B + value_B
-                cotangent = State(add(cotangent.params, grads), cotangent.opt)
+                for c, rows in enumerate(chunks):
+                    value_B, (params_cot, buffers_cot) = kernels.terminal(segment[t + 1][c], *real)
+                    loss_B[rows] += value_B
+                    params_cot = add(cotangents[c].params, params_cot)
+                    cotangents[c] = State(params_cot, cotangents[c].opt, add(cotangents[c].buffers, buffers_cot))
             segment.pop(t + 1)
             if t not in segment:  # the last step of a stored block: run it forward again
                 start = t - t % every
                 # Clones: compiled, forward mode fails on views.
                 at = start // every
-                state = segment[start] = State(*({n: v[at].clone() for n, v in slots.items()} for slots in kept))
+                segment[start] = [
+                    State(*({n: v[at, rows].clone() for n, v in slots.items()} for slots in kept)) for rows in chunks
+                ]
                 for inner in range(start, t):
-                    state = segment[inner + 1] = kernels.step(state, source.batch(params, inner))
+                    segment[inner + 1] = self._stepped(kernels, source, params, segment[inner], inner)
             batch = pullback.batch(t)
-            cotangent, batch_cotangent = kernels.pull(segment[t], batch, cotangent)
-            pullback.add(t, batch_cotangent)
+            found = []
+            for c, state in enumerate(segment[t]):
+                cotangents[c], batch_cotangent = kernels.pull(state, batch, cotangents[c])
+                found.append(batch_cotangent)
+            pullback.add(t, _joined(found))
         return MetaGradient(loss_B, pullback.result())
+
+    def _stepped(
+        self, kernels: Kernels, source: Source, params: Tensors, states: list[State], step: int
+    ) -> list[State]:
+        """One step of all chunks, on a batch that is made once."""
+        batch = source.batch(params, step)
+        return [kernels.step(state, batch) for state in states]
 
 
 def adjoint_names() -> tuple[str, ...]:
@@ -167,3 +180,20 @@ def _inits(states: State) -> int:
 
 def _init_row(states: State, index: int) -> State:
     return State(*(row(field, index) for field in states))
+
+
+def _chunks(inits: int, size: int) -> Iterator[slice]:
+    for start in range(0, inits, size):
+        yield slice(start, min(start + size, inits))
+
+
+def _rows(states: State, rows: slice) -> State:
+    return State(*({name: value[rows] for name, value in field.items()} for field in states))
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    """The cotangents of all chunks, (B, ...)."""
+    if len(parts) == 1:
+        return parts[0]
+    h = {name: torch.cat([part.h[name] for part in parts]) for name in parts[0].h}
+    return Batch(torch.cat([part.x_MCHW for part in parts]), torch.cat([part.y_MK for part in parts]), h)

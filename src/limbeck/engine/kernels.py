@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from limbeck.engine.compiling import Compiled
 from limbeck.engine.learner import Learner, Mode
 from limbeck.engine.modes import trusted_mode
 from limbeck.engine.objective import Objective
@@ -71,21 +72,22 @@ class Kernels:
         result: tuple[State, Batch] = self._kernel(mode, states.params)(states, batch, cotangents)
         return result
 
-    def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensors]:
-        """The objective (B,) and its gradient in the parameters (B, ...)."""
+    def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+        """The objective (B,) and its gradients in the parameters and the carried buffers (B, ...)."""
         terminal = self._kernel("terminal", states.params)
         if self._channels_last:
             try:
-                grads, values = terminal(states.params, x_NCHW.contiguous(memory_format=torch.channels_last), y_N)
+                images = x_NCHW.contiguous(memory_format=torch.channels_last)
+                grads, values = terminal(states.params, states.buffers, images, y_N)
                 return values, grads
             except RuntimeError:  # some batching rules know one layout only, group normalisation's for example
                 self._channels_last = False
-        grads, values = terminal(states.params, x_NCHW, y_N)
+        grads, values = terminal(states.params, states.buffers, x_NCHW, y_N)
         return values, grads
 
-    def predict(self, params: Tensors, x_NCHW: Tensor) -> Tensor:
-        """Logits (B, N, K) of B sets of parameters on the same images."""
-        result: Tensor = self._kernel("predict", params)(params, x_NCHW)
+    def predict(self, networks: Tensors, x_NCHW: Tensor) -> Tensor:
+        """Logits (B, N, K) of B networks, parameters and carried buffers, on the same images."""
+        result: Tensor = self._kernel("predict", networks)(networks, x_NCHW)
         return result
 
     def _kernel(self, name: str, params: Tensors) -> Callable[..., Any]:
@@ -98,28 +100,20 @@ class Kernels:
     def _build(self, name: str, batched: bool) -> Callable[..., Any]:
         kinds: dict[str, tuple[Callable[..., Any], tuple[bool, ...]]] = {
             "step": (self.learner.step, (True, False)),
-            "terminal": (grad_and_value(self._value), (True, False, False)),
+            "terminal": (grad_and_value(self._value, argnums=(0, 1)), (True, True, False, False)),
             "predict": (self.learner.predict, (True, False)),
             **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},
         }
         function, has_inits = kinds[name]
         kernel = (_vmapped if batched else _single)(function, has_inits)
-        if not self.execution.compiled:
-            return kernel
-        # All kernels share the code of vmap's wrapper, and torch counts compilations per code: without this the
-        # ninth kernel in a process (another learner, another batch size) would be refused.
-        dynamo = torch._dynamo.config
-        dynamo.recompile_limit = max(dynamo.recompile_limit, 1000)
-        dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 1000)
-        compiled: Callable[..., Any] = torch.compile(kernel, fullgraph=True, dynamic=False)
-        return compiled
+        return Compiled(kernel) if self.execution.compiled else kernel
 
-    def _value(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
+    def _value(self, params: Tensors, buffers: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         context: AbstractContextManager[Any] = nullcontext()
         if self.execution.bfloat16:
             context = torch.autocast(x_NCHW.device.type, dtype=torch.bfloat16)
         with context:
-            return self.objective.value(self.learner, params, x_NCHW, y_N)
+            return self.objective.value(self.learner, params | buffers, x_NCHW, y_N)
 
 
 def _vmapped(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:

@@ -11,14 +11,16 @@ No graph of a graph is ever built (the mixed-mode trick of MixFlow-MG, arXiv 250
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, final
+from dataclasses import dataclass, field
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp
 
+from limbeck.engine.carried import Carrying, carried_names
 from limbeck.engine.optim import GradientDescent, InnerOptimizer
 from limbeck.engine.state import Batch, State, Tensors, add
 
@@ -37,7 +39,8 @@ class Learner:
     """A network and how it is trained in the inner loop.
 
     Args:
-        module: any module whose forward maps (M, C, H, W) to logits (M, K). Its parameters are never written.
+        module: any module whose forward maps (M, C, H, W) to logits (M, K). Its parameters are never written. Where
+            layers carry state, a copy in training mode takes the steps and another one predicts.
         optimizer: the inner optimiser.
         loss: (logits (M, K), label distributions (M, K)) to a scalar.
     """
@@ -45,29 +48,45 @@ class Learner:
     module: nn.Module
     optimizer: InnerOptimizer
     loss: Callable[[Tensor, Tensor], Tensor] = soft_cross_entropy
+    carried: tuple[str, ...] = field(init=False)
+    """Names of the buffers that the module's layers carry from step to step."""
+    _training: nn.Module = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        training = self.module
+        if any(isinstance(layer, Carrying) for layer in self.module.modules()):
+            training = copy.deepcopy(self.module).train()
+            object.__setattr__(self, "module", copy.deepcopy(self.module).eval())
+        object.__setattr__(self, "_training", training)
+        object.__setattr__(self, "carried", carried_names(training))
 
     @classmethod
     def of(cls, module: nn.Module, optimizer: InnerOptimizer | None = None) -> Learner:
         """A learner of the cross-entropy, by plain gradient descent as in Wang et al. 2018 unless told otherwise."""
         return cls(module=module, optimizer=optimizer or GradientDescent())
 
-    def init(self, params: Tensors) -> State:
-        """The state before the first step, from initial weights."""
-        return State(params, self.optimizer.init(params))
+    def init(self, weights: Tensors) -> State:
+        """The state before the first step, from initial weights, with or without the buffers that are carried."""
+        own = dict(self._training.named_buffers())
+        buffers = {name: weights.get(name, own[name]) for name in self.carried}
+        params = {name: value for name, value in weights.items() if name not in buffers}
+        return State(params, self.optimizer.init(params), buffers)
 
-    def predict(self, params: Tensors, x_MCHW: Tensor) -> Tensor:
-        """Logits (M, K)."""
-        logits: Tensor = functional_call(self.module, params, (x_MCHW,))
+    def predict(self, network: Tensors, x_MCHW: Tensor) -> Tensor:
+        """Logits (M, K) of parameters and, where there are any, carried buffers; not in training."""
+        logits: Tensor = functional_call(self.module, network, (x_MCHW,))
         return logits
 
-    def inner_loss(self, params: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> Tensor:
-        """ℓ(θ, x, y), a scalar."""
-        return self.loss(self.predict(params, x_MCHW), y_MK)
+    def inner_loss(self, params: Tensors, buffers: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensors]:
+        """ℓ(θ, x, y), a scalar, in training, and the buffers that follow."""
+        network = params | buffers
+        logits_MK = functional_call(self._training, network, (x_MCHW,))  # replaces what layers assign to
+        return self.loss(logits_MK, y_MK), {name: network[name] for name in buffers}
 
     def step(self, state: State, batch: Batch) -> State:
         """One training step; pure."""
-        grads = grad(self.inner_loss)(state.params, batch.x_MCHW, batch.y_MK)
-        return self.optimizer.update(state, grads, batch.h)
+        grads, buffers = grad(self.inner_loss, has_aux=True)(state.params, state.buffers, batch.x_MCHW, batch.y_MK)
+        return self.optimizer.update(state, grads, batch.h)._replace(buffers=buffers)
 
     def step_vjp(self, mode: Mode) -> StepVjp:
         """The pull-back of ``step`` at (state, batch): cotangent of the next state to those of state and batch."""
@@ -83,47 +102,67 @@ class Learner:
         return result
 
     def _forward_over_reverse(self, state: State, batch: Batch, cotangent: State) -> tuple[State, Batch]:
-        grads_of = grad(self.inner_loss, argnums=(0, 1, 2))
         x_MCHW, y_MK, h = batch
 
         def pull_update(grads: Tensors) -> tuple[State, Tensors, Tensors]:
-            pull = vjp(self.optimizer.update, state, grads, h)[1]
-            result: tuple[State, Tensors, Tensors] = pull(cotangent)
+            pull = vjp(self.optimizer.update, state._replace(buffers={}), grads, h)[1]
+            result: tuple[State, Tensors, Tensors] = pull(cotangent._replace(buffers={}))
             return result
+
+        def loss_of(params: Tensors, buffers: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> Tensor:
+            return self.inner_loss(params, buffers, x_MCHW, y_MK)[0]
 
         if self.optimizer.affine:  # the point at which U is pulled back does not matter to u
             probe = {name: torch.zeros_like(value) for name, value in state.params.items()}
         else:
-            probe = grad(self.inner_loss)(state.params, x_MCHW, y_MK)
+            probe = grad(loss_of)(state.params, state.buffers, x_MCHW, y_MK)
         _, along, _ = pull_update(probe)
         images = x_MCHW.clone()  # see below
-        gradients, tangents = jvp(lambda params: grads_of(params, images, y_MK), (state.params,), (along,))[:2]
+        grads_of = grad(loss_of, argnums=(0, 1, 2, 3))
+        gradients, tangents = jvp(
+            lambda params: grads_of(params, state.buffers, images, y_MK), (state.params,), (along,)
+        )[:2]
         direct, _, h_cot = pull_update(gradients[0])
-        hvp, x_cot, y_cot = tangents
-        return State(add(direct.params, hvp), direct.opt), Batch(x_cot, y_cot, h_cot)
+        hvp, buffers_cot, x_cot, y_cot = tangents
+        params_cot = add(direct.params, hvp)
+        if state.buffers:  # what reaches the step through the buffers that it leaves behind
+
+            def left_behind(params: Tensors, buffers: Tensors, x_MCHW: Tensor) -> Tensor:
+                return _dot(cotangent.buffers, self.inner_loss(params, buffers, x_MCHW, y_MK)[1])
+
+            through = grad(left_behind, argnums=(0, 1, 2))
+            through_params, through_buffers, through_x = through(state.params, state.buffers, images)
+            params_cot, buffers_cot = add(params_cot, through_params), add(buffers_cot, through_buffers)
+            x_cot = x_cot + through_x
+        return State(params_cot, direct.opt, buffers_cot), Batch(x_cot, y_cot, h_cot)
 
     def _reverse_over_forward(self, state: State, batch: Batch, cotangent: State) -> tuple[State, Batch]:
-        """∇ of ⟨v, U(s, 0, h)⟩ + D_u ℓ, which is ⟨v, step⟩ since U is affine in the gradient."""
+        """∇ of ⟨v, U(s, 0, h)⟩ + D_u ℓ, which is ⟨v, step⟩ since U is affine in the gradient; and of the buffers."""
         zeros = {name: torch.zeros_like(value) for name, value in state.params.items()}
 
         def contracted(state: State, batch: Batch) -> Tensor:
-            rest, pull = vjp(lambda grads: self.optimizer.update(state, grads, batch.h), zeros)[:2]
-            (along,) = pull(cotangent)
+            before = state._replace(buffers={})
+            rest, pull = vjp(lambda grads: self.optimizer.update(before, grads, batch.h), zeros)[:2]
+            (along,) = pull(cotangent._replace(buffers={}))
             # Compiled, forward mode fails on what a learner makes of a view, as one step's images are ("meta and cpu").
             images = batch.x_MCHW.clone()
-            slope: Tensor = jvp(lambda params: self.inner_loss(params, images, batch.y_MK), (state.params,), (along,))[
-                1
-            ]
-            return slope + _inner(cotangent, rest)
+
+            def loss(params: Tensors) -> tuple[Tensor, Tensors]:
+                return self.inner_loss(params, state.buffers, images, batch.y_MK)
+
+            found: tuple[Tensor, Tensor, Tensors] = jvp(loss, (state.params,), (along,), has_aux=True)  # type: ignore[assignment]
+            _, slope, buffers = found
+            total: Tensor = slope + _inner(cotangent, rest._replace(buffers=buffers))
+            return total
 
         result: tuple[State, Batch] = grad(contracted, argnums=(0, 1))(state, batch)
         return result
 
 
-def _inner(left: Any, right: Any) -> Tensor:
+def _inner(left: State, right: State) -> Tensor:
     """⟨left, right⟩ over all tensors of two states."""
-    total = torch.zeros(())
-    for one, other in zip(left, right, strict=True):
-        for name, value in one.items():
-            total = total + (value * other[name]).sum()
-    return total
+    return sum((_dot(one, other) for one, other in zip(left, right, strict=True)), torch.zeros(()))
+
+
+def _dot(left: Tensors, right: Tensors) -> Tensor:
+    return sum(((value * right[name]).sum() for name, value in left.items()), torch.zeros(()))

@@ -79,6 +79,8 @@ def _parts(probe: Learner, mode: Mode, state: State, batch: Batch, cotangent: St
     """The pull-back in parts of a scale of their own, without what passes through the parameters unchanged."""
     states, batches = probe.step_vjp(mode)(state, batch, cotangent)
     yield torch.cat([(value - cotangent.params[name]).flatten() for name, value in states.params.items()])
+    if states.buffers:
+        yield torch.cat([value.flatten() for value in states.buffers.values()])
     yield batches.x_MCHW
     yield batches.y_MK
 
@@ -88,7 +90,7 @@ def _double(tensors: Tensors) -> Tensors:
 
 
 def _double_state(state: State) -> State:
-    return State(_double(state.params), _double(state.opt))
+    return State(*(_double(field) for field in state))
 
 
 def _few(batch: Batch) -> Batch:

@@ -19,8 +19,8 @@ class Objective(ABC):
     """A function of the state after some steps and a batch of real data."""
 
     @abstractmethod
-    def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
-        """A scalar to minimise, differentiable in ``params``."""
+    def value(self, learner: Learner, network: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
+        """A scalar to minimise, differentiable in ``network``: the parameters and the buffers that are carried."""
 
     def observed(self, steps: int) -> frozenset[int]:
         """After how many inner steps the value is read (and summed): by default only at the end."""
@@ -44,7 +44,7 @@ class RealLoss(Objective):
         between = () if self.every is None else range(self.every, steps, self.every)
         return frozenset({*between, steps})
 
-    def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
-        outputs = learner.predict(params, x_NCHW)
+    def value(self, learner: Learner, network: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
+        outputs = learner.predict(network, x_NCHW)
         # Up from bfloat16, where the real batch is autocast, and never down from float64.
         return self.loss(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), y_N)

@@ -13,10 +13,17 @@ Tensors = dict[str, Tensor]
 
 
 class State(NamedTuple):
-    """A learner in training: its parameters and its inner optimiser's state, each a flat dict by name."""
+    """A learner in training: its parameters, its inner optimiser's state, and the buffers that its layers carry from
+    step to step (see ``engine.carried``); each a flat dict by name."""
 
     params: Tensors
     opt: Tensors
+    buffers: Tensors = {}  # noqa: RUF012 (never written to)
+
+    @property
+    def network(self) -> Tensors:
+        """Parameters and buffers: what the network computes with."""
+        return self.params | self.buffers
 
 
 class Batch(NamedTuple):

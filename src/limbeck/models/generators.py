@@ -1,4 +1,4 @@
-"""Networks that make training data: from noise and a label to an image.
+"""Networks that make training data, from noise and a label to an image, and one that goes back.
 
 Shapes: M images, Z latent entries, K classes, C channels, H x W pixels.
 """
@@ -72,6 +72,34 @@ class ConvGenerator(nn.Module):
         x = F.leaky_relu(self.norm3(self.conv1(_twice(x))), _SLOPE)
         x = self.conv2(_twice(x))[..., : self.shape[1], : self.shape[2]]
         return self.scale * torch.tanh(x)
+
+
+@final
+class ConvEncoder(nn.Module):
+    """From an image to the noise that a generator would make it from: two strided convolutions and one linear layer.
+
+    Its outputs are standardised over the batch, as the noise is that a generator is fed otherwise.
+
+    Args:
+        shape: of the images, C x H x W.
+        latent: Z, entries of the noise.
+        width: channels of the second convolution, an even number.
+    """
+
+    def __init__(self, shape: Shape, latent: int, *, width: int = 32) -> None:
+        super().__init__()
+        channels, height, columns = shape
+        self.conv1 = nn.Conv2d(channels, width // 2, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(width // 2, width, 3, stride=2, padding=1)
+        self.head = nn.Linear(width * -(-height // 4) * -(-columns // 4), latent)
+        self.norm = nn.BatchNorm1d(latent, affine=False, track_running_stats=False)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W), N >= 2 -> (N, Z)."""
+        x = F.leaky_relu(self.conv1(x_NCHW), _SLOPE)
+        x = F.leaky_relu(self.conv2(x), _SLOPE)
+        encoded: Tensor = self.norm(self.head(x.flatten(1)))
+        return encoded
 
 
 def _twice(x_NCHW: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from limbeck.engine import KEYS, Noisy, carried_names
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.stateful import BatchNorm
 
 _Draw = Callable[[tuple[int, ...], float, torch.Generator], Tensor]
 """(n, *shape) of a weight, gain, generator -> the n weights in float32."""
@@ -38,7 +40,7 @@ def draw(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> dict[str, Tensor]:
-    """Initial weights of n networks like `module`: {parameter's name: (n, *shape)}.
+    """Initial weights of n networks like `module`: {parameter's name: (n, *shape)}, and of buffers that are carried.
 
     As in Wang et al. 2018 (arXiv 1811.10959, section 3.2), weights (two or more dimensions) follow the distribution and
     biases are 0; a normalisation's weight is 1 and its bias 0. Other parameters of fewer than two dimensions, such as a
@@ -74,10 +76,30 @@ def draw(
             name: _weights(name, parameter.detach(), n, constants, _DRAWS[distribution], gain, generator)
             for name, parameter in module.named_parameters()
         }
-    return {
+    weights = {
         name: drawn[name].to(device=device or parameter.device, dtype=dtype or parameter.dtype)
         for name, parameter in module.named_parameters()
     }
+    return weights | _carried(module, n, generator, dtype, device)
+
+
+def _carried(
+    module: nn.Module,
+    n: int,
+    generator: torch.Generator,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> dict[str, Tensor]:
+    """Start values of the buffers that layers carry: the module's own, and keys of noise drawn for each network."""
+    keys = {f"{path}.key".lstrip(".") for path, layer in module.named_modules() if isinstance(layer, Noisy)}
+    own = dict(module.named_buffers())
+    found = {}
+    for name in carried_names(module):
+        value = own[name].expand(n, *own[name].shape).clone()
+        if name in keys:
+            value = torch.randint(KEYS, (n,), generator=generator)
+        found[name] = value.to(device=device or own[name].device, dtype=dtype or own[name].dtype)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,7 +258,7 @@ def _weights(
 
 def _norm_parameters(module: nn.Module) -> dict[str, float]:
     """Start values of the affine parameters of normalisations, whatever their dimensions (layer norm's have three)."""
-    kinds = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    kinds = (BatchNorm, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
     return {
         f"{path}.{leaf}".lstrip("."): 0.0 if leaf == "bias" else 1.0
         for path, layer in module.named_modules()

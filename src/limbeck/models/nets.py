@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.stateful import BatchNorm
 
 Shape: TypeAlias = tuple[int, int, int]
 """Channels, height and width of one image."""
 
-Norm: TypeAlias = Literal["instance", "group", "layer", "batch", "none"]
+Norm: TypeAlias = Literal["instance", "group", "layer", "batch", "running", "none"]
 Pooling: TypeAlias = Literal["avg", "max"]
 Activation: TypeAlias = Literal["relu", "leaky-relu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 
@@ -162,7 +163,8 @@ class ConvNet(nn.Module):
         width: channels of every block, at least 1 (a multiple of 4 for `norm="group"`).
         depth: number of blocks, at least 1; the sides are halved this many times and must not vanish.
         norm: "instance" (one group a channel), "group" (4 groups), "layer" (over channels and pixels, affine
-            elementwise), "batch" (the batch's own statistics, none kept) or "none".
+            elementwise), "batch" (the batch's own statistics, none kept), "running" (batch normalisation as usual: the
+            batch's statistics in training, running ones after) or "none".
         pooling: "avg" or "max".
         activation: "relu", "leaky-relu", "gelu", "silu", "softplus", "tanh" or "sigmoid".
     """
@@ -202,6 +204,45 @@ class ConvNet(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """(N, C, H, W) images -> (N, K) logits."""
         return _tensor(self.head(self.features(x_NCHW).flatten(1)))
+
+
+@final
+class StridedNet(nn.Module):
+    """The cheapest convolutional learner here: no pooling, and 2 x 2 pixels become channels before the first layer.
+
+    A first convolution over a single channel has an input gradient that costs as much as all the rest; over four
+    channels it does not. `depth` 3 x 3 convolutions, all but the first with stride 2 and twice `width` channels, leaky
+    rectifiers, and one linear layer. Odd sides are padded by one.
+
+    Args:
+        shape: channels, height, width of an image.
+        num_classes: K, at least 1.
+        width: channels of the first convolution, at least 1.
+        depth: number of convolutions, at least 1.
+        norm: as for `ConvNet`.
+    """
+
+    def __init__(self, shape: Shape, num_classes: int, width: int = 16, depth: int = 3, norm: Norm = "none") -> None:
+        super().__init__()
+        channels, height, columns = _validated(shape, num_classes)
+        if width < 1 or depth < 1:
+            raise LimbeckError(f"StridedNet needs width and depth of at least 1, not width {width} and depth {depth}.")
+        self.padding = (0, columns % 2, 0, height % 2)
+        sides, features = (-(-height // 2), -(-columns // 2)), 4 * channels
+        blocks: list[nn.Module] = []
+        for index in range(depth):
+            stride, out = (1, width) if index == 0 else (2, 2 * width)
+            sides = (-(-sides[0] // stride), -(-sides[1] // stride))
+            convolution = nn.Conv2d(features, out, 3, stride=stride, padding=1)
+            blocks += [convolution, *_norm(norm, out, sides), nn.LeakyReLU(0.1)]
+            features = out
+        self.features = nn.Sequential(*blocks)
+        self.head = nn.Linear(features * sides[0] * sides[1], num_classes)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) images -> (N, K) logits."""
+        x = F.pixel_unshuffle(F.pad(x_NCHW, self.padding) if any(self.padding) else x_NCHW, 2)
+        return _tensor(self.head(self.features(x).flatten(1)))
 
 
 @final
@@ -251,10 +292,12 @@ def _norm(name: str, channels: int, sides: tuple[int, int]) -> list[nn.Module]:
             return [nn.LayerNorm([channels, *sides])]
         case "batch":
             return [nn.BatchNorm2d(channels, track_running_stats=False)]
+        case "running":
+            return [BatchNorm(channels)]
         case "none":
             return []
         case _:
-            raise unknown("normalisation", name, ("instance", "group", "layer", "batch", "none"))
+            raise unknown("normalisation", name, ("instance", "group", "layer", "batch", "running", "none"))
 
 
 def _pool(name: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import inspect
@@ -19,14 +20,17 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.generators import ConvGenerator
-from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape
+from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
+from limbeck.models.stateful import with_carried_state
 
-_BUILDERS: Final[dict[str, Callable[[Shape, int], nn.Module]]] = {
+_BUILDERS: Final[dict[str, Callable[..., nn.Module]]] = {
     "lenet": LeNet,
     "alexcifarnet": AlexCifarNet,
     "convnet3": ConvNet,
+    "stridednet": StridedNet,
     "mlp": MLP,
     "linear": LinearClassifier,
 }
@@ -42,15 +46,21 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
 
     `name` is one of `known_names()` or `package.module:function`, imported with the current working directory on the
     path. The function is called with those of the keyword arguments `shape`, `num_classes`, `in_channels` and
-    `image_size` (height in pixels; square images only) that it accepts, and must return an `nn.Module`.
+    `image_size` (height in pixels; square images only) that it accepts, and must return an `nn.Module`. Options of the
+    learner may follow: `convnet3,width=32,depth=2,norm=batch`.
 
     The global random state is left alone, and the weights the module is born with are always the same.
 
     Raises:
         LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
     """
+    name, options = learner_options(name)
     with _own_rng(0):
-        module = _from_factory(name, shape, num_classes) if ":" in name else _from_registry(name, shape, num_classes)
+        if ":" in name:
+            module = _from_factory(name, shape, num_classes, options)
+        else:
+            module = _from_registry(name, shape, num_classes, options)
+    module = with_carried_state(module)
     refuse_unsupported(module)
     check(module, shape, num_classes)
     return module
@@ -138,7 +148,7 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
 
 
 def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Run two images through `module` in float32; neither it nor the global random state is changed.
+    """Run two images through `module` in float32, in training; neither it nor the global random state is changed.
 
     Raises:
         LimbeckError: the module has nothing to train or fails on such images, its output is not (2, num_classes), or
@@ -160,8 +170,9 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
             f"The learner gives {found} for a batch of 2 images, but the data has {num_classes} classes, so its output "
             f"must have shape (2, {num_classes}); make its last layer {num_classes} wide."
         )
+    carried = carried_names(module)
     for name, buffer in module.named_buffers():
-        if not torch.equal(buffers[name], _float32(buffer)):
+        if name not in carried and not torch.equal(buffers[name], _float32(buffer)):
             raise LimbeckError(
                 f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
                 "use a layer without running statistics."
@@ -175,7 +186,10 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
 
 
 def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
-    """Refuse layers that inner training would get silently wrong: active dropout and running statistics.
+    """Refuse layers that inner training would get silently wrong: dropout and running statistics that are not carried.
+
+    Those of a learner have been replaced by `limbeck.models.stateful`; dropout inside recurrent and attention layers
+    has not, nor has any of a generator.
 
     Raises:
         LimbeckError: with the path of the first such layer and how to replace it.
@@ -222,16 +236,45 @@ def _float32(tensor: Tensor) -> Tensor:
     return copy.float() if copy.is_floating_point() else copy
 
 
-def _from_registry(name: str, shape: Shape, num_classes: int) -> nn.Module:
+def learner_options(name: str) -> tuple[str, dict[str, Any]]:
+    """`NAME,option=value,...` in parts; values are Python literals, or strings where they are none.
+
+    Raises:
+        LimbeckError: an option without a value, or twice.
+    """
+    name, *words = name.split(",")
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise LimbeckError(f"'{word}' is no option of the learner '{name}'; write {name},option=value.")
+        if key in options:
+            raise LimbeckError(f"The option {key} of the learner '{name}' is given twice.")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return name, options
+
+
+def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
     if name not in _BUILDERS:
         raise unknown("learner", name, _BUILDERS)
-    return _BUILDERS[name](shape, num_classes)
+    known = [key for key in inspect.signature(_BUILDERS[name]).parameters if key not in ("shape", "num_classes")]
+    for key in options:
+        if key not in known:
+            raise unknown(f"option of the learner '{name}'", key, known)
+    try:
+        return _BUILDERS[name](shape, num_classes, **options)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {_told(error)}.") from error
 
 
-def _from_factory(name: str, shape: Shape, num_classes: int) -> nn.Module:
+def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
     with _cwd_on_path():  # while the function runs, too: it may import its neighbours late
         function = _import(name)
-        arguments = _arguments(name, function, shape, num_classes)
+        arguments = _arguments(name, function, shape, num_classes, options)
         try:
             module = function(**arguments)
         except LimbeckError:
@@ -266,28 +309,33 @@ def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
     return function
 
 
-def _arguments(name: str, function: Callable[..., Any], shape: Shape, num_classes: int) -> dict[str, Any]:
-    """Those of our keyword arguments that `function` accepts."""
+def _arguments(
+    name: str, function: Callable[..., Any], shape: Shape, num_classes: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options, and those of our keyword arguments that `function` accepts."""
     offered: dict[str, Any] = {"shape": shape, "num_classes": num_classes, "in_channels": shape[0]}
     if shape[1] == shape[2]:
         offered["image_size"] = shape[1]
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:  # some builtins have no signature
-        return {"shape": shape, "num_classes": num_classes}
+        return {"shape": shape, "num_classes": num_classes, **options}
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return offered
+        return offered | options
     by_name = {key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = [
         key for key, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    missing = [key for key in required if key not in by_name or key not in offered]
+    for key in options:
+        if key not in by_name:
+            raise unknown(f"option of the learner '{name}'", key, sorted(by_name - offered.keys()))
+    missing = [key for key in required if key not in by_name or key not in offered | options]
     if missing:
         raise LimbeckError(
             f"The learner '{name}' asks for {', '.join(missing)}; it is given only the keyword arguments "
             f"{', '.join(offered)}, so give the others a default."
         )
-    return {key: value for key, value in offered.items() if key in by_name}
+    return {key: value for key, value in offered.items() if key in by_name} | options
 
 
 def _told(error: BaseException) -> str:

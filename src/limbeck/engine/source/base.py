@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Self
 
@@ -60,6 +61,20 @@ class Source(ABC):
     def drawn(self, rng: torch.Generator) -> Self:
         """The same for the next outer iteration, with what it leaves to chance drawn anew; ``rng`` is on the CPU."""
         return self
+
+    def first(self, steps: int) -> Self:
+        """The same, ended after ``steps`` inner steps, 1 ≤ steps ≤ T; it learns nothing for those left out."""
+        other = copy.copy(self)
+        other.steps = steps
+        return other
+
+    def compiled(self) -> Self:
+        """The same with ``torch.compile`` wherever making a batch is worth it."""
+        return self
+
+    def own_loss(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor | None:
+        """A loss of what is learned on real data, besides what it teaches; a scalar differentiable in ``params``."""
+        return None
 
     def extras(self, params: Tensors) -> Tensors:
         """What an artefact keeps besides the batches, by name."""

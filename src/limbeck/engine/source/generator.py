@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Self, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call
 
+from limbeck.engine.compiling import Compiled
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Pullback, Source
 from limbeck.engine.source.labels import label_logits
@@ -24,6 +26,7 @@ from limbeck.errors import LimbeckError, unknown
 
 CURRICULA = ("full", "shuffled-batches", "all-shuffled", "none")
 _PREFIX = "generator."
+_ENCODER = "encoder."
 
 
 @final
@@ -45,6 +48,10 @@ class GeneratorConfig:
         classes: labels are ``balanced`` (before ``all-shuffled`` draws from them), ``random``, or ``learned`` as
             distributions.
         teacher_confidence: probability of the own class that learned labels start from, in (1/K, 1).
+        warm_start: iterations in which generator and an encoder first learn to reproduce real images, whose codes the
+            learned noise then starts from.
+        reconstruction: weight of that reproduction, the mean squared error per pixel, in the meta-loss; it keeps the
+            images realistic.
     """
 
     inner_steps: int = 32
@@ -58,6 +65,8 @@ class GeneratorConfig:
     curriculum: Literal["full", "shuffled-batches", "all-shuffled", "none"] = "full"
     classes: Literal["balanced", "random", "learned"] = "balanced"
     teacher_confidence: float = 0.9
+    warm_start: int = 0
+    reconstruction: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("inner_steps", "batch", "hidden", "width", "latent"):
@@ -73,6 +82,10 @@ class GeneratorConfig:
             raise LimbeckError("Learned labels belong to learned noise; without a curriculum there is none.")
         if not 0 < self.teacher_confidence < 1:
             raise LimbeckError(f"teacher_confidence is {self.teacher_confidence}; it must lie between 0 and 1.")
+        if self.warm_start < 0:
+            raise LimbeckError(f"warm_start is {self.warm_start}; it must not be negative.")
+        if not 0 <= self.reconstruction < math.inf:
+            raise LimbeckError(f"reconstruction is {self.reconstruction}; a weight must not be negative.")
 
 
 @final
@@ -90,6 +103,7 @@ class Generator(Source):
         classes: K.
         rng: draws the noise and labels that learning starts from.
         inner: hyper-parameters of the inner loop.
+        encoder: maps images (N, C, H, W) to noise (N, Z); needed for ``reconstruction`` only, and learned then.
     """
 
     def __init__(
@@ -100,9 +114,11 @@ class Generator(Source):
         classes: int,
         rng: torch.Generator,
         inner: InnerConfig | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         self.config = config
         self.module = module
+        self.encoder = encoder
         self.classes = classes
         self.steps = config.inner_steps
         some = next(iter(weights.values()))
@@ -115,7 +131,10 @@ class Generator(Source):
             if config.classes == "learned":
                 one_hot = F.one_hot(self._y_TM, classes).to(some.dtype)
                 self._params["labels"] = label_logits(one_hot, config.teacher_confidence, "teacher_confidence")
+        if config.reconstruction > 0 and encoder is not None:
+            self._params |= {f"{_ENCODER}{name}": p.detach().clone() for name, p in encoder.named_parameters()}
         self._params |= self.schedule.parameters()
+        self.make: Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensor]] = self.made
         self._order_TM: Tensor | None = None
         self._z_TMZ: Tensor | None = None
         self._redraw(rng)
@@ -129,14 +148,52 @@ class Generator(Source):
         return other
 
     def batch(self, params: Tensors, step: int) -> Batch:
-        x_MCHW, y_MK = self.made(self.weights(params), *self.inputs(params, step))
+        x_MCHW, y_MK = self.make(self.weights(params), *self.inputs(params, step))
         return Batch(x_MCHW, y_MK, self.schedule.at(params, step))
+
+    def compiled(self) -> Self:
+        other = copy.copy(self)
+        other.make = Compiled(self.made)
+        return other
 
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         return _GeneratorPullback(self, params, inits)
 
     def extras(self, params: Tensors) -> Tensors:
         return self.weights(params) | dict(self.module.named_buffers())
+
+    def own_loss(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor | None:
+        if self.config.reconstruction == 0:
+            return None
+        few = slice(0, self.config.batch)  # as many as the generator makes at a time
+        x_MCHW, y_MK = x_NCHW[few], F.one_hot(y_N[few], self.classes).to(self._like.dtype)
+        encoder = with_prefix(params, _ENCODER)
+        error = self.reproduction_error(self.weights(params), encoder, x_MCHW, y_MK)
+        return self.config.reconstruction * error
+
+    def reproduction_error(self, weights: Tensors, encoder: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> Tensor:
+        """Mean over pixels of (x − G(E(x), y))², a scalar."""
+        assert self.encoder is not None
+        z_MZ = functional_call(self.encoder, encoder, (x_MCHW,))
+        images = functional_call(self.module, weights, (z_MZ, y_MK))
+        return F.mse_loss(images, x_MCHW)
+
+    def started_from(self, x_TMCHW: Tensor, weights: Tensors, encoder: Tensors) -> None:
+        """Start learning from these weights and, with a curriculum, from the codes of images of the classes wanted."""
+        assert self.encoder is not None
+        with torch.no_grad():
+            for prefix, values in ((_PREFIX, weights), (_ENCODER, encoder)):
+                for name, value in values.items():
+                    if prefix + name in self._params:
+                        self._params[prefix + name].copy_(value)
+            if "z" in self._params:
+                for z_MZ, x_MCHW in zip(self._params["z"], x_TMCHW, strict=True):
+                    z_MZ.copy_(functional_call(self.encoder, encoder, (x_MCHW,)))
+
+    @property
+    def classes_TM(self) -> Tensor:
+        """The class of each image (T, M), before labels are learned and before any shuffling."""
+        return self._y_TM
 
     def weights(self, params: Tensors) -> Tensors:
         """The network's weights, by its own names."""
@@ -192,7 +249,7 @@ class Generator(Source):
 
 @final
 class _GeneratorPullback(Pullback):
-    """Makes each batch under vjp and pulls the cotangents of all inits back at once, a step at a time.
+    """Makes each batch with its graph and pulls the cotangents of the inits back through it, a step at a time.
 
     Holds one gradient of everything that is learned for each init, and one batch's graph.
     """
@@ -203,25 +260,47 @@ class _GeneratorPullback(Pullback):
         self._schedule = ScheduleGradients(source.schedule, params, inits)
         own = [name for name in params if name not in source.schedule.parameters()]
         self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in own}
-        self._pull: Callable[[tuple[Tensor, Tensor]], tuple[Tensors, Tensor, Tensor]] | None = None
+        self._made: tuple[Tensor, ...] = ()
+        self._leaves: Tensors = {}
 
     def batch(self, step: int) -> Batch:
         source = self._source
-        inputs = source.inputs(self._params, step)
-        (x_MCHW, y_MK), self._pull = vjp(source.made, source.weights(self._params), *inputs)[:2]
-        return Batch(x_MCHW, y_MK, source.schedule.at(self._params, step))
+        weights = {name: value.detach().requires_grad_() for name, value in source.weights(self._params).items()}
+        z_MZ, y_MK = (value.detach() for value in source.inputs(self._params, step))
+        self._leaves = {f"{_PREFIX}{name}": value for name, value in weights.items()}
+        for name, value in (("z", z_MZ), ("labels", y_MK)):
+            if name in self._total:
+                self._leaves[name] = value.requires_grad_()
+        with torch.enable_grad(), _graph_is_used_again():
+            made = source.make(weights, z_MZ, y_MK)
+        self._made = tuple(value for value in made if value.requires_grad)
+        x_MCHW, labels_MK = (value.detach() for value in made)
+        return Batch(x_MCHW, labels_MK, source.schedule.at(self._params, step))
 
     def add(self, step: int, cotangent: Batch) -> None:
-        assert self._pull is not None
-        weights, z_BMZ, y_BMK = vmap(self._pull)((cotangent.x_MCHW, cotangent.y_MK))
-        self._pull = None
-        for name, grad in weights.items():
-            self._total[f"{_PREFIX}{name}"] += grad
-        for name, grad in (("z", z_BMZ), ("labels", y_BMK)):
-            if name in self._total:
-                self._total[name].flatten(1, 2).index_add_(1, self._source.rows(step), grad)
+        cotangents = (cotangent.x_MCHW, cotangent.y_MK)[: len(self._made)]
+        inits = cotangent.x_MCHW.shape[0]
+        for b in range(inits):
+            outer = [value[b] for value in cotangents]
+            leaves = list(self._leaves.values())
+            with _graph_is_used_again():
+                found = torch.autograd.grad(
+                    self._made, leaves, outer, retain_graph=b + 1 < inits, materialize_grads=True
+                )
+            for name, grad in zip(self._leaves, found, strict=True):
+                if name not in ("z", "labels"):
+                    self._total[name][b] += grad
+                else:  # rows of a pool
+                    self._total[name][b].flatten(0, 1).index_add_(0, self._source.rows(step), grad)
+        self._made, self._leaves = (), {}
         self._schedule.add(step, cotangent.h)
 
     def result(self) -> Tensors:
         found = self._total | self._schedule.result()
         return {name: found[name] for name in self._params}
+
+
+def _graph_is_used_again() -> AbstractContextManager[None]:
+    """Compiled, a graph gives its buffers away to the first backward pass unless it is told not to."""
+    context: AbstractContextManager[None] = torch._functorch.config.patch(donated_buffer=False)
+    return context

@@ -1,0 +1,62 @@
+"""Layers that keep something from one training step to the next: running statistics, or the key of their noise.
+
+In training such a layer *assigns* its buffers, never writes into them. The learner runs it as a pure function from
+buffers to buffers, so what it keeps is part of the state that is stored, recomputed and differentiated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+KEYS = 2**24
+"""Number of keys: integers that float32 holds exactly."""
+
+_MASK = 0xFFFFFFFF
+
+
+class Carrying(nn.Module):
+    """A layer whose buffers its forward pass replaces in training, by assignment; all of them are floating-point."""
+
+
+class Noisy(Carrying):
+    """A layer that draws random numbers in training, from its buffer ``key``: the same key, the same numbers.
+
+    Each pass leaves another key behind. A key is an integer in [0, 2^24) kept as a floating-point number, so that it
+    passes through differentiation like the rest of the state, with a gradient of 0.
+    """
+
+    key: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("key", torch.zeros(()))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1) of the key's precision; replaces the key."""
+        key = self.key.long()
+        # The counter 0 makes the next key and the others the numbers.
+        counter = torch.arange(1 + math.prod(shape), device=key.device)
+        bits = _mixed(_mixed(key * 0x9E3779B1 + 0x7F4A7C15) + counter * 0x9E3779B1) >> 8
+        self.key = bits[0].to(self.key.dtype)
+        return (bits[1:].to(self.key.dtype) / KEYS).view(shape)
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """The finaliser of MurmurHash3 on 32 bits kept in int64, whose products wrap around without harm to these bits."""
+    bits = bits & _MASK
+    bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & _MASK
+    bits = ((bits ^ (bits >> 13)) * 0xC2B2AE35) & _MASK
+    return bits ^ (bits >> 16)
+
+
+def carried_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of the buffers that a module's layers carry from step to step."""
+    return tuple(
+        f"{path}.{name}".lstrip(".")
+        for path, layer in module.named_modules()
+        if isinstance(layer, Carrying)
+        for name, _ in layer.named_buffers(recurse=False)
+    )

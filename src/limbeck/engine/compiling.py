@@ -1,0 +1,40 @@
+"""``torch.compile`` that never ends a run: what cannot be compiled is computed as it is, with a warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+
+@final
+class Compiled:
+    """A function compiled at its first call, or the function itself where torch cannot compile it.
+
+    A module of the user's may hold what the compiler does not know; and forward mode fails in compiled code on a linear
+    layer whose input differs from init to init without depending on the parameters, as augmented images may.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        # All kernels share the code of vmap's wrapper, and torch counts compilations per code: without this the
+        # ninth kernel in a process (another learner, another batch size) would be refused.
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 1000)
+        dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 1000)
+        self._plain = function
+        self._function: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return self._function(*args)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            if self._function is self._plain:
+                raise
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"torch cannot compile this learner ({reason}); it is run uncompiled, slower.", stacklevel=2)
+            self._function = self._plain
+            FakeTensorMode.cache_clear()  # what the failed attempt left there makes the next compilation fail, too
+        return self._function(*args)

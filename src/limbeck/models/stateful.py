@@ -1,0 +1,147 @@
+"""Batch normalisation, dropout and augmentation as layers whose state and noise an unrolled training can carry.
+
+Torch's own layers write their statistics in place and draw from a global stream, so a step that is run again for its
+gradient is not the same step; and the forward derivative of torch's batch normalisation takes the batch's mean and
+variance for constants. These are written in plain operations. Shapes: N images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from limbeck.engine import Carrying, Noisy
+from limbeck.errors import LimbeckError
+
+_ELEMENTWISE = (nn.Dropout,)
+_CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+@final
+class BatchNorm(Carrying):
+    """``nn.BatchNorm1d``, ``2d`` and ``3d`` with running statistics (Ioffe and Szegedy 2015), equal in every value.
+
+    In training the batch's statistics normalise and move the running ones by ``momentum``; otherwise those normalise.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(features)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C, ...)."""
+        others = (0, *range(2, x_NCHW.ndim))
+        shape = (-1, *[1] * (x_NCHW.ndim - 2))
+        mean_C, var_C = self.running_mean, self.running_var
+        if self.training:
+            count = x_NCHW.numel() // x_NCHW.shape[1]
+            mean_C = x_NCHW.mean(others)
+            var_C = (x_NCHW - mean_C.view(shape)).square().mean(others)
+            unbiased_C = var_C * (count / max(1, count - 1))
+            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean_C
+            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased_C
+        scale_C = (var_C + self.eps).rsqrt()
+        if self.weight is not None:
+            scale_C = scale_C * self.weight
+        shift_C = -mean_C * scale_C
+        if self.bias is not None:
+            shift_C = shift_C + self.bias
+        return x_NCHW * scale_C.view(shape) + shift_C.view(shape)
+
+
+@final
+class Dropout(Noisy):
+    """Dropout (Srivastava et al. 2014) of entries, or of whole channels, with probability ``p`` in [0, 1]."""
+
+    def __init__(self, p: float, *, channels: bool = False) -> None:
+        super().__init__()
+        self.p, self.channels = p, channels
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Any shape to the same; in training kept entries are divided by 1 - p."""
+        if not self.training or self.p == 0:
+            return x_NCHW
+        shape = (*x_NCHW.shape[:2], *[1] * (x_NCHW.ndim - 2)) if self.channels else x_NCHW.shape
+        kept = self.uniform(*shape) >= self.p
+        return x_NCHW * kept / (1 - self.p) if self.p < 1 else x_NCHW * 0
+
+
+@final
+class Augmented(Noisy):
+    """Another module that sees, in training, each image shifted and mirrored at random.
+
+    Args:
+        module: the learner.
+        shift: largest shift in pixels, in each direction; what comes in is 0.
+        flip: mirror half of the images left to right.
+    """
+
+    def __init__(self, module: nn.Module, *, shift: int = 0, flip: bool = False) -> None:
+        super().__init__()
+        if shift < 0:
+            raise LimbeckError(f"augment_shift is {shift}; it must not be negative.")
+        self.module, self.shift, self.flip = module, shift, flip
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """What the module makes of the images."""
+        if self.training:
+            count, _, rows, columns = x_NCHW.shape
+            drawn_3N = self.uniform(3, count)
+            # Products with permutation-like matrices: linear in the pixels, and plain under every transformation.
+            if self.shift:
+                x_NCHW = self._moves(drawn_3N[0], rows) @ x_NCHW @ self._moves(drawn_3N[1], columns).mT
+            if self.flip:
+                x_NCHW = torch.where(drawn_3N[2].view(-1, 1, 1, 1) < 0.5, x_NCHW.flip(-1), x_NCHW)
+        output: Tensor = self.module(x_NCHW)
+        return output
+
+    def _moves(self, drawn_N: Tensor, size: int) -> Tensor:
+        """Matrices (N, 1, size, size) that move by a whole number in [-shift, shift], each equally likely."""
+        by_N = (drawn_N * (2 * self.shift + 1)).floor() - self.shift
+        place = torch.arange(size, device=drawn_N.device, dtype=drawn_N.dtype)
+        moved: Tensor = (place[:, None] - place == by_N.view(-1, 1, 1, 1)).to(drawn_N.dtype)
+        return moved
+
+
+def with_carried_state(module: nn.Module) -> nn.Module:
+    """The module with its batch normalisations that keep statistics, and its dropout, in the form that is carried.
+
+    Raises:
+        LimbeckError: a batch normalisation that averages over all batches (``momentum=None``).
+    """
+    if isinstance(module, Carrying):
+        return module
+    if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.track_running_stats:
+        return _batch_norm(module)
+    if isinstance(module, (*_ELEMENTWISE, *_CHANNELWISE)) and isinstance(module, _DropoutNd) and module.p > 0:
+        return Dropout(module.p, channels=isinstance(module, _CHANNELWISE))
+    for name, child in module.named_children():
+        replaced = with_carried_state(child)
+        if replaced is not child:
+            setattr(module, name, replaced)
+    return module
+
+
+def _batch_norm(layer: _BatchNorm) -> BatchNorm:
+    if layer.momentum is None:
+        raise LimbeckError(
+            "The learner has a batch normalisation with momentum=None, whose statistics are an average over all "
+            "batches; give it a momentum, such as 0.1."
+        )
+    made = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum, affine=layer.affine)
+    own = layer.running_mean
+    if own is not None:
+        made.to(device=own.device, dtype=own.dtype)
+    made.load_state_dict(layer.state_dict(), strict=False)
+    return made.train(layer.training)

@@ -1,0 +1,280 @@
+"""Published comparisons as sets of complete configurations: what each run is, and what its rows are called."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from limbeck.checkpoint import generator
+from limbeck.config import Config, OuterConfig
+from limbeck.engine import GeneratorConfig, InnerConfig
+from limbeck.engine.source.generator import CURRICULA
+from limbeck.errors import unknown
+
+SUCH = "Such et al. 2019, arXiv 1912.07768"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One run of a study. ``group`` is its row; runs of a group differ in their seed or in sampled settings."""
+
+    group: str
+    seed: int
+    config: Config
+
+    @property
+    def label(self) -> str:
+        """The folder of the run."""
+        return f"{self.group.replace(' ', '-')}-{self.seed}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A published comparison.
+
+    Args:
+        name: what ``limbeck reproduce`` calls it.
+        title: one line for people.
+        paper: the published result by group, where there is a number.
+        source: where that was published.
+        variants: its runs.
+        n: held-out initial weights for the score of each run.
+        learners: other learners to train on every result.
+        kind: what the runs are to be compared by: ``curves`` of single runs, ``seeds`` of each group, a ``sweep`` over
+            sampled settings, or the ``speed`` of learning against real data.
+    """
+
+    name: str
+    title: str
+    paper: dict[str, str]
+    source: str
+    variants: tuple[Variant, ...]
+    n: int
+    learners: tuple[str, ...] = ()
+    kind: str = "curves"
+
+
+def _teaching(**changes: Any) -> Config:
+    """The generator, learner and inner loop that the studies on MNIST share; smaller than the paper's."""
+    base = Config(
+        data="mnist",
+        learner="stridednet",
+        weight_norm=True,
+        source="generator",
+        generator=GeneratorConfig(inner_steps=32, batch=128, latent=64, hidden=128, width=16, warm_start=600),
+        inner=InnerConfig(optimizer="sgd", lr=0.1, momentum=0.8, learn_momentum="per-step"),
+        outer=OuterConfig(
+            iterations=2_800,
+            inits=1,
+            real_batch=2048,
+            lr_images=0.001,
+            lr_noise=0.03,
+            lr_steps=0.02,
+            clip_init=0.5,
+            validate_every=100,
+            validate_inits=8,
+            calibrate_inits=24,
+        ),
+    )
+    return _changed(base, changes)
+
+
+def _changed(config: Config, changes: dict[str, Any]) -> Config:
+    """``part=dict`` changes fields of a nested part."""
+    nested = {
+        name: dataclasses.replace(getattr(config, name), **value)
+        for name, value in changes.items()
+        if isinstance(value, dict)
+    }
+    return dataclasses.replace(config, **(changes | nested))
+
+
+def _mnist(seed: int) -> Study:
+    """The generator, pixels learned one by one, and real data in the same loop."""
+    taught = _teaching(seed=seed)
+    pixels = _changed(
+        taught,
+        {
+            "source": "pixels",
+            "generator": dataclasses.asdict(GeneratorConfig()),
+            "pixels": {"steps": 32, "ipc": 13, "start": "real"},
+            "outer": {"iterations": 1000, "lr_images": 0.05},
+        },
+    )
+    bare = dataclasses.asdict(GeneratorConfig()) | {"inner_steps": 32, "batch": 128}
+    real = _changed(taught, {"source": "real", "generator": bare, "outer": {"iterations": 500}})
+    return Study(
+        name="gtn-mnist",
+        title="MNIST, 32 inner steps of 128: a generator, learned pixels and real data in one loop",
+        paper={"generator": "98.9"},
+        source=SUCH,
+        variants=tuple(
+            Variant(group=group, seed=seed, config=config)
+            for group, config in (("generator", taught), ("pixels", pixels), ("real data", real))
+        ),
+        n=40,
+    )
+
+
+def _curricula(seed: int) -> Study:
+    variants = tuple(
+        Variant(group=curriculum, seed=at, config=_small(seed=at, generator={"curriculum": curriculum}))
+        for at in range(seed, seed + 3)
+        for curriculum in CURRICULA
+    )
+    return Study(
+        name="gtn-curriculum",
+        title="MNIST, the four curricula of a generator, three seeds each",
+        paper={"full": "best", "none": "worst"},
+        source=SUCH,
+        variants=variants,
+        n=20,
+        kind="seeds",
+    )
+
+
+def _small(**changes: Any) -> Config:
+    """A run of some two minutes, from a generator that has seen nothing."""
+    small: dict[str, Any] = {
+        "generator": {"inner_steps": 16, "batch": 64, "width": 16, "hidden": 128, "warm_start": 0},
+        "outer": {
+            "iterations": 300,
+            "real_batch": 1024,
+            "lr_images": 0.01,
+            "lr_noise": None,
+            "lr_steps": 0.03,
+            "clip_init": 1.0,
+            "validate_every": 50,
+            "calibrate_inits": 0,
+        },
+        "engine": {"compile": "on"},  # kernels are compiled for the first run and come from the cache for the others
+    }
+    merged = {
+        key: {**small.get(key, {}), **value} if isinstance(value, dict) else value for key, value in changes.items()
+    }
+    return _teaching(**(small | merged))
+
+
+DRAWS = 20
+"""Sampled settings on each side of the weight-norm study."""
+
+
+def _weight_norm(seed: int) -> Study:
+    """Hyper-parameters drawn at random, each set of them with weight normalisation of both networks and without."""
+    rng = generator(seed, "weight norm study")
+    variants = []
+    for draw in range(seed, seed + DRAWS):
+        lr, lr_images, momentum, hidden = torch.rand(4, generator=rng).tolist()
+        settings: dict[str, Any] = {
+            "seed": draw,
+            "inner": {"lr": _log_uniform(lr, 0.01, 0.5), "momentum": 0.95 * momentum},
+            "outer": {
+                "iterations": 100,
+                "lr_images": _log_uniform(lr_images, 0.001, 0.05),
+                "validate_every": 20,
+                "max_rollbacks": 0,
+            },
+        }
+        for on in (True, False):
+            part = {"generator_weight_norm": on, "hidden": 64 if hidden < 0.5 else 256, "batch": 32}
+            config = _small(**settings, weight_norm=on, generator=part)
+            variants.append(Variant(group=f"weight norm {'on' if on else 'off'}", seed=draw, config=config))
+    return Study(
+        name="gtn-weight-norm",
+        title=f"MNIST, {DRAWS} sampled settings with weight normalisation and without",
+        paper={"weight norm on": "robust", "weight norm off": "many diverge"},
+        source=SUCH,
+        variants=tuple(variants),
+        n=8,
+        kind="sweep",
+    )
+
+
+def _log_uniform(u: float, low: float, high: float) -> float:
+    return low * math.exp(u * math.log(high / low))
+
+
+UNSEEN = (
+    "lenet",
+    "stridednet,width=24",
+    "stridednet,width=16,depth=2",
+    "stridednet,width=16,norm=running",
+    "convnet3,width=24,depth=2,norm=none,pooling=max",
+    "mlp",
+)
+"""Learners of other widths, depth, normalisation and pooling than those of the family."""
+
+
+def _learners(seed: int) -> Study:
+    config = _teaching(
+        seed=seed,
+        learner="stridednet,width=8",
+        family=(
+            "stridednet,width=12,depth=2,norm=running",
+            "stridednet,width=16",
+            "convnet3,width=12,depth=2,norm=none,pooling=avg",
+            "mlp,hidden=(64,)",
+        ),
+        generator={"inner_steps": 64, "batch": 64},
+        outer={"iterations": 1200, "real_batch": 1024, "validate_inits": 2},
+    )
+    return Study(
+        name="gtn-learners",
+        title="MNIST, a generator for a family of learners, and learners that it never saw, after 64 steps",
+        paper={"generator": "an independent run of the original: 11 to 22 for most unseen learners"},
+        source=SUCH,
+        variants=(Variant(group="generator", seed=seed, config=config),),
+        n=20,
+        learners=UNSEEN,
+    )
+
+
+def _cifar10(seed: int) -> Study:
+    taught = _teaching(
+        seed=seed,
+        data="cifar10",
+        generator={"batch": 64},
+        outer={"iterations": 800, "real_batch": 1024},
+    )
+    bare = dataclasses.asdict(GeneratorConfig()) | {"inner_steps": 32, "batch": 64}
+    real = _changed(taught, {"source": "real", "generator": bare, "outer": {"iterations": 200}})
+    return Study(
+        name="gtn-cifar10",
+        title="CIFAR-10, inner steps to equal accuracy, a generator against real data (reduced: 32 steps of 64)",
+        paper={"generator": "4 times fewer steps"},
+        source=SUCH,
+        variants=tuple(
+            Variant(group=group, seed=seed, config=config)
+            for group, config in (("generator", taught), ("real data", real))
+        ),
+        n=20,
+        kind="speed",
+    )
+
+
+_STUDIES: dict[str, Callable[[int], Study]] = {
+    "gtn-mnist": _mnist,
+    "gtn-curriculum": _curricula,
+    "gtn-weight-norm": _weight_norm,
+    "gtn-learners": _learners,
+    "gtn-cifar10": _cifar10,
+}
+
+
+def study_names() -> tuple[str, ...]:
+    """All studies."""
+    return tuple(_STUDIES)
+
+
+def study(name: str, seed: int = 0) -> Study:
+    """A study by name, its seeds counting from ``seed``; raises LimbeckError for an unknown one."""
+    if name not in _STUDIES:
+        raise unknown("study", name, _STUDIES)
+    return _STUDIES[name](seed)

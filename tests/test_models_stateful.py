@@ -1,0 +1,177 @@
+"""Batch normalisation, dropout and augmentation as carried state: against torch's own layers, and replayed."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from engine_cases import CLASSES, OTHER_LEARNERS, assert_same_gradient, generator, problem
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from limbeck.engine import Execution, Learner, Remat, Unroll, carried_names
+from limbeck.errors import LimbeckError
+from limbeck.models import Augmented, BatchNorm, Dropout, build, draw, with_carried_state
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (4, 3, 5), (4, 3, 5, 2), (1, 3, 2, 2)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_is_torchs(shape: tuple[int, ...], affine: bool) -> None:
+    kinds: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
+    theirs = kinds[len(shape)](3, momentum=0.3, affine=affine).double()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter)
+    ours = with_carried_state(copy.deepcopy(theirs))
+    assert isinstance(ours, BatchNorm)
+    for seed in range(3):  # statistics move on from step to step
+        x = 2 + 3 * torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+    for name, value in ours.named_buffers():
+        torch.testing.assert_close(value, theirs.get_buffer(name), rtol=1e-12, atol=1e-12)
+    ours.eval()
+    theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+
+
+def test_batch_norms_forward_derivative_is_finite_differences() -> None:
+    layer = BatchNorm(3).double()
+    x, along = torch.randn(2, 5, 3, 2, 2, generator=generator(), dtype=torch.float64)
+    _, slope = jvp(layer, (x,), (along,))
+    numeric = (layer(x + 1e-6 * along) - layer(x - 1e-6 * along)) / 2e-6
+    torch.testing.assert_close(slope, numeric, rtol=1e-6, atol=1e-6)
+
+
+def test_the_same_key_gives_the_same_noise_and_another_key_another() -> None:
+    layer = Dropout(0.25)
+    x = torch.ones(50, 40)
+
+    def run(key: float) -> tuple[Tensor, Tensor]:
+        state = {"key": torch.tensor(key)}
+        return functional_call(layer, state, (x,)), state["key"]
+
+    first, after = run(5.0)
+    again, after_again = run(5.0)
+    assert torch.equal(first, again) and torch.equal(after, after_again)
+    assert after == after.round() and 0 <= after < 2**24
+    assert not torch.equal(first, run(6.0)[0])
+    following = run(float(after))[0]
+    assert not torch.equal(first, following)
+    kept = first != 0
+    assert torch.equal(first[kept], torch.full_like(first[kept], 1 / 0.75))
+    assert 0.72 < kept.float().mean() < 0.78
+    # Noise of consecutive passes, and of neighbouring entries, is not related.
+    pairs = torch.stack([kept.flatten().float(), (following != 0).flatten().float()])
+    assert abs(torch.corrcoef(pairs)[0, 1]) < 0.1
+    shifted = torch.stack([kept.flatten()[1:].float(), kept.flatten()[:-1].float()])
+    assert abs(torch.corrcoef(shifted)[0, 1]) < 0.1
+
+
+def test_uniform_numbers_are_uniform() -> None:
+    layer = Dropout(0.5)
+    layer.key = torch.tensor(123.0)
+    drawn = layer.uniform(100_000)
+    assert 0 <= drawn.min() < 0.001 and 0.999 < drawn.max() < 1
+    counts = torch.histc(drawn, 20, 0, 1)
+    assert ((counts - 5000).abs() < 350).all()  # five standard deviations
+
+
+def test_dropout_of_channels_and_extremes() -> None:
+    x = torch.ones(64, 32, 3, 3)
+    out = Dropout(0.5, channels=True)(x)
+    assert torch.equal(out, out[:, :, :1, :1].expand_as(out))
+    assert len(out.unique()) == 2
+    assert torch.equal(Dropout(1.0)(x), torch.zeros_like(x))
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+
+
+def test_augmentation_shifts_and_mirrors() -> None:
+    x = torch.arange(1.0, 26).view(1, 1, 5, 5).expand(200, 2, 5, 5)
+    padded = F.pad(x[0], (1, 1, 1, 1))
+    windows = [padded[:, i : i + 5, j : j + 5] for i in range(3) for j in range(3)]
+    out = Augmented(nn.Identity(), shift=1, flip=True)(x)
+    seen = set()
+    for image in out:
+        (kind,) = [
+            (index, flipped)
+            for index, window in enumerate(windows)
+            for flipped in (False, True)
+            if torch.equal(image, window.flip(-1) if flipped else window)
+        ]
+        seen.add(kind)
+    assert len(seen) == 18
+    only_shifted = Augmented(nn.Identity(), shift=2)(x)
+    assert not any(torch.equal(image, x[0].flip(-1)) for image in only_shifted)
+    assert torch.equal(Augmented(nn.Identity(), shift=2, flip=True).eval()(x), x)
+
+
+def torch_layers() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Softplus(), nn.Dropout2d(0.0), nn.Flatten(), nn.Linear(16, CLASSES)
+    )
+
+
+def test_a_learner_with_torchs_batch_norm_is_trained_as_torch_trains_it() -> None:
+    torch.manual_seed(0)
+    original = torch_layers().double()
+    learner = Learner.of(with_carried_state(copy.deepcopy(original)))
+    weights = {name: value.detach() for name, value in original.named_parameters()}
+    state = learner.init(weights)
+    assert set(state.buffers) == {"1.running_mean", "1.running_var"}
+    sgd = torch.optim.SGD(original.parameters(), lr=0.3)
+    case = problem("running-convnet")
+    for t in range(4):
+        batch = case.source.batch(case.params, t)
+        batch = batch._replace(h={"lr": torch.tensor(0.3, dtype=torch.float64)})
+        state = learner.step(state, batch)
+        sgd.zero_grad()
+        F.cross_entropy(original(batch.x_MCHW.detach()), batch.y_MK.detach()).backward()
+        sgd.step()
+    original.eval()
+    found = learner.predict(state.network, case.real.x_NCHW)
+    torch.testing.assert_close(found, original(case.real.x_NCHW), rtol=1e-10, atol=1e-10)
+
+
+def test_build_carries_torchs_layers_and_refuses_what_it_cannot(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import types
+
+    made: dict[str, Callable[[], nn.Module]] = {
+        "good": lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, CLASSES), nn.BatchNorm1d(CLASSES), nn.Dropout(0.5)),
+        "bad": lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, CLASSES), nn.BatchNorm1d(CLASSES, momentum=None)),
+    }
+    module = types.ModuleType("made_for_a_test")
+    for name, function in made.items():
+        setattr(module, name, lambda function=function: function())
+    monkeypatch.setitem(sys.modules, "made_for_a_test", module)
+    built = build("made_for_a_test:good", shape=(1, 3, 3), num_classes=CLASSES)
+    assert set(carried_names(built)) == {"2.running_mean", "2.running_var", "3.key"}
+    drawn = draw(built, "xavier", 3, generator())
+    assert len(drawn["3.key"].unique()) == 3
+    assert torch.equal(drawn["2.running_var"], torch.ones(3, CLASSES))
+    assert torch.equal(drawn["2.weight"], torch.ones(3, CLASSES))
+    with pytest.raises(LimbeckError, match="momentum=None"):
+        build("made_for_a_test:bad", shape=(1, 3, 3), num_classes=CLASSES)
+
+
+@pytest.mark.parametrize("name", ["running-convnet", "noisy-mlp"])
+def test_what_is_carried_matters_and_is_replayed(name: str) -> None:
+    """Two stored states apart, compiled or not, the steps in between are the same steps."""
+    case = problem(name, inits=2)
+    expected = case.meta_gradient(Unroll())
+    assert_same_gradient(case.meta_gradient(Remat(), Execution(store_every=2, chunk=2)), expected)
+    assert_same_gradient(case.meta_gradient(Remat(), Execution(chunk=1)), expected)
+    # Linear layers behind an augmentation cannot be compiled for several inits: they are run as they are.
+    told = pytest.warns(UserWarning, match="uncompiled") if name == "noisy-mlp" else contextlib.nullcontext()
+    with told:
+        compiled = case.meta_gradient(Remat(), Execution(chunk=2, compiled=True))
+    assert_same_gradient(compiled, expected, 1e-9)
+    other = {n: v + 3 if n.endswith("key") else v for n, v in case.weights.items()}
+    if name == "noisy-mlp":
+        assert not torch.equal(case._replace(weights=other).meta_gradient(Remat()).loss_B, expected.loss_B)
+    assert OTHER_LEARNERS[name]
