@@ -45,7 +45,7 @@ def warm_start(source: Generator, data: TaskData, iterations: int, rng: torch.Ge
             value.grad = grad
         adam.step()
         schedule.step()
-        errors.append(float(error))
+        errors.append(error.item())
     last = errors[-max(1, len(errors) // 10) :]
     source.started_from(
         _real_images(source.classes_TM, data, rng),

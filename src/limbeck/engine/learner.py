@@ -54,9 +54,9 @@ class Learner:
 
     def __post_init__(self) -> None:
         training = self.module
-        if any(isinstance(layer, Carrying) for layer in self.module.modules()):
-            training = copy.deepcopy(self.module).train()
-            object.__setattr__(self, "module", copy.deepcopy(self.module).eval())
+        if carried_names(training):
+            training = _switched(training, True)
+            object.__setattr__(self, "module", _switched(training, False))
         object.__setattr__(self, "_training", training)
         object.__setattr__(self, "carried", carried_names(training))
 
@@ -157,6 +157,15 @@ class Learner:
 
         result: tuple[State, Batch] = grad(contracted, argnums=(0, 1))(state, batch)
         return result
+
+
+def _switched(module: nn.Module, training: bool) -> nn.Module:
+    """A copy with its layers that carry state in one mode; the others keep theirs."""
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        if isinstance(layer, Carrying):
+            layer.training = training
+    return module
 
 
 def _inner(left: State, right: State) -> Tensor:

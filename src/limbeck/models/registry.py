@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -242,7 +243,7 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         LimbeckError: an option without a value, or twice.
     """
-    name, *words = name.split(",")
+    name, *words = re.split(r",(?![^(]*\))", name)  # not at commas within parentheses
     options: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -117,10 +117,12 @@ class Augmented(Noisy):
 def with_carried_state(module: nn.Module) -> nn.Module:
     """The module with its batch normalisations that keep statistics, and its dropout, in the form that is carried.
 
+    Layers that are in evaluation mode are left alone: that is how a user turns dropout off.
+
     Raises:
         LimbeckError: a batch normalisation that averages over all batches (``momentum=None``).
     """
-    if isinstance(module, Carrying):
+    if isinstance(module, Carrying) or not module.training:
         return module
     if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.track_running_stats:
         return _batch_norm(module)
