@@ -254,7 +254,7 @@ def _reproduce_study(options: ReproduceOptions) -> int:
         for path in draw_figures(chosen, out, scores):
             console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
     else:
-        console.print(f"no figures are drawn. {missing}", soft_wrap=True)
+        console.print(f"no figures are drawn. {missing}", soft_wrap=True, markup=False)
     _output(
         {"study": chosen.name, "rows": rows}, options.json, None, lambda: Console().print(study_table(chosen, rows))
     )
