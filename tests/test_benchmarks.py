@@ -18,6 +18,7 @@ from tiny_runs import random_set, tiny_config
 
 from limbeck.baselines import baseline_names
 from limbeck.recipes import recipes
+from limbeck.studies import study, study_names
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 MACHINE = {"processor": "Some CPU", "cores": 2, "threads": 1, "memory_gib": 7.8, "device": "cpu"}
@@ -219,3 +220,39 @@ def test_every_recipe_is_measured(record: ModuleType) -> None:
     source = load(BENCHMARKS / "accuracy.py", "accuracy")
     assert set(source.ASKED) == set(source.ORDER) == set(recipes())
     assert baseline_names() == source.BASELINES
+
+
+def test_a_study_is_recorded_as_it_is_printed(
+    record: ModuleType, render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = load(BENCHMARKS / "studies.py", "benchmarks_studies")
+    chosen = study("gtn-weight-norm")
+    scores = [
+        {
+            "group": variant.group,
+            "seed": variant.seed,
+            "diverged": index == 1,
+            "rows": [],
+            "mean": 10.0 * (index % 5),
+            "std": 1.0,
+            "n": 8,
+            "curve": [],
+            "seconds": 2.0,
+            "versions": {"threads": 1},
+        }
+        for index, variant in enumerate(chosen.variants)
+    ]
+    studies.record(chosen, scores)
+    (written,) = (tmp_path / "results").glob("*.json")
+    values = json.loads(written.read_text())
+    assert [row["row"] for row in values["rows"]] == ["weight norm on", "weight norm off"]
+    assert [row["diverged"] for row in values["rows"]] == [0, 1]
+    assert [row["n"] for row in values["rows"]] == ["20 runs", "20 runs"]
+    assert values["rows"][0]["accuracy"].startswith("20.00 ± ")
+    assert values["environment"]["threads"] == 1
+    assert "20 runs" in render.section(values)
+
+
+def test_every_study_has_what_was_asked(record: ModuleType) -> None:
+    studies = load(BENCHMARKS / "studies.py", "benchmarks_studies")
+    assert set(studies.ASKED) == set(study_names())

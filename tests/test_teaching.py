@@ -166,6 +166,26 @@ def test_a_generator_without_a_curriculum_makes_images_without_limit(tmp_path: P
     assert not torch.equal(run.generate(8, seed=2)[0], x_NCHW[:8])
 
 
+@pytest.mark.parametrize("curriculum", ["none", "shuffled-batches"])
+def test_batches_are_drawn_anew(curriculum: str) -> None:
+    run = distill(tiny_config(source="generator", generator={"curriculum": curriculum}), DATA)
+    recorded, one, again, other = (list(run.batches(seed=seed)) for seed in (None, 1, 1, 2))
+    assert all(torch.equal(a.x_MCHW, b.x_MCHW) for a, b in zip(one, again, strict=True))
+    assert not all(torch.equal(a.x_MCHW, b.x_MCHW) for a, b in zip(one, other, strict=True))
+    assert [float(b.h["lr"]) for b in one] == [float(b.h["lr"]) for b in recorded]
+    if curriculum == "shuffled-batches":
+        assert sorted(float(b.x_MCHW.sum()) for b in one) == sorted(float(b.x_MCHW.sum()) for b in recorded)
+    else:
+        images = torch.cat([b.x_MCHW for b in one])
+        assert torch.equal(images, run.generate(len(images), seed=1)[0])
+
+
+def test_recorded_batches_only() -> None:
+    for config in (tiny_config(), tiny_config(source="generator")):
+        with pytest.raises(LimbeckError, match="leave out the seed"):
+            list(distill(config, DATA).batches(seed=0))
+
+
 def test_what_a_generator_does_not_learn_is_kept(tmp_path: Path) -> None:
     settings = {"curriculum": "none", "generator": "test_teaching:fourier_generator"}
     result = distill(tiny_config(source="generator", generator=settings, iterations=2), DATA, out=tmp_path)

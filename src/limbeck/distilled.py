@@ -140,11 +140,44 @@ class Distilled:
         """K."""
         return self.labels.shape[2]
 
-    def batches(self, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """The T batches in order, each with its hyper-parameters."""
+    def batches(self, device: str | torch.device = "cpu", seed: int | None = None) -> Iterator[Batch]:
+        """The T batches in order, each with its hyper-parameters.
+
+        They are those that are recorded, or with a ``seed`` drawn anew as far as the set was learned for that: fresh
+        images of a generator without a curriculum, made one batch at a time, or learned batches in another order.
+
+        Raises:
+            LimbeckError: a seed for a set that leaves nothing to chance, or whose noise is not recorded.
+        """
+        made = None if seed is None else self._drawn(seed)
         for step, index in enumerate(self.order.tolist()):
-            x_MCHW, y_MK = self.images[index].to(device), self.labels[index].to(device)
-            yield Batch(x_MCHW, y_MK, {name: value[step].to(device) for name, value in self.hyperparameters.items()})
+            x_MCHW, y_MK = (self.images[index], self.labels[index]) if made is None else next(made)
+            h = {name: value[step].to(device) for name, value in self.hyperparameters.items()}
+            yield Batch(x_MCHW.to(device), y_MK.to(device), h)
+
+    def _drawn(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each step, with what is left to chance drawn from ``seed``."""
+        chosen = self.config.generator
+        if self.config.source != "generator" or chosen.curriculum not in ("none", "shuffled-batches"):
+            raise LimbeckError(
+                "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
+                "out the seed for the batches that are recorded."
+            )
+        rng = torch.Generator().manual_seed(seed)
+        if chosen.curriculum == "shuffled-batches":
+            for index in torch.randperm(len(self.order), generator=rng).tolist():
+                yield self.images[index], self.labels[index]
+            return
+        for y_M in torch.split(torch.arange(len(self.order) * chosen.batch) % self.num_classes, chosen.batch):
+            yield self._fresh(y_M, rng)
+
+    def _fresh(self, y_M: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of these classes from fresh noise: images (M, C, H, W) and one-hot labels (M, K)."""
+        module = generator_for(self.config, self.shape, self.num_classes)
+        z_MZ = torch.randn(len(y_M), self.config.generator.latent, generator=rng)
+        y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
+        with torch.no_grad():
+            return functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
@@ -226,15 +259,9 @@ class Distilled:
                 f"The generator was learned with noise of its own (curriculum {chosen.curriculum}), and what it "
                 "makes of that is in run.images. Learn one with --curriculum none for images without limit."
             )
-        module = generator_for(self.config, self.shape, self.num_classes)
         rng = torch.Generator().manual_seed(seed)
         y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
-        made = []
-        with torch.no_grad():
-            for y_M in torch.split(y_N, chosen.batch):
-                z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
-                y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
-                made.append(functional_call(module, self.generator, (z_MZ, y_MK)))
+        made = [self._fresh(y_M, rng)[0] for y_M in torch.split(y_N, chosen.batch)]
         return torch.cat(made)[:n], y_N[:n]
 
     def preprocess(self, x_NCHW: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def _weight_norm(seed: int) -> Study:
             "seed": draw,
             "inner": {"lr": _log_uniform(lr, 0.01, 0.5), "momentum": 0.95 * momentum},
             "outer": {
-                "iterations": 100,
+                "iterations": 60,
                 "lr_images": _log_uniform(lr_images, 0.001, 0.05),
                 "validate_every": 20,
                 "max_rollbacks": 0,

@@ -1,0 +1,91 @@
+"""Record studies that ``limbeck reproduce`` has run:  python benchmarks/studies.py NAME ...
+
+With --run they are run first. The rows are those that the command prints.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from record import write
+
+from limbeck.distilled import Distilled
+from limbeck.reproduction import summary
+from limbeck.storage import read_json
+from limbeck.studies import Study, study, study_names
+
+ASKED = {
+    "gtn-mnist": {"generator": "≥ 97.5 on two CPU cores within 60 minutes (GPU: 98.9)"},
+    "gtn-curriculum": {},
+    "gtn-weight-norm": {},
+    "gtn-learners": {"generator": "≥ 90 on at least 4 unseen learners"},
+    "gtn-cifar10": {"generator": "GPU: ≥ 4 times fewer steps; CPU: reduced"},
+}
+RUNS = Path("runs")
+
+
+def main(argv: list[str]) -> None:
+    for name in [word for word in argv if not word.startswith("--")]:
+        if "--run" in argv:
+            command = [str(Path(sys.executable).parent / "limbeck"), "reproduce", name, "--overwrite", "--json"]
+            subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        chosen = study(name)
+        scores = [read_json(RUNS / name / variant.label / "score.json") for variant in chosen.variants]
+        record(chosen, scores)
+
+
+def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
+    """One results file for a study."""
+    rows = []
+    for row in summary(chosen, scores):
+        spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+        rows.append(
+            {
+                "row": row["row"],
+                "paper": row["paper"],
+                "asked": ASKED[chosen.name].get(row["row"]),
+                "accuracy": f"{row['mean']:.2f}{spread}",
+                "n": f"{row['n']} {row['over']}",
+                **{key: row[key] for key in ("median", "lowest", "highest", "speed-up") if key in row},
+                "diverged": row["diverged"],
+                "seconds": f"{row['seconds']:.0f}",
+            }
+        )
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    notes = []
+    for variant, score in zip(chosen.variants, scores, strict=True):
+        if chosen.kind in ("curves", "speed") and score["n"]:
+            run = Distilled.load(RUNS / chosen.name / variant.label)
+            info, outer = run.info, run.config.outer
+            limit = "" if outer.max_time is None else f" (at most {outer.max_time:.0f} s)"
+            notes.append(
+                f"{variant.group}: {info['iterations']} of {outer.iterations} iterations in {info['seconds']:.0f} s"
+                f"{limit}, {info['versions']['threads']} thread(s); kept: iteration {info['validation']['iteration']}, "
+                f"validation {info['validation']['accuracy']:.2f} %; {info['rollbacks']} rollbacks; step sizes times "
+                f"{info['calibration']['factor']:g}."
+            )
+    notes += [
+        f"Seeds from {chosen.variants[0].seed}. ± is the sample standard deviation over what n counts. Seconds: "
+        "learning, summed over runs; for another learner, training and scoring.",
+        f"Paper: {chosen.source}. GPU: not measured.",
+    ]
+    threads = next((score["versions"]["threads"] for score in scores if "versions" in score), None)
+    write(
+        chosen.name,
+        title=chosen.title,
+        order=20 + study_names().index(chosen.name),
+        command=f"limbeck reproduce {chosen.name}",
+        columns=columns,
+        rows=rows,
+        threads=threads,
+        notes=notes,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    print(json.dumps({"recorded": [word for word in sys.argv[1:] if not word.startswith("--")]}), file=sys.stderr)
