@@ -18,7 +18,7 @@ from limbeck.reproduction import summary
 from limbeck.storage import read_json
 from limbeck.studies import Study, study, study_names
 
-ASKED = {
+ASKED: dict[str, dict[str, str]] = {
     "gtn-mnist": {"generator": "≥ 97.5 on two CPU cores within 60 minutes (GPU: 98.9)"},
     "gtn-curriculum": {},
     "gtn-weight-norm": {},
@@ -42,6 +42,7 @@ def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
     """One results file for a study."""
     rows = []
     for row in summary(chosen, scores):
+        extra: dict[str, Any] = {key: row[key] for key in ("median", "lowest", "highest", "speed-up") if key in row}
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
         rows.append(
             {
@@ -50,7 +51,7 @@ def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
                 "asked": ASKED[chosen.name].get(row["row"]),
                 "accuracy": f"{row['mean']:.2f}{spread}",
                 "n": f"{row['n']} {row['over']}",
-                **{key: row[key] for key in ("median", "lowest", "highest", "speed-up") if key in row},
+                **extra,
                 "diverged": row["diverged"],
                 "seconds": f"{row['seconds']:.0f}",
             }
@@ -80,7 +81,7 @@ def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
         order=20 + study_names().index(chosen.name),
         command=f"limbeck reproduce {chosen.name}",
         columns=columns,
-        rows=rows,
+        rows=[{column: row.get(column) for column in columns} for row in rows],
         threads=threads,
         notes=notes,
     )

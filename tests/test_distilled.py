@@ -409,6 +409,16 @@ def test_the_picture_of_many_images_is_cut_and_of_constant_ones_is_drawn() -> No
     assert np.isfinite(np.asarray(preview(result, cell=10))).all()
 
 
+def test_the_picture_of_many_batches_goes_from_the_first_to_the_last() -> None:
+    many = random_set(tiny_config(pixels={"steps": 21, "epochs": 1}))
+    ends = replace(many, images=many.images[[0, 10, 20]], labels=many.labels[[0, 10, 20]], order=torch.arange(3))
+    band = 4 + 40 + 3  # the pictures of a row, without the text underneath
+    for part in range(3):
+        top = 18 + part * (40 + 4 + 18)
+        rows = [np.asarray(preview(result, cell=40, rows=3))[top : top + band - 7] for result in (many, ends)]
+        assert np.array_equal(*rows)
+
+
 def python_blocks(text: str) -> list[str]:
     return [block.split("```")[0] for block in text.split("```python\n")[1:]]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import Recorder, assert_same_run, generator, same_tensors, tiny_config, tiny_data
+from tiny_runs import Faulty, Recorder, assert_same_run, generator, same_tensors, tiny_config, tiny_data, use
 
+from limbeck.checkpoint import Checkpoint
 from limbeck.config import Config, OuterConfig
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
@@ -97,6 +98,7 @@ def test_the_curve_ends_where_training_does() -> None:
         ("convnet3,width=wide", "cannot be made with width='wide'"),
         ("stridednet,depth=0", "width and depth of at least 1"),
         ("builtins:dict,width=3", "returned dict"),
+        ("mlp,hidden=[4,5,0]", "hidden widths of at least 1"),
     ],
 )
 def test_options_of_a_learner_are_checked(learner: str, message: str) -> None:
@@ -153,14 +155,33 @@ def test_growing_learns_early_steps_first_and_resumes_exactly(tmp_path: Path, so
     assert [m for m in told.messages if "inner steps from here on" in m] == [
         f"iteration 5: {total} inner steps from here on"
     ]
-    short = distill(dataclasses.replace(config, outer=dataclasses.replace(config.outer, iterations=8)), DATA)
-    assert torch.equal(short.images, Distilled.load(tmp_path / "whole").images)
     distill(config, DATA, out=tmp_path / "parts", reporter=Recorder(2))
     halfway = Distilled.load(tmp_path / "parts").learning_rates
     assert halfway[0] != halfway[-1]
     assert halfway[total // 2 :].unique().numel() == 1  # not reached yet
     distill(config, DATA, out=tmp_path / "parts", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_rollback_after_a_doubling_does_not_bring_the_moments_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Faulty(losses={5: float("nan")}))
+    config = tiny_config(iterations=5, grow=1, validate_every=4, schedule="constant")
+    config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, iterations=8))
+    distill(config, DATA, out=tmp_path / "run", reporter=Recorder(5))
+    state = Checkpoint.load(tmp_path / "run").current
+    assert not any(name.startswith("adam.step") for name in state)
+
+
+def test_a_family_is_several_names_and_misspelt_learners_show_at_once() -> None:
+    with pytest.raises(LimbeckError, match="tuple of names"):
+        dataclasses.replace(tiny_config(), family="mlp")
+    told: list[str] = []
+    run = distill(tiny_config(), DATA)
+    with pytest.raises(LimbeckError, match="did you mean 'mlp'"):
+        evaluate(run, DATA, learners=("mpl",), tell=told.append)
+    assert not told
 
 
 def test_after_a_restart_a_late_entry_takes_a_step_of_the_rate() -> None:

@@ -15,7 +15,7 @@ from torch.func import functional_call, jvp
 
 from limbeck.engine import Execution, Learner, Remat, Unroll, carried_names
 from limbeck.errors import LimbeckError
-from limbeck.models import Augmented, BatchNorm, Dropout, build, draw, with_carried_state
+from limbeck.models import Augmented, BatchNorm, Dropout, build, draw, with_carried_state, with_fresh_noise
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (4, 3, 5), (4, 3, 5, 2), (1, 3, 2, 2)])
@@ -157,6 +157,46 @@ def test_build_carries_torchs_layers_and_refuses_what_it_cannot(
     assert torch.equal(drawn["2.weight"], torch.ones(3, CLASSES))
     with pytest.raises(LimbeckError, match="momentum=None"):
         build("made_for_a_test:bad", shape=(1, 3, 3), num_classes=CLASSES)
+
+
+def test_a_users_own_training_loop_keeps_no_graphs() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), BatchNorm(4), Dropout(0.2), nn.Linear(4, CLASSES))
+    sgd = torch.optim.SGD(network.parameters(), lr=0.1)
+    for seed in range(3):
+        sgd.zero_grad()
+        network(torch.randn(5, 1, 3, 3, generator=generator(seed))).square().sum().backward()
+        sgd.step()
+    assert not any(value.requires_grad for value in network.buffers())
+    copy.deepcopy(network)
+    network.eval()(torch.zeros(2, 1, 3, 3)).sum().backward()
+
+
+def test_derived_and_shared_layers() -> None:
+    class WithActivation(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).relu()
+
+    derived = WithActivation(3)
+    assert with_carried_state(nn.Sequential(derived))[0] is derived  # and then refused: it may do anything
+    norm, drop = nn.BatchNorm1d(4), nn.Dropout(0.5)
+    norm.weight.requires_grad_(False)
+    shared = with_carried_state(nn.Sequential(norm, drop, nn.Sequential(norm, drop)))
+    assert isinstance(shared[0], BatchNorm) and shared[0] is shared[2][0]
+    assert isinstance(shared[1], Dropout) and shared[1] is shared[2][1]
+    assert not shared[0].weight.requires_grad and shared[0].bias.requires_grad
+
+
+def test_fixed_weights_and_pools_get_fresh_noise() -> None:
+    case = problem("noisy-mlp", inits=2)
+    rng = generator()
+    first, second = (with_fresh_noise(case.module, case.weights, rng) for _ in range(2))
+    for name in ("key", "module.4.key"):
+        assert not torch.equal(first[name], second[name])
+        assert first[name][0] != first[name][1]
+    assert all(torch.equal(first[n], case.weights[n]) for n in first if not n.endswith("key"))
+    before = rng.get_state()
+    with_fresh_noise(problem("mlp").module, problem("mlp").weights, rng)
+    assert torch.equal(before, rng.get_state())
 
 
 @pytest.mark.parametrize("name", ["running-convnet", "noisy-mlp"])

@@ -136,6 +136,7 @@ def test_a_study_is_run_scored_and_drawn_once(tmp_path: Path, data: str) -> None
 
     drawn = draw_figures(chosen, out, scores)
     assert [path.name for path in drawn] == ["meta-training", "samples-generator", "samples-real-data"]
+    assert all(variant.config.inner_steps == 3 for variant in chosen.variants)
     for path in drawn:
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in path.with_suffix(".svg").read_text()
@@ -189,6 +190,31 @@ def test_a_run_that_diverges_counts(tmp_path: Path, data: str) -> None:
     assert [path.name for path in draw_figures(chosen, tmp_path / "study", scores)] == ["meta-training", "histograms"]
 
 
+def test_a_run_that_diverges_later_is_scored_by_what_it_kept(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiny_runs import Faulty, use
+
+    chosen = tiny_study(data, "sweep", max_rollbacks=0, validate_every=2)
+    chosen = dataclasses.replace(chosen, variants=chosen.variants[:1])
+    use(monkeypatch, Faulty(losses={6: float("nan")}))
+    scores = run_study(chosen, tmp_path / "study")
+    assert scores is not None
+    assert scores[0]["diverged"] and scores[0]["n"] == 3 and scores[0]["mean"] > 0
+
+
+def test_without_a_single_artefact_there_still_is_a_table(tmp_path: Path, data: str) -> None:
+    chosen = tiny_study(data, "curves", max_rollbacks=0)
+    first = chosen.variants[0]
+    wild = dataclasses.replace(first.config, inner=dataclasses.replace(first.config.inner, lr=1e20))
+    chosen = dataclasses.replace(chosen, variants=(dataclasses.replace(first, config=wild),))
+    scores = run_study(chosen, tmp_path / "study")
+    assert scores is not None
+    assert [row["mean"] for row in summary(chosen, scores)] == [0]
+    assert draw_figures(chosen, tmp_path / "study", scores) == []
+    assert speed_up([10.0, 20.0], []) == 0
+
+
 curves = st.lists(st.floats(0, 100), min_size=2, max_size=40)
 
 
@@ -213,7 +239,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: str) -> Non
     StudyDirectory(out).prepare(chosen, resume=False, overwrite=False)
     with pytest.raises(LimbeckError, match="already holds a study"):
         StudyDirectory(out).prepare(chosen, resume=False, overwrite=False)
-    with pytest.raises(LimbeckError, match="holds another study"):
+    with pytest.raises(LimbeckError, match="was begun otherwise \\(study tiny, seed 0\\)"):
         StudyDirectory(out).prepare(other, resume=True, overwrite=False)
     StudyDirectory(out).prepare(chosen, resume=True, overwrite=False)
     (out / "kept").mkdir()
@@ -242,6 +268,12 @@ def test_reproduce_runs_a_study(
     assert "already holds a study" in capsys.readouterr().err
     assert cli.run([*words, "--resume"]) == 0
     assert "nobody 2026" in capsys.readouterr().out
+    assert cli.run(["reproduce", "gtn-curriculum", "--out", str(out), "--resume"]) == 2
+    assert "was begun otherwise (study tiny, seed 0, iterations 2" in capsys.readouterr().err
+    for wrong in (["--threads", "0"], ["--n", "0"], ["--iterations", "0"], ["--max-time", "-1"]):
+        assert cli.run(["reproduce", "gtn-curriculum", "--out", str(out), "--overwrite", *wrong]) == 2
+        assert (out / "generator-0" / "distilled.json").is_file()  # nothing is lost by a mistake
+    capsys.readouterr()
     assert cli.run([*words, "--baselines", "random", "--resume"]) == 2
     assert "belong to single ones" in capsys.readouterr().err
     assert cli.run(["reproduce", "gtn-mnits"]) == 2

@@ -36,7 +36,8 @@ def card(result: Distilled) -> str:
 ![learned images](preview.png)
 
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
-learned for {config.learner}{normalised} with {init}. Training takes {len(result.learning_rates)} gradient steps.
+learned for {", ".join(config.learners)}{normalised} with {init}.
+Training takes {len(result.learning_rates)} gradient steps.
 {order_matters} Inner optimiser: {config.inner.optimizer}.
 
 {validation}

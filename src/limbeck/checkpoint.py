@@ -40,7 +40,7 @@ class Progress:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything that the next iteration depends on: three states of the outer optimiser and two generators."""
+    """Everything that the next iteration depends on: three states of the outer optimiser and the generators."""
 
     progress: Progress
     current: Tensors

@@ -230,10 +230,14 @@ def _reproduce_study(options: ReproduceOptions) -> int:
             f"{options.name} is a study of several runs; --labels and --baselines belong to single ones."
         )
     chosen, out = study(options.name, options.seed), options.out or Path("runs") / options.name
-    folder = StudyDirectory(out)
-    folder.prepare(chosen, resume=options.resume, overwrite=options.overwrite)
+    for name in ("iterations", "max_time", "n"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
     console = _console()
     _prepare(options)
+    settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
+    StudyDirectory(out).prepare(chosen, resume=options.resume, overwrite=options.overwrite, **settings)
     scores = run_study(
         chosen,
         out,
@@ -249,15 +253,14 @@ def _reproduce_study(options: ReproduceOptions) -> int:
         console.print("interrupted: what is finished is kept; go on with --resume")
         return 130
     rows = summary(chosen, scores)
+    values = {"study": chosen.name, "rows": rows}
+    _output(values, options.json, None, lambda: Console().print(study_table(chosen, rows)))
     missing = figures_missing()
     if missing is None:
         for path in draw_figures(chosen, out, scores):
             console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
     else:
         console.print(f"no figures are drawn. {missing}", soft_wrap=True, markup=False)
-    _output(
-        {"study": chosen.name, "rows": rows}, options.json, None, lambda: Console().print(study_table(chosen, rows))
-    )
     return 0
 
 

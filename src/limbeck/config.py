@@ -213,6 +213,10 @@ class Config:
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
         self._refuse_what_does_nothing()
+        if isinstance(self.family, str):
+            raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
+        if self.generator.reconstruction > 0 and min(self.generator.batch, self.outer.real_batch) < 2:
+            raise LimbeckError("reconstruction needs at least 2 images a batch; raise --batch and --real-batch.")
         if self.family and self.init.init != "random":
             raise LimbeckError(
                 f"A family of learners needs random initial weights, not {self.init.init}: those are of one learner."

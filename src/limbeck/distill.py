@@ -33,7 +33,7 @@ from limbeck.engine import (
 )
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
-from limbeck.models import InitialWeights
+from limbeck.models import InitialWeights, with_fresh_noise
 from limbeck.outer import OuterOptimizer, clip_and_average, inner_steps, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores, score, train
@@ -115,7 +115,7 @@ class _Pupil:
 
 @final
 class _Run:
-    """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and two generators."""
+    """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and the generators."""
 
     def __init__(
         self,
@@ -208,6 +208,7 @@ class _Run:
         except LimbeckError:
             if self.folder is not None and self.progress.best_iteration >= 0:
                 self.folder.finish(self.result(interrupted=True))
+            self.reporter.close()
             raise
 
     def iterate(self) -> dict[str, Any]:
@@ -218,15 +219,17 @@ class _Run:
         self._grow(inner_steps(config, self.source.steps, spent))
         with torch.no_grad():
             weights = pupil.initial.sample(config.inits, self.generators["inits"])
+            weights = with_fresh_noise(pupil.kernels.learner.module, weights, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
         source = self.source.drawn(self.generators["source"]).first(progress.inner_steps)
         states = pupil.kernels.init(weights)
         loss_B, grads = self.adjoint.meta_gradient(pupil.kernels, source, params, states, real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        mean = add(mean, self._own_gradient(real))
+        own_loss, own_gradient = self._own_gradient(real)
+        mean = add(mean, own_gradient)
         observed = len(pupil.kernels.objective.observed(source.steps))
-        loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
+        loss, norm = float(loss_B.mean()) / observed + own_loss, float(norm_B.max())
         progress.iteration += 1
         record: dict[str, Any] = {
             "iteration": progress.iteration,
@@ -254,18 +257,19 @@ class _Run:
             self.optimizer.restart()
             progress.grown_at = progress.iteration
             progress.smooth_loss = None  # the loss of longer training is another one
+            self.good = self.optimizer.tensors()  # a rollback must not bring the moments back
             self.reporter.message(f"iteration {progress.iteration + 1}: {steps} inner steps from here on")
         progress.inner_steps = steps
 
-    def _own_gradient(self, real: RealBatch) -> Tensors:
-        """The gradient of what the source asks of itself."""
+    def _own_gradient(self, real: RealBatch) -> tuple[float, Tensors]:
+        """What the source asks of itself, and its gradient, which no init has a part in and no clipping reaches."""
         leaves = {name: value.detach().requires_grad_() for name, value in self.source.parameters().items()}
         with torch.enable_grad():
             loss = self.source.own_loss(leaves, *real)
         if loss is None:
-            return dict.fromkeys(leaves, torch.zeros((), device=self.data.train_x.device))
+            return 0.0, dict.fromkeys(leaves, torch.zeros((), device=self.data.train_x.device))
         found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, found, strict=True))
+        return loss.item(), dict(zip(leaves, found, strict=True))
 
     def _warm_start(self) -> None:
         iterations = self.config.generator.warm_start

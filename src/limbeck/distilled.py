@@ -63,7 +63,9 @@ def with_augmentation(config: Config, module: nn.Module) -> nn.Module:
     """The network with the augmentation in front that a configuration names, if it names one."""
     if isinstance(module, Augmented) or not (config.augment_shift or config.augment_flip):
         return module
-    return Augmented(module, shift=config.augment_shift, flip=config.augment_flip)
+    augmented = Augmented(module, shift=config.augment_shift, flip=config.augment_flip)
+    augmented.training = module.training
+    return augmented.to(next(module.parameters()).device)
 
 
 def generator_for(config: Config, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
@@ -149,15 +151,19 @@ class Distilled:
         Raises:
             LimbeckError: a seed for a set that leaves nothing to chance, or whose noise is not recorded.
         """
-        made = None if seed is None else self._drawn(seed)
-        for step, index in enumerate(self.order.tolist()):
-            x_MCHW, y_MK = (self.images[index], self.labels[index]) if made is None else next(made)
+        pairs = ((self.images[index], self.labels[index]) for index in self.order.tolist())
+        return self._with_hyperparameters(pairs if seed is None else self._drawn(seed), device)
+
+    def _with_hyperparameters(
+        self, pairs: Iterator[tuple[Tensor, Tensor]], device: str | torch.device
+    ) -> Iterator[Batch]:
+        for step, (x_MCHW, y_MK) in enumerate(pairs):
             h = {name: value[step].to(device) for name, value in self.hyperparameters.items()}
             yield Batch(x_MCHW.to(device), y_MK.to(device), h)
 
     def _drawn(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of each step, with what is left to chance drawn from ``seed``."""
-        chosen = self.config.generator
+        chosen, steps = self.config.generator, len(self.order)
         if self.config.source != "generator" or chosen.curriculum not in ("none", "shuffled-batches"):
             raise LimbeckError(
                 "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
@@ -165,19 +171,21 @@ class Distilled:
             )
         rng = torch.Generator().manual_seed(seed)
         if chosen.curriculum == "shuffled-batches":
-            for index in torch.randperm(len(self.order), generator=rng).tolist():
-                yield self.images[index], self.labels[index]
-            return
-        for y_M in torch.split(torch.arange(len(self.order) * chosen.batch) % self.num_classes, chosen.batch):
-            yield self._fresh(y_M, rng)
+            order = torch.randperm(steps, generator=rng).tolist()
+            return ((self.images[index], self.labels[index]) for index in order)
+        classes_N = torch.arange(steps * chosen.batch) % self.num_classes
+        if chosen.classes == "random":
+            classes_N = torch.randint(self.num_classes, classes_N.shape, generator=rng)
+        return self._fresh(classes_N, rng)
 
-    def _fresh(self, y_M: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of these classes from fresh noise: images (M, C, H, W) and one-hot labels (M, K)."""
+    def _fresh(self, classes_N: Tensor, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of these classes from fresh noise, one at a time: images (M, C, H, W), one-hot labels (M, K)."""
         module = generator_for(self.config, self.shape, self.num_classes)
-        z_MZ = torch.randn(len(y_M), self.config.generator.latent, generator=rng)
-        y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
-        with torch.no_grad():
-            return functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
+        for y_M in torch.split(classes_N, self.config.generator.batch):
+            z_MZ = torch.randn(len(y_M), self.config.generator.latent, generator=rng)
+            y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
+            with torch.no_grad():
+                yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
 
     def network(self, seed: int = 0) -> nn.Module:
         """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
@@ -195,8 +203,8 @@ class Distilled:
 
         One step of the inner optimiser per batch, in the learned order with the learned step sizes (plain gradient
         descent unless the set was learned for another); the model keeps its device and mode. Without a model,
-        ``network()`` is trained. A set learned for a fixed initialisation works from that initialisation only, so pass
-        ``run.network()``; another start is trained with a warning.
+        ``network()`` is trained, and put into evaluation mode. A set learned for a fixed initialisation works from that
+        initialisation only, so pass ``run.network()``; another start is trained with a warning.
 
         Args:
             model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
@@ -204,6 +212,7 @@ class Distilled:
         Raises:
             LimbeckError: if the model's output is not (M, K).
         """
+        fresh = model is None
         model = self.network() if model is None else model
         trained = with_augmentation(self.config, model)
         parameters = {name: p for name, p in trained.named_parameters() if p.requires_grad}
@@ -230,7 +239,7 @@ class Distilled:
                 state = optimizer.update(state, dict(zip(parameters, found, strict=True)), batch.h)
                 for name, parameter in parameters.items():
                     parameter.copy_(state.params[name])
-        return model
+        return model.eval() if fresh else model
 
     def _starts_right(self, model: nn.Module) -> bool:
         """Whether the model's parameters are θ₀."""
@@ -261,7 +270,7 @@ class Distilled:
             )
         rng = torch.Generator().manual_seed(seed)
         y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
-        made = [self._fresh(y_M, rng)[0] for y_M in torch.split(y_N, chosen.batch)]
+        made = [x_MCHW for x_MCHW, _ in self._fresh(y_N, rng)]
         return torch.cat(made)[:n], y_N[:n]
 
     def preprocess(self, x_NCHW: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
 from limbeck.models import RandomInit
-from limbeck.protocol import Scores, inits, score, train
+from limbeck.protocol import Scores, chunks, concatenate, inits, score, train
 
 RANDOM_SETS = 10
 """Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
@@ -138,10 +138,10 @@ def evaluate(
     _check_same_task(run, data, tell)
     data = data.to(device)
     judge = _Judge(run, data, device, n, seed, tell)
+    others = {name: _Judge(run, data, device, n, seed, tell, name) for name in learners}  # wrong names show at once
     rows = [judge.learned("distilled", every_step)]
     rows += [judge.baseline(name) for name in names]
-    for name in learners:
-        rows.append(_Judge(run, data, device, n, seed, tell, name).learned(name, every_step))
+    rows += [other.learned(name, every_step) for name, other in others.items()]
     return Evaluation(
         rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
     )
@@ -184,8 +184,8 @@ class _Judge:
 
     def learned(self, row: str, every_step: bool) -> Row:
         """The learned set's row."""
-        begun = time.monotonic()
         curve = tuple(self._curve()) if every_step else ()
+        begun = time.monotonic()
         self.tell(f"scoring the learned set on the test set over {self.n} initial weights")
         scores = self._test(list(self.run.batches(self.device)), self.initial)
         seconds = time.monotonic() - begun
@@ -194,12 +194,14 @@ class _Judge:
     def _curve(self) -> Iterator[float]:
         """Accuracy of a few inits on the validation split, before training and after each step."""
         self.tell("following the accuracy from step to step on validation data")
-        states = self.kernels.init({name: value[:CURVE_INITS] for name, value in self.initial.items()})
-        batches = list(self.run.batches(self.device))
+        few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
+        states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
-            for batch in [None, *batches]:
-                states = states if batch is None else self.kernels.step(states, batch)
-                yield self._score(states.network, self.data.split_batches("val", 1000)).mean
+            for batch in [None, *self.run.batches(self.device)]:
+                if batch is not None:
+                    states = [self.kernels.step(state, batch) for state in states]
+                network = concatenate([state.network for state in states])
+                yield self._score(network, self.data.split_batches("val", 1000)).mean
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""

@@ -31,7 +31,10 @@ def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None
 
 
 def rate(config: OuterConfig, iteration: int, progress: float) -> float:
-    """Factor on the learning rates at an iteration, ``progress`` in [0, 1] being the spent part of the budget."""
+    """Factor on the learning rates, ``progress`` in [0, 1] being the spent part of the budget.
+
+    ``iteration`` counts from where warm-up starts: the beginning, or the last doubling of the inner steps.
+    """
     warm = min(1.0, (iteration + 1) / (config.warmup + 1)) if config.warmup > 0 else 1.0
     if config.schedule == "cosine":
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

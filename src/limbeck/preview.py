@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
 
 def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
-    """The first ``rows`` batches, each image ``cell`` pixels wide, stretched to its own 2nd to 98th percentile.
+    """``rows`` batches from the first to the last, each image ``cell`` pixels wide.
 
+    Each is stretched to its own 2nd to 98th percentile.
     Learned images are unbounded; stretching each by itself shows structure that a common scale would hide.
     """
-    images_SMCHW = result.images[:rows, :30]
+    total = result.images.shape[0]
+    chosen = torch.linspace(0, total - 1, min(rows, total)).round().long()
+    images_SMCHW = result.images[chosen, :30]
     batches, columns = images_SMCHW.shape[:2]
     band, margin = 18, 4
     width = columns * (cell + margin) + margin
     sheet = Image.new("RGB", (width, batches * (cell + margin + band) + margin + band), "white")
     draw = ImageDraw.Draw(sheet)
-    names = result.labels[:, :columns].argmax(-1)
+    names = result.labels[chosen, :columns].argmax(-1)
     same = bool((names == names[0]).all())  # a generator's batches may have labels of their own
     for m in range(columns if same else 0):
         name = result.class_names[int(names[0, m])]
@@ -37,8 +40,10 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
             if not same:
                 name = result.class_names[int(names[s, m])]
                 draw.text((margin + m * (cell + margin) + 2, top + 1), name[:9], fill="red")
-        rates = [f"{float(lr):.3g}" for lr, o in zip(result.learning_rates, result.order, strict=True) if int(o) == s]
-        draw.text((margin + 2, top + cell + 3), f"step {s + 1}: step sizes {', '.join(rates)}", fill="gray")
+        batch = int(chosen[s])
+        used = [step for step, index in enumerate(result.order.tolist()) if index == batch]
+        rates = [f"{float(result.learning_rates[step]):.3g}" for step in used]
+        draw.text((margin + 2, top + cell + 3), f"step {batch + 1}: step sizes {', '.join(rates)}", fill="gray")
     return sheet
 
 

@@ -40,6 +40,9 @@ class Reporter(ABC):
     def finish(self, progress: Progress, interrupted: bool) -> None:
         """The run is over."""
 
+    def close(self) -> None:  # noqa: B027 (most have nothing to do)
+        """The run ended in an error: take down what is on the screen."""
+
 
 @final
 class Silent(Reporter):
@@ -81,6 +84,10 @@ class Several(Reporter):
         for reporter in self._reporters:
             reporter.finish(progress, interrupted)
 
+    def close(self) -> None:
+        for reporter in self._reporters:
+            reporter.close()
+
 
 @final
 class ConsoleReporter(Reporter):
@@ -101,11 +108,13 @@ class ConsoleReporter(Reporter):
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
+        self._stop_bar()  # of a run before that ended in an error
+        self._spent_at_start, self._last, self._val = None, 0.0, ""
         self._planned = config.outer.iterations
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         self.message(
             f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
-            f"{config.learner}, {config.init.init} init, {config.outer.inits} at a time ({how})"
+            f"{', '.join(config.learners)}, {config.init.init} init, {config.outer.inits} at a time ({how})"
         )
         if self._console.is_terminal:
             self._bar = Bar(
@@ -142,8 +151,7 @@ class ConsoleReporter(Reporter):
             self.message(f"iteration {progress.iteration}  loss {loss}{shown}  {eta}")
 
     def finish(self, progress: Progress, interrupted: bool) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stop_bar()
         word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
         if not interrupted and progress.iteration < self._planned:
             word = f"time is up before {self._planned} iterations"
@@ -151,6 +159,14 @@ class ConsoleReporter(Reporter):
         if progress.best_iteration < 0:
             best = "not validated yet"
         self.message(f"{word}: {progress.iteration} iterations, {progress.elapsed:.0f} s, {best}")
+
+    def close(self) -> None:
+        self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def _eta(self, now: float, spent: float) -> str:
         done = spent - (self._spent_at_start or 0.0)

@@ -18,7 +18,7 @@ from limbeck.errors import DivergedError, LimbeckError
 from limbeck.evaluate import evaluate
 from limbeck.figures import Line, histogram_chart, line_chart, sample_chart
 from limbeck.progress import Reporter
-from limbeck.rundir import CHECKPOINT, RunDirectory
+from limbeck.rundir import ARTEFACT, CHECKPOINT, RunDirectory
 from limbeck.storage import read_json, write_json
 from limbeck.studies import Study, Variant
 
@@ -33,13 +33,13 @@ class StudyDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def prepare(self, study: Study, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder, or refuse one that holds something else.
+    def prepare(self, study: Study, *, resume: bool, overwrite: bool, **settings: Any) -> None:
+        """Make the folder, or refuse one that holds something else; ``settings`` must be the same when it goes on.
 
         Raises:
             LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, or no study.
         """
-        mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed}
+        mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed, **settings}
         if mark.is_file() and not (resume or overwrite):
             raise LimbeckError(
                 f"{self.path} already holds a study; go on with --resume, replace it with --overwrite, or choose "
@@ -50,7 +50,8 @@ class StudyDirectory:
         if mark.is_file() and overwrite:
             shutil.rmtree(self.path)
         elif mark.is_file() and read_json(mark) != wanted:
-            raise LimbeckError(f"{self.path} holds another study or seed ({read_json(mark)}); choose another --out.")
+            found = ", ".join(f"{key} {value}" for key, value in read_json(mark).items())
+            raise LimbeckError(f"{self.path} was begun otherwise ({found}); go on with the same, or --overwrite it.")
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(mark, wanted)
 
@@ -89,8 +90,8 @@ def run_study(
         config = variant.config
         outer = dataclasses.replace(
             config.outer,
-            iterations=iterations or config.outer.iterations,
-            max_time=max_time or config.outer.max_time,
+            iterations=config.outer.iterations if iterations is None else iterations,
+            max_time=config.outer.max_time if max_time is None else max_time,
         )
         config = dataclasses.replace(config, outer=outer)
         variant = dataclasses.replace(variant, config=config)
@@ -108,7 +109,7 @@ def run_study(
         except DivergedError as error:
             tell(f"{variant.label}: {error}")
             diverged = True
-            run = Distilled.load(folder) if RunDirectory(folder).finished() else None
+            run = Distilled.load(folder) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:
             return None
         score = _score(study, variant, run, diverged, n, device, data_dir, tell)
@@ -133,7 +134,7 @@ def _score(
         return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0}
     result = evaluate(
         run,
-        n=n or study.n,
+        n=study.n if n is None else n,
         seed=variant.seed,
         baselines=(),
         learners=study.learners,
@@ -201,8 +202,10 @@ def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def speed_up(curve: list[float], reference: list[float]) -> float:
     """Inner steps that the reference takes to its best accuracy, by those that ``curve`` takes to reach that.
 
-    0 where it never does. Both hold the accuracy before training and after each step.
+    0 where it never does, or where the reference diverged. Both hold the accuracy before training and after each step.
     """
+    if not reference:
+        return 0.0
     best = max(reference)
     needed = reference.index(best)
     reached = [step for step, accuracy in enumerate(curve) if accuracy >= best]
@@ -216,16 +219,17 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
         LimbeckError: matplotlib is missing.
     """
     folder = out / "figures"
-    drawn = [folder / "meta-training"]
+    drawn = []
     lines = {}
     for group in dict.fromkeys(variant.group for variant in study.variants):
         members = [variant for variant in study.variants if variant.group == group]
         line = _meta_training([RunDirectory(out / variant.label) for variant in members])
         if line is not None:
             lines[group] = line
-    line_chart(
-        drawn[0], lines, title=study.title, x="outer iteration", y="validation accuracy after all inner steps, %"
-    )
+    if lines:
+        drawn.append(folder / "meta-training")
+        y = "validation accuracy after all inner steps, %"
+        line_chart(drawn[-1], lines, title=study.title, x="outer iteration", y=y)
     curves = {score["group"]: score["curve"] for score in scores if score["curve"]}
     if curves:
         drawn.append(folder / "inner-training")
@@ -240,7 +244,7 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
         histogram_chart(drawn[-1], groups, title=study.title, x="test accuracy, %")
     else:
         for variant in study.variants:
-            if variant.seed == study.variants[0].seed:
+            if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
                 drawn.append(folder / f"samples-{variant.group.replace(' ', '-')}")
                 sample_chart(drawn[-1], Distilled.load(out / variant.label), title=variant.group)
     return drawn

@@ -16,7 +16,8 @@ from limbeck.storage import read_json, write_atomically, write_json, write_text
 
 # Names that no other program uses: --overwrite deletes a folder that holds one of them.
 CHECKPOINT = "checkpoint/state.safetensors"
-MARKS = ("distilled.json", CHECKPOINT)
+ARTEFACT = "distilled.json"
+MARKS = (ARTEFACT, CHECKPOINT)
 
 
 @final
@@ -50,7 +51,7 @@ class RunDirectory:
 
     def finished(self) -> bool:
         """Whether the folder holds the artefact of a run that was not interrupted."""
-        path = self.path / "distilled.json"
+        path = self.path / ARTEFACT
         return path.is_file() and bool(read_json(path).get("finished"))
 
     def start(self, config: Config, iteration: int) -> None:

@@ -104,7 +104,7 @@ def _mnist(seed: int) -> Study:
         {
             "source": "pixels",
             "generator": dataclasses.asdict(GeneratorConfig()),
-            "pixels": {"steps": 32, "ipc": 13, "start": "real"},
+            "pixels": {"steps": 32, "epochs": 1, "ipc": 13, "start": "real"},
             "outer": {"iterations": 1000, "lr_images": 0.05},
         },
     )
@@ -228,8 +228,8 @@ def _learners(seed: int) -> Study:
     return Study(
         name="gtn-learners",
         title="MNIST, a generator for a family of learners, and learners that it never saw, after 64 steps",
-        paper={"generator": "an independent run of the original: 11 to 22 for most unseen learners"},
-        source=SUCH,
+        paper={"generator": "most unseen learners 11 to 22"},
+        source=f"an independent run of the code of {SUCH}",
         variants=(Variant(group="generator", seed=seed, config=config),),
         n=20,
         learners=UNSEEN,

@@ -110,7 +110,7 @@ def show_table(run: Distilled, where: Path) -> Table:
             for name, value in run.hyperparameters.items()
             if name != "lr"
         },
-        "learner": f"{config.learner}, {config.init.init} init ({config.init.distribution})",
+        "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",

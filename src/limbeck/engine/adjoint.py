@@ -92,7 +92,7 @@ class Unroll(Adjoint):
 class Remat(Adjoint):
     """Keep the states, recompute each step while going back, and differentiate it in mixed mode.
 
-    Memory: T/k states of all inits and one step's activations of one chunk of them, k being the execution's
+    Memory: T/k + k states of all inits and one step's activations of one chunk of them, k being the execution's
     ``store_every``; no double-differentiable graph exists at any time. With k > 1 the states between are computed a
     second time. A batch is made once a step for all chunks, forward, and once more on the way back.
     """

@@ -18,7 +18,13 @@ _MASK = 0xFFFFFFFF
 
 
 class Carrying(nn.Module):
-    """A layer whose buffers its forward pass replaces in training, by assignment; all of them are floating-point."""
+    """A layer whose buffers its forward pass replaces in training, by assignment; all of them are floating-point.
+
+    ``carrying`` is set where a learner runs it, and what it assigns is differentiated. Otherwise, as in a training loop
+    of the user's, it must detach that.
+    """
+
+    carrying = False
 
 
 class Noisy(Carrying):

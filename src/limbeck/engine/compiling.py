@@ -34,7 +34,7 @@ class Compiled:
             if self._function is self._plain:
                 raise
             reason = str(error).splitlines()[0]
-            warnings.warn(f"torch cannot compile this learner ({reason}); it is run uncompiled, slower.", stacklevel=2)
+            warnings.warn(f"torch cannot compile this network ({reason}); it is run uncompiled, slower.", stacklevel=2)
             self._function = self._plain
             FakeTensorMode.cache_clear()  # what the failed attempt left there makes the next compilation fail, too
         return self._function(*args)

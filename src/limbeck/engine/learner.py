@@ -164,7 +164,7 @@ def _switched(module: nn.Module, training: bool) -> nn.Module:
     module = copy.deepcopy(module)
     for layer in module.modules():
         if isinstance(layer, Carrying):
-            layer.training = training
+            layer.training, layer.carrying = training, True
     return module
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from limbeck.models.generators import ConvEncoder, ConvGenerator
-from limbeck.models.init import FixedInit, InitialWeights, PoolInit, RandomInit, distribution_names, draw
+from limbeck.models.init import (
+    FixedInit,
+    InitialWeights,
+    PoolInit,
+    RandomInit,
+    distribution_names,
+    draw,
+    with_fresh_noise,
+)
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, StridedNet
 from limbeck.models.pool import check_pool, load_pool, save_pool
 from limbeck.models.registry import build, build_generator, check, known_names, refuse_unsupported
@@ -38,4 +46,5 @@ __all__ = [
     "refuse_unsupported",
     "save_pool",
     "with_carried_state",
+    "with_fresh_noise",
 ]

@@ -83,6 +83,21 @@ def draw(
     return weights | _carried(module, n, generator, dtype, device)
 
 
+def with_fresh_noise(module: nn.Module, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights (n, ...) with keys of noise drawn anew, for initial weights that are not: a fixed one, or a pool."""
+    n = pool_size(weights)
+    own = dict(module.named_buffers())
+    keys = {
+        name: torch.randint(KEYS, (n,), generator=generator).to(device=own[name].device, dtype=own[name].dtype)
+        for name in _keys(module)
+    }
+    return weights | keys
+
+
+def _keys(module: nn.Module) -> tuple[str, ...]:
+    return tuple(f"{path}.key".lstrip(".") for path, layer in module.named_modules() if isinstance(layer, Noisy))
+
+
 def _carried(
     module: nn.Module,
     n: int,
@@ -91,7 +106,7 @@ def _carried(
     device: torch.device | str | None,
 ) -> dict[str, Tensor]:
     """Start values of the buffers that layers carry: the module's own, and keys of noise drawn for each network."""
-    keys = {f"{path}.key".lstrip(".") for path, layer in module.named_modules() if isinstance(layer, Noisy)}
+    keys = _keys(module)
     own = dict(module.named_buffers())
     found = {}
     for name in carried_names(module):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError
 from limbeck.models.init import pool_size
 
@@ -86,6 +87,8 @@ def load_pool(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
 def check_pool(states: Mapping[str, Tensor], module: nn.Module) -> None:
     """Raise `LimbeckError` unless `states` are states {name: (N, *shape)} of networks like `module`."""
     expected = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    carried = {name: tuple(module.get_buffer(name).shape) for name in carried_names(module)}
+    expected |= {name: shape for name, shape in carried.items() if name in states}  # running statistics may be there
     found = {name: tuple(state.shape[1:]) for name, state in states.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

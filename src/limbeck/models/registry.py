@@ -61,6 +61,7 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
             module = _from_factory(name, shape, num_classes, options)
         else:
             module = _from_registry(name, shape, num_classes, options)
+    _refuse_lazy(module)
     module = with_carried_state(module)
     refuse_unsupported(module)
     check(module, shape, num_classes)
@@ -155,9 +156,8 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
         LimbeckError: the module has nothing to train or fails on such images, its output is not (2, num_classes), or
             its forward pass draws random numbers or updates buffers, which inner training could not differentiate.
     """
+    _refuse_lazy(module)
     tensors = [*module.parameters(), *module.buffers()]
-    if any(is_lazy(tensor) for tensor in tensors) or any(isinstance(m, LazyModuleMixin) for m in module.modules()):
-        raise LimbeckError("The learner has lazy layers without shapes; run one batch through it before returning it.")
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
     generator = torch.Generator().manual_seed(0)
@@ -186,6 +186,12 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
         )
 
 
+def _refuse_lazy(module: nn.Module) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors) or any(isinstance(m, LazyModuleMixin) for m in module.modules()):
+        raise LimbeckError("The learner has lazy layers without shapes; run one batch through it before returning it.")
+
+
 def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """Refuse layers that inner training would get silently wrong: dropout and running statistics that are not carried.
 
@@ -204,8 +210,8 @@ def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
             )
         if isinstance(layer, nn.SyncBatchNorm) or (isinstance(layer, _NormBase) and layer.track_running_stats):
             raise LimbeckError(
-                f"{where} keeps running statistics, which a few inner steps cannot estimate; use "
-                "track_running_stats=False, nn.GroupNorm or nn.InstanceNorm2d instead."
+                f"{where} keeps running statistics that inner training cannot carry; use nn.BatchNorm1d, 2d or 3d in "
+                "training mode, track_running_stats=False, or nn.GroupNorm instead."
             )
 
 
@@ -243,7 +249,7 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         LimbeckError: an option without a value, or twice.
     """
-    name, *words = re.split(r",(?![^(]*\))", name)  # not at commas within parentheses
+    name, *words = re.split(r",(?![^(\[]*[)\]])", name)  # not at commas within parentheses or brackets
     options: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -17,8 +17,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from limbeck.engine import Carrying, Noisy
 from limbeck.errors import LimbeckError
 
-_ELEMENTWISE = (nn.Dropout,)
-_CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 @final
@@ -49,8 +49,8 @@ class BatchNorm(Carrying):
             mean_C = x_NCHW.mean(others)
             var_C = (x_NCHW - mean_C.view(shape)).square().mean(others)
             unbiased_C = var_C * (count / max(1, count - 1))
-            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean_C
-            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased_C
+            self.running_mean = self._moved(self.running_mean, mean_C)
+            self.running_var = self._moved(self.running_var, unbiased_C)
         scale_C = (var_C + self.eps).rsqrt()
         if self.weight is not None:
             scale_C = scale_C * self.weight
@@ -58,6 +58,10 @@ class BatchNorm(Carrying):
         if self.bias is not None:
             shift_C = shift_C + self.bias
         return x_NCHW * scale_C.view(shape) + shift_C.view(shape)
+
+    def _moved(self, running_C: Tensor, found_C: Tensor) -> Tensor:
+        found_C = found_C if self.carrying else found_C.detach()
+        return (1 - self.momentum) * running_C + self.momentum * found_C
 
 
 @final
@@ -117,22 +121,31 @@ class Augmented(Noisy):
 def with_carried_state(module: nn.Module) -> nn.Module:
     """The module with its batch normalisations that keep statistics, and its dropout, in the form that is carried.
 
-    Layers that are in evaluation mode are left alone: that is how a user turns dropout off.
+    Layers that are in evaluation mode are left alone: that is how a user turns dropout off. So are layers of derived
+    classes, which may do more than their base does.
 
     Raises:
         LimbeckError: a batch normalisation that averages over all batches (``momentum=None``).
     """
-    if isinstance(module, Carrying) or not module.training:
-        return module
-    if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.track_running_stats:
-        return _batch_norm(module)
-    if isinstance(module, (*_ELEMENTWISE, *_CHANNELWISE)) and isinstance(module, _DropoutNd) and module.p > 0:
-        return Dropout(module.p, channels=isinstance(module, _CHANNELWISE))
-    for name, child in module.named_children():
-        replaced = with_carried_state(child)
-        if replaced is not child:
-            setattr(module, name, replaced)
-    return module
+    made: dict[nn.Module, nn.Module] = {}  # a layer in two places stays one layer
+    for layer in list(module.modules()):
+        for name, child in layer._modules.items():
+            if child is not None:
+                if child not in made:
+                    made[child] = _carried(child)
+                if made[child] is not child:
+                    setattr(layer, name, made[child])
+    return _carried(module)
+
+
+def _carried(layer: nn.Module) -> nn.Module:
+    """The layer's counterpart, or itself."""
+    kind = type(layer)
+    if isinstance(layer, _BatchNorm) and layer.training and kind in _BATCH_NORMS and layer.track_running_stats:
+        return _batch_norm(layer)
+    if isinstance(layer, _DropoutNd) and layer.training and kind in _DROPOUTS and layer.p > 0:
+        return Dropout(layer.p, channels=kind is not nn.Dropout)
+    return layer
 
 
 def _batch_norm(layer: _BatchNorm) -> BatchNorm:
@@ -146,4 +159,6 @@ def _batch_norm(layer: _BatchNorm) -> BatchNorm:
     if own is not None:
         made.to(device=own.device, dtype=own.dtype)
     made.load_state_dict(layer.state_dict(), strict=False)
+    for name, parameter in layer.named_parameters():
+        made.get_parameter(name).requires_grad_(parameter.requires_grad)
     return made.train(layer.training)
