@@ -26,7 +26,7 @@ from limbeck.sources import make_source
 from limbeck.studies import study
 
 ROUNDS = 5
-STEPS = (32, 128, 512)
+STEPS = (32, 128, 256)
 THREADS = 1
 
 
