@@ -13,6 +13,7 @@ import pytest
 
 from limbeck import cli
 from limbeck.recipes import recipes
+from limbeck.studies import study_names
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -97,7 +98,7 @@ def test_commands_exist(page: Path, options: dict[str, set[str]]) -> None:
             if word.startswith("--"):
                 assert word.split("=")[0] in options[words[0]], command
             if word in ("--recipe", "reproduce") and index + 1 < len(words):
-                assert words[index + 1] in (*recipes(), "NAME"), command
+                assert words[index + 1] in (*recipes(), *study_names(), "NAME"), command
 
 
 def test_the_readme_shows_every_verb() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from limbeck.checkpoint import Checkpoint
+from limbeck.config import Config
 from limbeck.data import available, get, load
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
@@ -51,7 +52,7 @@ Options = TypeVar("Options", bound="Common")
 def distill(argv: list[str]) -> int:
     """``limbeck distill``."""
     chosen = _value_of(argv, "--recipe")
-    default = DistillOptions(config=recipe(chosen).config) if chosen is not None else DistillOptions()
+    default = DistillOptions() if chosen is None else DistillOptions(config=_settings(chosen))
     options = _parse(DistillOptions, argv, default)
     config = options.config if options.data is None else _replace(options.config, data=options.data)
     if options.resume is not None and options.out not in (None, options.resume):
@@ -185,7 +186,7 @@ def reproduce(argv: list[str]) -> int:
     if options.name in study_names():
         return _reproduce_study(options)
     if options.name not in recipes():
-        raise unknown("experiment", options.name, recipe_names())
+        raise unknown("recipe", options.name, recipe_names())
     chosen = recipe(options.name)
     if options.labels == "soft":
         chosen = with_soft_labels(chosen)
@@ -269,6 +270,15 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
     rows = result.to_json(run=str(out), paper=paper)["rows"]
     rows[0] |= {"row": row, "seconds": run.info["seconds"]}
     return {"rows": rows}
+
+
+def _settings(name: str) -> Config:
+    """A recipe's configuration, or that of a study's first run."""
+    if name in study_names():
+        return study(name).variants[0].config
+    if name not in recipes():
+        raise unknown("recipe", name, recipe_names())
+    return recipe(name).config
 
 
 def recipe_names() -> tuple[str, ...]:

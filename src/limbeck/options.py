@@ -37,8 +37,8 @@ class DistillOptions(Common):
 
     Args:
         data: name of a data set (mnist, fashion-mnist, cifar10) or path of an .npz file.
-        recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random);
-            other options change them.
+        recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random,
+            or the first run of a study such as gtn-mnist); other options change them.
         out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
         overwrite: replace the run that --out holds.
