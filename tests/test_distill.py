@@ -152,6 +152,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert again.info["iterations"] == 7
 
 
+def test_resuming_a_run_that_time_has_ended_changes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    distill(tiny_config(iterations=10**6, max_time=0.2), DATA, out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    distill(tiny_config(), DATA, out=out, resume=True)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
 def test_resume_goes_by_the_recorded_configuration(tmp_path: Path) -> None:
     distill(tiny_config(), DATA, out=tmp_path / "run", reporter=Recorder(4))
     other = tiny_config(seed=5, iterations=1)

@@ -80,7 +80,7 @@ def distill(
         checkpoint = Checkpoint.load(folder.path)
         config = Config.from_json(checkpoint.config)
         same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
-        if same_data and checkpoint.progress.iteration >= config.outer.iterations and folder.finished():
+        if same_data and folder.finished():  # its budget, of iterations or of time, is spent
             return Distilled.load(folder.path)
     elif folder is not None:
         folder.check(overwrite=overwrite)
