@@ -35,10 +35,12 @@ def main(argv: list[str]) -> None:
             subprocess.run(command, stdout=subprocess.PIPE, check=True)
         chosen = study(name)
         scores = [read_json(RUNS / name / variant.label / "score.json") for variant in chosen.variants]
-        record(chosen, scores)
+        mark = read_json(RUNS / name / "study.json")
+        words = [f"--{key.replace('_', '-')} {mark[key]:g}" for key in ("iterations", "max_time", "n") if mark.get(key)]
+        record(chosen, scores, " ".join(["limbeck reproduce", name, *words]))
 
 
-def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
+def record(chosen: Study, scores: list[dict[str, Any]], command: str) -> None:
     """One results file for a study."""
     rows = []
     for row in summary(chosen, scores):
@@ -59,7 +61,7 @@ def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     notes = []
     for variant, score in zip(chosen.variants, scores, strict=True):
-        if chosen.kind in ("curves", "speed") and score["n"]:
+        if len(chosen.variants) <= 3 and score["n"]:
             run = Distilled.load(RUNS / chosen.name / variant.label)
             info, outer = run.info, run.config.outer
             limit = "" if outer.max_time is None else f" (at most {outer.max_time:.0f} s)"
@@ -79,7 +81,7 @@ def record(chosen: Study, scores: list[dict[str, Any]]) -> None:
         chosen.name,
         title=chosen.title,
         order=20 + study_names().index(chosen.name),
-        command=f"limbeck reproduce {chosen.name}",
+        command=command,
         columns=columns,
         rows=[{column: row.get(column) for column in columns} for row in rows],
         threads=threads,

@@ -242,7 +242,7 @@ def test_a_study_is_recorded_as_it_is_printed(
         }
         for index, variant in enumerate(chosen.variants)
     ]
-    studies.record(chosen, scores)
+    studies.record(chosen, scores, "limbeck reproduce gtn-weight-norm")
     (written,) = (tmp_path / "results").glob("*.json")
     values = json.loads(written.read_text())
     assert [row["row"] for row in values["rows"]] == ["weight norm on", "weight norm off"]

@@ -233,6 +233,7 @@ def _learners(seed: int) -> Study:
         variants=(Variant(group="generator", seed=seed, config=config),),
         n=20,
         learners=UNSEEN,
+        kind="seeds",
     )
 
 
