@@ -217,6 +217,15 @@ def test_real_batches_learn_hyperparameters_only() -> None:
     assert all((train == x).flatten(1).all(1).any() for x in result.images.flatten(0, 1))
 
 
+@pytest.mark.parametrize("source", ["pixels", "generator", "real"])
+def test_hyperparameters_shared_by_all_steps(source: Any) -> None:
+    inner = SGD | {"learn_lr": "shared", "learn_momentum": "shared"}
+    run = distill(tiny_config(source=source, inner=inner, lr_steps=0.1), DATA)
+    for name, start in (("lr", 0.1), ("momentum", 0.5)):
+        assert len(run.hyperparameters[name].unique()) == 1
+        assert abs(float(run.hyperparameters[name][0]) - start) > 1e-4
+
+
 def test_weight_norm_of_the_learner(tmp_path: Path) -> None:
     config = replace(tiny_config(iterations=60, validate_every=20), weight_norm=True)
     run = distill(config, DATA, out=tmp_path)

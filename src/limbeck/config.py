@@ -158,9 +158,9 @@ class Config:
     Args:
         data: name of a data set, or path of an ``.npz`` file that holds ``x``, ``y`` and, if there is one, a test set
             ``x_test``, ``y_test`` (else a sixth is held out).
-        learner: lenet, alexcifarnet, convnet3, mlp, linear, or ``package.module:function``, which is called with those
-            of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes; options may follow, as in
-            ``convnet3,width=32,depth=2``.
+        learner: lenet, alexcifarnet, convnet3, stridednet, mlp, linear, or ``package.module:function``, which is called
+            with those of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes; options may
+            follow, as in ``convnet3,width=32,depth=2``.
         family: further learners; each outer iteration trains one of them or ``learner``, drawn at random, so that what
             is learned does not depend on one architecture.
         weight_norm: write the learner's weights as length times direction (Salimans and Kingma 2016).
@@ -213,6 +213,10 @@ class Config:
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
         self._refuse_what_does_nothing()
+        if self.outer.lr_noise is not None and (self.source != "generator" or self.generator.curriculum == "none"):
+            raise LimbeckError("lr_noise is the rate of learned noise, which only a generator with a curriculum has.")
+        if self.inner_steps >> self.outer.grow < 1:
+            raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
             raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
         if self.generator.reconstruction > 0 and min(self.generator.batch, self.outer.real_batch) < 2:
@@ -282,7 +286,7 @@ class Config:
 def _build(cls: type[T], values: dict[str, Any]) -> T:
     try:
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
 
 

@@ -186,7 +186,8 @@ class _Judge:
         """The learned set's row."""
         curve = tuple(self._curve()) if every_step else ()
         begun = time.monotonic()
-        self.tell(f"scoring the learned set on the test set over {self.n} initial weights")
+        on = "" if self.other is None else f" on {self.other}"
+        self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
         scores = self._test(list(self.run.batches(self.device)), self.initial)
         seconds = time.monotonic() - begun
         return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)

@@ -45,7 +45,7 @@ def line_chart(path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: 
     figure = _figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
-        (drawn,) = axes.plot(line.x, line.y, label=name)
+        (drawn,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
         if line.low:
             axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     axes.set(title=title, xlabel=x, ylabel=y)

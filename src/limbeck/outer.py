@@ -18,7 +18,7 @@ def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None
     A few inits carry most of the gradient's norm (its largest value is hundreds of times its median), so clipping only
     the average would throw the others away. Returns the average and the norms (B,) before clipping.
     """
-    norm_B = torch.stack([g.flatten(1).square().sum(1) for g in grads.values()]).sum(0).sqrt()
+    norm_B = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in grads.values()]).sum(0).sqrt()
     scale_B = torch.ones_like(norm_B)
     if clip_init is not None:
         scale_B = (clip_init / norm_B.clamp_min(1e-30)).clamp_max(1.0)
