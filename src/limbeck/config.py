@@ -213,8 +213,8 @@ class Config:
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
         self._refuse_what_does_nothing()
-        if self.outer.lr_noise is not None and (self.source != "generator" or self.generator.curriculum == "none"):
-            raise LimbeckError("lr_noise is the rate of learned noise, which only a generator with a curriculum has.")
+        if self.outer.lr_noise is not None and self.source == "generator" and self.generator.curriculum == "none":
+            raise LimbeckError("lr_noise is the rate of learned noise, and without a curriculum there is none.")
         if self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
