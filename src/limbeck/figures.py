@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ def line_chart(path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: 
         (drawn,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
         if line.low:
             axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
-    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set(xlabel=x, ylabel=y)
+    _headed(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
@@ -63,12 +65,11 @@ def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title:
         axes = figure.add_subplot(len(values), 1, index + 1, sharex=first, sharey=first)
         first = first or axes
         axes.hist(numbers, bins=bins)
-        axes.set(
-            ylabel="runs",
-            title=f"{title}: {name} (n = {len(numbers)})" if index == 0 else f"{name} (n = {len(numbers)})",
-        )
+        axes.set_ylabel("runs")
+        axes.set_title(f"{name} (n = {len(numbers)})", fontsize=9)
         axes.grid(alpha=0.3)
     axes.set(xlabel=x)
+    _headed(figure, title)
     _save(figure, path)
 
 
@@ -91,7 +92,7 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
                 axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
             if k == 0:
                 axes.set_title(f"step {step + 1}" if column == 0 else str(step + 1), fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    _headed(figure, title)
     _save(figure, path)
 
 
@@ -102,6 +103,11 @@ def _figure(size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure  # without pyplot there is no window and no global state
 
     return Figure(figsize=size, layout="constrained")
+
+
+def _headed(figure: Figure, title: str) -> None:
+    """A title that is as wide as the figure at most."""
+    figure.suptitle(textwrap.fill(title, round(11 * figure.get_size_inches()[0])), fontsize=10)
 
 
 def _save(figure: Figure, path: Path) -> None:
