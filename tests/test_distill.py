@@ -555,11 +555,11 @@ def test_calibration_takes_step_sizes_back_from_where_training_diverges(tmp_path
     assert plain.info["calibration"] == {"factor": 1.0, "n": 0}
     assert (chosen["n"], chosen["factor"] in (0.7, 0.8, 0.9, 1.0)) == (8, True)
     run = _Run(config, DATA, "cpu", None, Recorder(), None)
-    weights = run.initial.held_out(8, config.seed + 2)
     accuracies = {
         factor: run.validation_scores(
             {n.removeprefix("param."): v for n, v in Checkpoint.load(tmp_path).best.items() if n.startswith("param.")},
-            weights,
+            8,
+            2,
             factor,
         ).mean
         for factor in (1.0, 0.9, 0.8, 0.7)

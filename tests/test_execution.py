@@ -185,7 +185,7 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
                 return params
 
             def terminal(self, *args: Any) -> Any:
-                return torch.zeros(1), {"w": torch.full((4,), 1.0 + self.error)}
+                return torch.zeros(1), ({"w": torch.full((4,), 1.0 + self.error)}, {})
 
         monkeypatch.setattr(execution, "Kernels", Fake)
         return execution._fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8)

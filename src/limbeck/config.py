@@ -261,7 +261,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Nested dicts of plain values."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"family": list(self.family)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:
