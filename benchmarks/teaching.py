@@ -90,8 +90,8 @@ def speed() -> None:
         notes=[
             f"Seed 0; the best of {ROUNDS} rounds, configurations taking turns.",
             "Largest difference: of the noise's gradient to the reference, relative to its largest entry, in float32.",
-            "The differences of the compiled way are rounding that training amplifies: at T = 2 they are 1e-6, at T = 32 "
-            "with step sizes of 0.1 and momentum 0.8 the loss itself differs by 1e-3.",
+            "The differences of the compiled way are rounding that training amplifies: at T = 2 they are 1e-6, at "
+            "T = 32 with step sizes of 0.1 and momentum 0.8 the loss itself differs by 1e-3.",
             "Asked: at least 2 times faster. Missed for one init; the reference needs memory that grows with T.",
             "GPU: not measured.",
         ],
