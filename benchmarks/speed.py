@@ -1,16 +1,17 @@
 """Milliseconds of one outer iteration, every way of differentiating it, in one run.
 
-LeNet, 8 random inits, T = 30 inner steps of 10 images, a real batch of 128. Configurations take turns, so that a busy
-machine slows all of them alike; the smallest of the times counts.
+LeNet, 8 random inits, T = 30 inner steps of 10 images, a real batch of 128. Configurations take turns; the smallest of
+the times counts.
 """
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Callable
 
 import torch
 from record import write
+from torch import Tensor
+from turns import taking_turns
 
 from limbeck.data import load
 from limbeck.engine import Adjoint, Execution, Kernels, Learner, PixelConfig, Pixels, RealBatch, RealLoss, Remat, Unroll
@@ -45,33 +46,18 @@ def main() -> None:
     source = Pixels(PixelConfig(steps=10, epochs=3), 10, torch.randn(10, 10, 1, 28, 28, generator=generator))
     weights = draw(learner.module, "xavier", INITS, generator)
     real = RealBatch(*data.sample(generator, REAL))
-    kernels = {name: Kernels(learner, RealLoss(), execution) for name, (_, execution) in CASES.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in CASES}
-    gradients = {}
-    for _ in range(ROUNDS):
-        for name, (adjoint, _) in CASES.items():
-            k = kernels[name]
-            begun = time.perf_counter()
-            gradients[name] = adjoint.meta_gradient(k, source, source.parameters(), k.init(weights), real).grads
-            seconds[name].append(time.perf_counter() - begun)
-            print(f"{name}: {1000 * seconds[name][-1]:.0f} ms", file=sys.stderr, flush=True)
-    reference = gradients[next(iter(CASES))]["images"]
-    slowest = min(seconds[next(iter(CASES))])
-    rows = [
-        {
-            "configuration": name,
-            "ms an iteration": 1000 * min(times),
-            "times faster": slowest / min(times),
-            "largest difference": float((gradients[name]["images"] - reference).abs().max() / reference.abs().max()),
-        }
-        for name, times in seconds.items()
-    ]
+
+    def way(adjoint: Adjoint, execution: Execution) -> Callable[[], Tensor]:
+        kernels, params = Kernels(learner, RealLoss(), execution), source.parameters()
+        return lambda: adjoint.meta_gradient(kernels, source, params, kernels.init(weights), real).grads["images"]
+
+    rows = taking_turns({name: way(*case) for name, case in CASES.items()}, ROUNDS)
     write(
         "speed",
         title="One outer iteration: LeNet, 8 random inits, T = 30, 10 images a step, real batch 128",
         order=30,
         command="python benchmarks/speed.py",
-        columns=["configuration", "ms an iteration", "times faster", "largest difference"],
+        columns=list(rows[0]),
         rows=rows,
         notes=[
             f"Seed 0; the best of {ROUNDS} rounds, configurations taking turns; the first one, which compiles, is "

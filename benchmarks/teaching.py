@@ -8,20 +8,22 @@ python benchmarks/teaching.py [--speed] [--memory] [--wider]
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from memory import peak_mib
 from record import write
+from torch import Tensor
+from turns import taking_turns
 
-from limbeck.config import Config
 from limbeck.data import load
 from limbeck.distilled import Distilled, initial_weights, network_for
-from limbeck.engine import Execution, Generator, Kernels, Learner, RealBatch, RealLoss, Remat, Source, Unroll
+from limbeck.engine import Adjoint, Execution, Kernels, Learner, RealBatch, RealLoss, Remat, Source, Tensors, Unroll
 from limbeck.evaluate import evaluate
 from limbeck.execution import use_compile_cache
 from limbeck.memory import tune_allocator
@@ -33,17 +35,15 @@ STEPS = (32, 128, 256)
 THREADS = 1
 
 
-def problem(steps: int) -> tuple[Config, Learner, Source, dict[str, torch.Tensor], RealBatch]:
+def problem(steps: int) -> tuple[Learner, Source, Tensors, RealBatch]:
     """What an outer iteration with T = ``steps`` takes."""
-    import dataclasses
-
     base = study("gtn-mnist").variants[0].config
     config = dataclasses.replace(base, generator=dataclasses.replace(base.generator, inner_steps=steps, warm_start=0))
     data, rng = load("mnist"), torch.Generator().manual_seed(0)
     network = network_for(config, data.image_shape, data.num_classes)
     learner = Learner.of(network, config.inner.make())
     weights = initial_weights(config, network).sample(1, rng)
-    return config, learner, make_source(config, data, rng), weights, RealBatch(*data.sample(rng, 512))
+    return learner, make_source(config, data, rng), weights, RealBatch(*data.sample(rng, 512))
 
 
 def speed() -> None:
@@ -51,34 +51,20 @@ def speed() -> None:
     torch.set_num_threads(THREADS)
     tune_allocator(lean=False)
     use_compile_cache()
-    _, learner, source, weights, real = problem(32)
-    assert isinstance(source, Generator)
-    cases = {
-        "Unroll (reference)": (Unroll(), Execution(), source),
-        "Remat, eager": (Remat(), Execution(chunk=1), source),
-        "Remat, compiled": (Remat(), Execution(chunk=1, compiled=True), source.compiled()),
+    learner, source, weights, real = problem(32)
+
+    def way(adjoint: Adjoint, execution: Execution) -> Callable[[], Tensor]:
+        kernels = Kernels(learner, RealLoss(), execution)
+        taught = source.compiled() if execution.compiled else source
+        params = taught.parameters()
+        return lambda: adjoint.meta_gradient(kernels, taught, params, kernels.init(weights), real).grads["z"]
+
+    ways = {
+        "Unroll (reference)": way(Unroll(), Execution()),
+        "Remat, eager": way(Remat(), Execution(chunk=1)),
+        "Remat, compiled": way(Remat(), Execution(chunk=1, compiled=True)),
     }
-    kernels = {name: Kernels(learner, RealLoss(), execution) for name, (_, execution, _) in cases.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    found: dict[str, torch.Tensor] = {}
-    for _ in range(ROUNDS):
-        for name, (adjoint, _, taught) in cases.items():
-            states = kernels[name].init(weights)
-            begun = time.perf_counter()
-            grads = adjoint.meta_gradient(kernels[name], taught, taught.parameters(), states, real).grads
-            seconds[name].append(time.perf_counter() - begun)
-            found[name] = grads["z"]
-            print(f"{name}: {1000 * seconds[name][-1]:.0f} ms", file=sys.stderr, flush=True)
-    reference = next(iter(cases))
-    rows = [
-        {
-            "configuration": name,
-            "ms an iteration": 1000 * min(times),
-            "times faster": min(seconds[reference]) / min(times),
-            "largest difference": float((found[name] - found[reference]).abs().max() / found[reference].abs().max()),
-        }
-        for name, times in seconds.items()
-    ]
+    rows = taking_turns(ways, ROUNDS)
     write(
         "gtn-speed",
         title="One outer iteration of a generator: T = 32, 128 images a step, one init, real batch 512",
@@ -102,7 +88,7 @@ def point(steps: int, lean: bool) -> dict[str, float]:
     """Growth of the peak and what the stored states take, in MiB."""
     torch.set_num_threads(THREADS)
     tune_allocator(lean=lean)
-    _, learner, source, weights, real = problem(steps)
+    learner, source, weights, real = problem(steps)
     kernels = Kernels(learner, RealLoss(), Execution(chunk=1))
     states = kernels.init(weights)
     size = sum(value.numel() for field in states for value in field.values()) * 4 / 2**20

@@ -32,7 +32,7 @@ from limbeck.options import (
     ShowOptions,
 )
 from limbeck.progress import ConsoleReporter, Reporter, Several
-from limbeck.recipes import recipe, recipes, with_soft_labels
+from limbeck.recipes import Recipe, recipe, recipes, with_soft_labels
 from limbeck.reproduction import StudyDirectory, draw_figures, run_study, summary
 from limbeck.studies import study, study_names
 from limbeck.tables import (
@@ -185,9 +185,7 @@ def reproduce(argv: list[str]) -> int:
     options = _parse(ReproduceOptions, argv)
     if options.name in study_names():
         return _reproduce_study(options)
-    if options.name not in recipes():
-        raise unknown("recipe", options.name, recipe_names())
-    chosen = recipe(options.name)
+    chosen = _recipe(options.name)
     if options.labels == "soft":
         chosen = with_soft_labels(chosen)
     changes: dict[str, Any] = {"max_time": options.max_time}
@@ -274,11 +272,14 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
 
 def _settings(name: str) -> Config:
     """A recipe's configuration, or that of a study's first run."""
-    if name in study_names():
-        return study(name).variants[0].config
+    return study(name).variants[0].config if name in study_names() else _recipe(name).config
+
+
+def _recipe(name: str) -> Recipe:
+    """A recipe; where there is none, studies are among the names that could have been meant."""
     if name not in recipes():
         raise unknown("recipe", name, recipe_names())
-    return recipe(name).config
+    return recipe(name)
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -213,8 +213,6 @@ class Config:
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
         self._refuse_what_does_nothing()
-        if self.outer.lr_noise is not None and self.source == "generator" and self.generator.curriculum == "none":
-            raise LimbeckError("lr_noise is the rate of learned noise, and without a curriculum there is none.")
         if self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
@@ -244,6 +242,8 @@ class Config:
                 f"{', '.join(changed)} belong to a generator and do nothing with source {self.source}; "
                 "use --source generator."
             )
+        if self.outer.lr_noise is not None and self.source == "generator" and self.generator.curriculum == "none":
+            raise LimbeckError("lr_noise is the rate of learned noise, and without a curriculum there is none.")
 
     @property
     def learners(self) -> tuple[str, ...]:

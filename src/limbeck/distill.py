@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -18,28 +18,16 @@ import torch
 from limbeck.checkpoint import Checkpoint, Progress, generator
 from limbeck.config import Config
 from limbeck.data import TaskData, load
-from limbeck.distilled import Distilled, initial_weights, network_for
-from limbeck.engine import (
-    Execution,
-    Generator,
-    Kernels,
-    Learner,
-    RealBatch,
-    RealLoss,
-    Tensors,
-    add,
-    make_adjoint,
-    with_prefix,
-)
+from limbeck.distilled import Distilled
+from limbeck.engine import Execution, RealBatch, Tensors, add, make_adjoint, with_prefix
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
-from limbeck.models import InitialWeights, with_fresh_noise
-from limbeck.outer import OuterOptimizer, clip_and_average, inner_steps, rate, real_batch
+from limbeck.family import Family, members_of
+from limbeck.outer import OuterOptimizer, clip_and_average, inner_steps, own_gradient, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
-from limbeck.protocol import Scores, score, train
+from limbeck.protocol import Scores
 from limbeck.rundir import RunDirectory
-from limbeck.sources import make_source
-from limbeck.warm_start import warm_start
+from limbeck.sources import make_source, prepare
 
 CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -105,15 +93,6 @@ def distill(
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Pupil:
-    """One learner of the family, with its initial weights."""
-
-    kernels: Kernels
-    initial: InitialWeights
-
-
-@final
 class _Run:
     """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and the generators."""
 
@@ -127,11 +106,7 @@ class _Run:
         checkpoint: Checkpoint | None,
     ) -> None:
         self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
-        networks = [
-            network_for(config, data.image_shape, data.num_classes, learner=name).to(device) for name in config.learners
-        ]
-        learners = [Learner.of(network, config.inner.make()) for network in networks]
-        initial = [initial_weights(config, network) for network in networks]
+        members = members_of(config, data, device)
         self.adjoint = make_adjoint(config.engine.adjoint)
         self.generators = {
             name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family")
@@ -141,8 +116,12 @@ class _Run:
         self.progress = Progress()
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
-            execution = choose_execution(config, learners, data, reporter)
-            self._warm_start()
+            execution = choose_execution(config, [learner for learner, _ in members], data, reporter)
+            begun = time.monotonic()
+            told = prepare(self.source, data, self.generators["start"])
+            if told is not None:
+                self.progress.elapsed = time.monotonic() - begun
+                reporter.message(told)
             self.good = self.best = self.optimizer.tensors()
         else:
             execution = _execution(checkpoint)
@@ -160,13 +139,8 @@ class _Run:
                 self.generators[name].set_state(state)
         if execution.compiled:
             self.source = self.source.compiled()
-        objective = RealLoss(every=config.outer.loss_every)
-        self.pupils = [
-            _Pupil(kernels=Kernels(learner, objective, execution), initial=weights)
-            for learner, weights in zip(learners, initial, strict=True)
-        ]
+        self.family = Family.of(config, members, execution)
         self.execution = execution
-        self.resampled = initial[0].resampled
 
     def execute(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
@@ -190,7 +164,7 @@ class _Run:
             interrupted = stop.requested
         if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
             self.validate()  # the time budget ended between two validations
-        if not interrupted and config.calibrate_inits and self.resampled and progress.best_iteration >= 0:
+        if not interrupted and config.calibrate_inits and self.family.resampled and progress.best_iteration >= 0:
             self.calibrate()
             progress.elapsed = before + time.monotonic() - begun
         if self.folder is not None:
@@ -215,21 +189,21 @@ class _Run:
         """One outer iteration: draw inits and real images, differentiate, clip, step."""
         config, progress = self.config.outer, self.progress
         spent = self._spent()
-        pupil = self._drawn_pupil()
+        pupil = self.family.drawn(self.generators["family"])
         self._grow(inner_steps(config, self.source.steps, spent))
         with torch.no_grad():
-            weights = pupil.initial.sample(config.inits, self.generators["inits"])
-            weights = with_fresh_noise(pupil.kernels.learner.module, weights, self.generators["inits"])
+            weights = pupil.sample(config.inits, self.generators["inits"])
             real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
         params = self.source.parameters()
         source = self.source.drawn(self.generators["source"]).first(progress.inner_steps)
         states = pupil.kernels.init(weights)
         loss_B, grads = self.adjoint.meta_gradient(pupil.kernels, source, params, states, real)
         mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        own_loss, own_gradient = self._own_gradient(real)
-        mean = add(mean, own_gradient)
         observed = len(pupil.kernels.objective.observed(source.steps))
-        loss, norm = float(loss_B.mean()) / observed + own_loss, float(norm_B.max())
+        loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
+        own = own_gradient(self.source, params, *real)
+        if own is not None:  # no init has a part in it, and no clipping reaches it
+            loss, mean = loss + own[0], add(mean, own[1])
         progress.iteration += 1
         record: dict[str, Any] = {
             "iteration": progress.iteration,
@@ -245,11 +219,6 @@ class _Run:
             self.optimizer.step(mean, rate(config, since, spent) * progress.factor)
         return record
 
-    def _drawn_pupil(self) -> _Pupil:
-        if len(self.pupils) == 1:
-            return self.pupils[0]
-        return self.pupils[int(torch.randint(len(self.pupils), (1,), generator=self.generators["family"]))]
-
     def _grow(self, steps: int) -> None:
         """Go over to another number of inner steps."""
         progress = self.progress
@@ -260,27 +229,6 @@ class _Run:
             self.good = self.optimizer.tensors()  # a rollback must not bring the moments back
             self.reporter.message(f"iteration {progress.iteration + 1}: {steps} inner steps from here on")
         progress.inner_steps = steps
-
-    def _own_gradient(self, real: RealBatch) -> tuple[float, Tensors]:
-        """What the source asks of itself, and its gradient, which no init has a part in and no clipping reaches."""
-        leaves = {name: value.detach().requires_grad_() for name, value in self.source.parameters().items()}
-        with torch.enable_grad():
-            loss = self.source.own_loss(leaves, *real)
-        if loss is None:
-            return 0.0, dict.fromkeys(leaves, torch.zeros((), device=self.data.train_x.device))
-        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return loss.item(), dict(zip(leaves, found, strict=True))
-
-    def _warm_start(self) -> None:
-        iterations = self.config.generator.warm_start
-        if not (iterations and isinstance(self.source, Generator)):
-            return
-        begun = time.monotonic()
-        error = warm_start(self.source, self.data, iterations, self.generators["start"])
-        self.progress.elapsed = time.monotonic() - begun
-        self.reporter.message(
-            f"warm start: {iterations} iterations on real images, reproduced to a mean squared error of {error:.3f}"
-        )
 
     def validate(self) -> dict[str, Any]:
         """Accuracy on the validation split over held-out inits; keeps the state if it is the best so far."""
@@ -319,18 +267,12 @@ class _Run:
             factor: on the step sizes.
         """
         if count is None:
-            count = self.config.outer.validate_inits if self.resampled else 1
+            count = self.config.outer.validate_inits if self.family.resampled else 1
         params = self.source.parameters() if params is None else params
         with torch.no_grad():
             batches = [self.source.batch(params, t) for t in range(self.source.steps)]
             batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in batches]
-        scores = []
-        for pupil in self.pupils:
-            weights = pupil.initial.held_out(count, self.config.seed + stream)
-            trained = train(pupil.kernels, batches, weights)
-            examples = self.data.split_batches("val", 1000)
-            scores.append(score(pupil.kernels, trained, examples, self.data.num_classes))
-        return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
+        return self.family.validated(batches, self.data, count, self.config.seed + stream)
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
@@ -338,7 +280,6 @@ class _Run:
         params = with_prefix(self.best if progress.best_iteration >= 0 else self.optimizer.tensors(), "param.")
         with torch.no_grad():
             made = self.source.materialised(params)
-        fixed = {} if self.resampled else self.pupils[0].initial.held_out(1, 0)
         return Distilled(
             images=made.images.contiguous().cpu(),
             labels=made.labels.contiguous().cpu(),
@@ -350,7 +291,7 @@ class _Run:
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
-            weights={name: value[0].cpu() for name, value in fixed.items()},
+            weights={name: value.cpu() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},

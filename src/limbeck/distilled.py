@@ -243,8 +243,8 @@ class Distilled:
 
     def _starts_right(self, model: nn.Module) -> bool:
         """Whether the model's parameters are θ₀."""
-        own = dict(model.named_parameters())
-        start = {name: value for name, value in self.weights.items() if name not in dict(model.named_buffers())}
+        own, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        start = {name: value for name, value in self.weights.items() if name not in buffers}
         return own.keys() == start.keys() and all(
             own[name].shape == value.shape and torch.equal(own[name].detach().cpu(), value)
             for name, value in start.items()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.config import OuterConfig
-from limbeck.engine import HYPERPARAMETERS, Tensors
+from limbeck.engine import HYPERPARAMETERS, Source, Tensors
 
 
 def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None) -> tuple[Tensors, Tensor]:
@@ -30,6 +30,17 @@ def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None
     return mean, norm_B
 
 
+def own_gradient(source: Source, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> tuple[float, Tensors] | None:
+    """What a source asks of itself on real images, and its gradient; None where it asks nothing."""
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        loss = source.own_loss(leaves, x_NCHW, y_N)
+    if loss is None:
+        return None
+    found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return loss.item(), dict(zip(leaves, found, strict=True))
+
+
 def rate(config: OuterConfig, iteration: int, progress: float) -> float:
     """Factor on the learning rates, ``progress`` in [0, 1] being the spent part of the budget.
 
@@ -45,7 +56,7 @@ def rate(config: OuterConfig, iteration: int, progress: float) -> float:
 
 def inner_steps(config: OuterConfig, steps: int, progress: float) -> int:
     """The inner steps of an iteration, of ``steps`` in the end, ``progress`` being the spent part of the budget."""
-    doublings_left = max(0, config.grow - int(2 * progress * config.grow)) if progress < 0.5 else 0
+    doublings_left = max(0, config.grow - int(2 * progress * config.grow))
     return max(1, steps >> doublings_left)
 
 

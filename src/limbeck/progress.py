@@ -108,7 +108,6 @@ class ConsoleReporter(Reporter):
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
-        self._stop_bar()  # of a run before that ended in an error
         self._spent_at_start, self._last, self._val = None, 0.0, ""
         self._planned = config.outer.iterations
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
@@ -151,7 +150,7 @@ class ConsoleReporter(Reporter):
             self.message(f"iteration {progress.iteration}  loss {loss}{shown}  {eta}")
 
     def finish(self, progress: Progress, interrupted: bool) -> None:
-        self._stop_bar()
+        self.close()
         word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
         if not interrupted and progress.iteration < self._planned:
             word = f"time is up before {self._planned} iterations"
@@ -161,9 +160,6 @@ class ConsoleReporter(Reporter):
         self.message(f"{word}: {progress.iteration} iterations, {progress.elapsed:.0f} s, {best}")
 
     def close(self) -> None:
-        self._stop_bar()
-
-    def _stop_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -164,8 +164,7 @@ def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
     With several runs in a group, ``mean`` and ``std`` are over its ``n`` runs, otherwise over initial weights.
     """
     rows: list[dict[str, Any]] = []
-    for group in dict.fromkeys(score["group"] for score in scores):
-        members = [score for score in scores if score["group"] == group]
+    for group, members in _by_group(scores).items():
         means = [score["mean"] for score in members]
         several = len(members) > 1
         row = {
@@ -197,6 +196,13 @@ def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _by_group(scores: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for score in scores:
+        groups.setdefault(score["group"], []).append(score)
+    return groups
 
 
 def speed_up(curve: list[float], reference: list[float]) -> float:
@@ -237,10 +243,7 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
         line_chart(drawn[-1], inner, title=study.title, x="inner step", y="validation accuracy, %")
     if study.kind == "sweep":
         drawn.append(folder / "histograms")
-        groups = {
-            group: [score["mean"] for score in scores if score["group"] == group]
-            for group in dict.fromkeys(score["group"] for score in scores)
-        }
+        groups = {group: [score["mean"] for score in members] for group, members in _by_group(scores).items()}
         histogram_chart(drawn[-1], groups, title=study.title, x="test accuracy, %")
     else:
         for variant in study.variants:

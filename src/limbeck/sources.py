@@ -9,6 +9,7 @@ from limbeck.data import TaskData
 from limbeck.distilled import generator_for
 from limbeck.engine import Generator, Pixels, RealBatches, Source
 from limbeck.models import ConvEncoder
+from limbeck.warm_start import warm_start
 
 
 def make_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
@@ -19,6 +20,15 @@ def make_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
         return _generator(config, data, rng)
     steps, batch = config.generator.inner_steps, config.generator.batch
     return RealBatches(data.sample, steps, batch, data.num_classes, rng, config.inner)
+
+
+def prepare(source: Source, data: TaskData, rng: torch.Generator) -> str | None:
+    """Let a source that starts from real images learn to, before anything else; what to tell a person, or None."""
+    if not (isinstance(source, Generator) and source.config.warm_start):
+        return None
+    iterations = source.config.warm_start
+    error = warm_start(source, data, iterations, rng)
+    return f"warm start: {iterations} iterations on real images, reproduced to a mean squared error of {error:.3f}"
 
 
 def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:

@@ -83,10 +83,10 @@ def _teaching(**changes: Any) -> Config:
             calibrate_inits=24,
         ),
     )
-    return _changed(base, changes)
+    return _changed(base, **changes)
 
 
-def _changed(config: Config, changes: dict[str, Any]) -> Config:
+def _changed(config: Config, **changes: Any) -> Config:
     """``part=dict`` changes fields of a nested part."""
     nested = {
         name: dataclasses.replace(getattr(config, name), **value)
@@ -96,29 +96,34 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
     return dataclasses.replace(config, **(changes | nested))
 
 
+def _on_real_data(taught: Config, iterations: int) -> Config:
+    """The same inner training on real batches, as many and as large, with learned hyper-parameters only."""
+    bare = dataclasses.asdict(GeneratorConfig(inner_steps=taught.generator.inner_steps, batch=taught.generator.batch))
+    return _changed(taught, source="real", generator=bare, outer={"iterations": iterations})
+
+
+def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
+    """A run for each group."""
+    return tuple(Variant(group=group, seed=config.seed, config=config) for group, config in configs.items())
+
+
 def _mnist(seed: int) -> Study:
     """The generator, pixels learned one by one, and real data in the same loop."""
     taught = _teaching(seed=seed)
     pixels = _changed(
         taught,
-        {
-            "source": "pixels",
-            "generator": dataclasses.asdict(GeneratorConfig()),
-            "pixels": {"steps": 32, "epochs": 1, "ipc": 13, "start": "real"},
-            "outer": {"iterations": 1000, "lr_images": 0.05},
-        },
+        source="pixels",
+        generator=dataclasses.asdict(GeneratorConfig()),
+        pixels={"steps": 32, "epochs": 1, "ipc": 13, "start": "real"},
+        outer={"iterations": 1000, "lr_images": 0.05},
     )
-    bare = dataclasses.asdict(GeneratorConfig()) | {"inner_steps": 32, "batch": 128}
-    real = _changed(taught, {"source": "real", "generator": bare, "outer": {"iterations": 500}})
+    real = _on_real_data(taught, 500)
     return Study(
         name="gtn-mnist",
         title="MNIST, 32 inner steps of 128: a generator, learned pixels and real data in one loop",
         paper={"generator": "98.9"},
         source=SUCH,
-        variants=tuple(
-            Variant(group=group, seed=seed, config=config)
-            for group, config in (("generator", taught), ("pixels", pixels), ("real data", real))
-        ),
+        variants=_single_runs({"generator": taught, "pixels": pixels, "real data": real}),
         n=40,
     )
 
@@ -230,7 +235,7 @@ def _learners(seed: int) -> Study:
         title="MNIST, a generator for a family of learners, and learners that it never saw, after 64 steps",
         paper={"generator": "most unseen learners 11 to 22"},
         source=f"an independent run of the code of {SUCH}",
-        variants=(Variant(group="generator", seed=seed, config=config),),
+        variants=_single_runs({"generator": config}),
         n=20,
         learners=UNSEEN,
         kind="seeds",
@@ -244,17 +249,12 @@ def _cifar10(seed: int) -> Study:
         generator={"batch": 64},
         outer={"iterations": 800, "real_batch": 1024},
     )
-    bare = dataclasses.asdict(GeneratorConfig()) | {"inner_steps": 32, "batch": 64}
-    real = _changed(taught, {"source": "real", "generator": bare, "outer": {"iterations": 200}})
     return Study(
         name="gtn-cifar10",
         title="CIFAR-10, inner steps to equal accuracy, a generator against real data (reduced: 32 steps of 64)",
         paper={"generator": "4 times fewer steps"},
         source=SUCH,
-        variants=tuple(
-            Variant(group=group, seed=seed, config=config)
-            for group, config in (("generator", taught), ("real data", real))
-        ),
+        variants=_single_runs({"generator": taught, "real data": _on_real_data(taught, 200)}),
         n=20,
         kind="speed",
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limbeck.engine.kernels import Kernels
 from limbeck.engine.source.base import Source
-from limbeck.engine.state import Batch, State, Tensors, add, row
+from limbeck.engine.state import Batch, State, Tensors, add
 from limbeck.errors import unknown
 
 
@@ -62,7 +62,7 @@ class Unroll(Adjoint):
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
     ) -> MetaGradient:
         inits = _inits(states)
-        rows = [self._one(kernels, source, params, _init_row(states, b), real) for b in range(inits)]
+        rows = [self._one(kernels, source, params, states.at(b), real) for b in range(inits)]
         grads = {name: torch.stack([grad[name] for _, grad in rows]) for name in params}
         return MetaGradient(torch.stack([loss for loss, _ in rows]), grads)
 
@@ -105,14 +105,9 @@ class Remat(Adjoint):
         observed = kernels.objective.observed(steps)
         # One block for all that is kept, taken before anything else: kept one by one among the activations, the states
         # would pin the C allocator's heap, and the peak would grow with T by far more than their size.
-        kept = State(
-            *(
-                {name: value.new_empty(-(-steps // every), *value.shape) for name, value in field.items()}
-                for field in states
-            )
-        )
+        kept = states.each(lambda value: value.new_empty(-(-steps // every), *value.shape))
         chunks = list(_chunks(_inits(states), kernels.execution.chunk))
-        current = [_rows(states, rows) for rows in chunks]
+        current = [states.at(rows) for rows in chunks]
         for t in range(steps):
             if t % every == 0:
                 for rows, state in zip(chunks, current, strict=True):
@@ -121,10 +116,7 @@ class Remat(Adjoint):
                             slots[name][t // every, rows].copy_(value)
             current = self._stepped(kernels, source, params, current, t)
 
-        cotangents = [
-            State(*({name: torch.zeros_like(value) for name, value in field.items()} for field in state))
-            for state in current
-        ]
+        cotangents = [state.each(torch.zeros_like) for state in current]
         loss_B = next(iter(states.params.values())).new_zeros(_inits(states))
         pullback = source.pullback(params, _inits(states))
         segment: dict[int, list[State]] = {steps: current}
@@ -139,10 +131,7 @@ class Remat(Adjoint):
             if t not in segment:  # the last step of a stored block: run it forward again
                 start = t - t % every
                 # Clones: compiled, forward mode fails on views.
-                at = start // every
-                segment[start] = [
-                    State(*({n: v[at, rows].clone() for n, v in slots.items()} for slots in kept)) for rows in chunks
-                ]
+                segment[start] = [kept.at(start // every, rows).each(Tensor.clone) for rows in chunks]
                 for inner in range(start, t):
                     segment[inner + 1] = self._stepped(kernels, source, params, segment[inner], inner)
             batch = pullback.batch(t)
@@ -178,17 +167,9 @@ def _inits(states: State) -> int:
     return next(iter(states.params.values())).shape[0]
 
 
-def _init_row(states: State, index: int) -> State:
-    return State(*(row(field, index) for field in states))
-
-
 def _chunks(inits: int, size: int) -> Iterator[slice]:
     for start in range(0, inits, size):
         yield slice(start, min(start + size, inits))
-
-
-def _rows(states: State, rows: slice) -> State:
-    return State(*({name: value[rows] for name, value in field.items()} for field in states))
 
 
 def _joined(parts: list[Batch]) -> Batch:

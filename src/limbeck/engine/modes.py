@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from limbeck.engine.learner import Learner, Mode
-from limbeck.engine.state import Batch, State, Tensors
+from limbeck.engine.state import Batch, State
 
 _IMAGES = 2
 _TOLERANCE = 1e-3
@@ -40,7 +40,7 @@ def trusted_mode(preferred: Mode, learner: Learner, state: State, batch: Batch, 
     if preferred == arbiter:
         return preferred
     probe = dataclasses.replace(learner, module=copy.deepcopy(learner.module).double())
-    at = (_double_state(state), _few(batch), _double_state(cotangent))
+    at = (state.each(Tensor.double), _few(batch), cotangent.each(Tensor.double))
     try:
         expected = list(_parts(probe, arbiter, *at))
     except RuntimeError:  # no double backward either: nothing to compare with
@@ -85,13 +85,6 @@ def _parts(probe: Learner, mode: Mode, state: State, batch: Batch, cotangent: St
     yield batches.y_MK
 
 
-def _double(tensors: Tensors) -> Tensors:
-    return {name: value.double() for name, value in tensors.items()}
-
-
-def _double_state(state: State) -> State:
-    return State(*(_double(field) for field in state))
-
-
 def _few(batch: Batch) -> Batch:
-    return Batch(batch.x_MCHW[:_IMAGES].double(), batch.y_MK[:_IMAGES].double(), _double(batch.h))
+    h = {name: value.double() for name, value in batch.h.items()}
+    return Batch(batch.x_MCHW[:_IMAGES].double(), batch.y_MK[:_IMAGES].double(), h)

@@ -5,6 +5,7 @@ Shapes: B inits, T steps, M images a step, K classes, C channels, H height, W wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -19,6 +20,14 @@ class State(NamedTuple):
     params: Tensors
     opt: Tensors
     buffers: Tensors = {}  # noqa: RUF012 (never written to)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> State:
+        """The same with every tensor replaced by what ``function`` makes of it."""
+        return State(*({name: function(value) for name, value in field.items()} for field in self))
+
+    def at(self, *index: int | slice) -> State:
+        """``value[index]`` of every tensor: an init, or some of them, of states with a leading B dimension."""
+        return self.each(lambda value: value[index])
 
     @property
     def network(self) -> Tensors:
@@ -46,8 +55,3 @@ def add(left: Tensors, right: Tensors) -> Tensors:
 def with_prefix(tensors: Tensors, prefix: str) -> Tensors:
     """Those whose names start with ``prefix``, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def row(tensors: Tensors, index: int) -> Tensors:
-    """Init ``index`` of a dict of tensors with a leading B dimension."""
-    return {name: value[index] for name, value in tensors.items()}

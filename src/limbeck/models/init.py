@@ -80,41 +80,23 @@ def draw(
         name: drawn[name].to(device=device or parameter.device, dtype=dtype or parameter.dtype)
         for name, parameter in module.named_parameters()
     }
-    return weights | _carried(module, n, generator, dtype, device)
+    own = {name: module.get_buffer(name) for name in carried_names(module)}
+    carried = {name: value.expand(n, *value.shape).clone() for name, value in own.items()}
+    weights |= {
+        name: value.to(device=device or value.device, dtype=dtype or value.dtype) for name, value in carried.items()
+    }
+    return with_fresh_noise(module, weights, generator)
 
 
 def with_fresh_noise(module: nn.Module, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights (n, ...) with keys of noise drawn anew, for initial weights that are not: a fixed one, or a pool."""
-    n = pool_size(weights)
-    own = dict(module.named_buffers())
-    keys = {
-        name: torch.randint(KEYS, (n,), generator=generator).to(device=own[name].device, dtype=own[name].dtype)
-        for name in _keys(module)
-    }
-    return weights | keys
-
-
-def _keys(module: nn.Module) -> tuple[str, ...]:
-    return tuple(f"{path}.key".lstrip(".") for path, layer in module.named_modules() if isinstance(layer, Noisy))
-
-
-def _carried(
-    module: nn.Module,
-    n: int,
-    generator: torch.Generator,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
-) -> dict[str, Tensor]:
-    """Start values of the buffers that layers carry: the module's own, and keys of noise drawn for each network."""
-    keys = _keys(module)
-    own = dict(module.named_buffers())
-    found = {}
-    for name in carried_names(module):
-        value = own[name].expand(n, *own[name].shape).clone()
-        if name in keys:
-            value = torch.randint(KEYS, (n,), generator=generator)
-        found[name] = value.to(device=device or own[name].device, dtype=dtype or own[name].dtype)
-    return found
+    """Weights (n, ...) with the keys of layers' noise drawn anew: a fixed init and a pool have none of their own."""
+    fresh = {}
+    for path, layer in module.named_modules():
+        if isinstance(layer, Noisy):
+            name = f"{path}.key".lstrip(".")
+            drawn = torch.randint(KEYS, (pool_size(weights),), generator=generator)
+            fresh[name] = drawn.to(weights.get(name, layer.key))
+    return weights | fresh
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
