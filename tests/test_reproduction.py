@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 
-from limbeck import cli, commands, figures
+from limbeck import cli, figures
+from limbeck.commands import reproducing
 from limbeck.config import Config
 from limbeck.distilled import Distilled
 from limbeck.engine.source.generator import CURRICULA
@@ -257,7 +258,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: str) -> Non
 def test_reproduce_runs_a_study(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "study", lambda name, seed: tiny_study(data))
+    monkeypatch.setattr(reproducing, "study", lambda name, seed: tiny_study(data))
     out = tmp_path / "study"
     words = ["reproduce", "gtn-curriculum", "--out", str(out), "--iterations", "2", "--n", "2"]
     assert cli.run([*words, "--json"]) == 0
@@ -284,7 +285,7 @@ def test_without_matplotlib_the_numbers_are_there_and_the_extra_is_named(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    monkeypatch.setattr(commands, "study", lambda name, seed: tiny_study(data))
+    monkeypatch.setattr(reproducing, "study", lambda name, seed: tiny_study(data))
     out = tmp_path / "study"
     assert cli.run(["reproduce", "gtn-curriculum", "--out", str(out), "--iterations", "2", "--json"]) == 0
     captured = capsys.readouterr()

@@ -1,0 +1,133 @@
+"""``limbeck reproduce``: published experiments, one run each or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare
+from limbeck.config import Config
+from limbeck.distill import distill as run_distill
+from limbeck.distilled import Distilled
+from limbeck.errors import LimbeckError, unknown
+from limbeck.evaluate import Evaluation
+from limbeck.evaluate import evaluate as run_evaluate
+from limbeck.figures import figures_missing
+from limbeck.options import ReproduceOptions
+from limbeck.progress import ConsoleReporter
+from limbeck.recipes import Recipe, recipe, recipes, with_soft_labels
+from limbeck.reproduction import StudyDirectory, draw_figures, run_study, summary
+from limbeck.studies import study, study_names
+from limbeck.tables import reproduction_table, study_table
+
+
+def reproduce(argv: list[str]) -> int:
+    """``limbeck reproduce``."""
+    options = parse(ReproduceOptions, argv)
+    if options.name in study_names():
+        return _reproduce_study(options)
+    chosen = recipe_named(options.name)
+    if options.labels == "soft":
+        chosen = with_soft_labels(chosen)
+    changes: dict[str, Any] = {"max_time": options.max_time}
+    if options.iterations is not None:
+        changes["iterations"] = options.iterations
+    config = dataclasses.replace(
+        chosen.config, seed=options.seed, outer=dataclasses.replace(chosen.config.outer, **changes)
+    )
+    suffix = "-soft" if options.labels == "soft" else ""
+    out = options.out or Path("runs") / f"{options.name}{suffix}"
+    console = log_console()
+    prepare(options)
+    run = run_distill(
+        config,
+        out=out,
+        device=options.device,
+        data_dir=options.data_dir,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        reporter=ConsoleReporter(console),
+    )
+    if not run.info["finished"]:
+        console.print("interrupted: nothing is scored; go on with --resume")
+        return 130
+    result = run_evaluate(
+        run,
+        n=options.n or chosen.n,
+        seed=options.seed,
+        baselines=baseline_choice(options.baselines),
+        device=options.device,
+        data_dir=options.data_dir,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]"),
+    )
+    values = reproduction(result, run, out, chosen.name + suffix, chosen.paper)
+    output(values, options.json, None, lambda: Console().print(reproduction_table(chosen, result, run)))
+    return 0
+
+
+def _reproduce_study(options: ReproduceOptions) -> int:
+    """A study: several runs, a table of their scores, and figures where matplotlib is installed."""
+    if options.labels != "hard" or options.baselines:
+        raise LimbeckError(
+            f"{options.name} is a study of several runs; --labels and --baselines belong to single ones."
+        )
+    chosen, out = study(options.name, options.seed), options.out or Path("runs") / options.name
+    for name in ("iterations", "max_time", "n"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+    console = log_console()
+    prepare(options)
+    settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
+    StudyDirectory(out).prepare(chosen, resume=options.resume, overwrite=options.overwrite, **settings)
+    scores = run_study(
+        chosen,
+        out,
+        iterations=options.iterations,
+        max_time=options.max_time,
+        n=options.n,
+        device=options.device,
+        data_dir=options.data_dir,
+        reporter=ConsoleReporter(console),
+        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+    )
+    if scores is None:
+        console.print("interrupted: what is finished is kept; go on with --resume")
+        return 130
+    rows = summary(chosen, scores)
+    values = {"study": chosen.name, "rows": rows}
+    output(values, options.json, None, lambda: Console().print(study_table(chosen, rows)))
+    missing = figures_missing()
+    if missing is None:
+        for path in draw_figures(chosen, out, scores):
+            console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
+    else:
+        console.print(f"no figures are drawn. {missing}", soft_wrap=True, markup=False)
+    return 0
+
+
+def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper: str) -> dict[str, Any]:
+    """The rows of ``limbeck reproduce --json``; ``seconds`` of the learned row is the time it took to learn."""
+    rows = result.to_json(run=str(out), paper=paper)["rows"]
+    rows[0] |= {"row": row, "seconds": run.info["seconds"]}
+    return {"rows": rows}
+
+
+def settings(name: str) -> Config:
+    """A recipe's configuration, or that of a study's first run."""
+    return study(name).variants[0].config if name in study_names() else recipe_named(name).config
+
+
+def recipe_named(name: str) -> Recipe:
+    """A recipe; where there is none, studies are among the names that could have been meant."""
+    if name not in recipes():
+        raise unknown("recipe", name, recipe_names())
+    return recipe(name)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """What ``reproduce`` knows."""
+    return (*recipes(), *study_names())

@@ -1,0 +1,80 @@
+"""What every verb does: parse its options, set up the process, print its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from rich.console import Console
+
+from limbeck.errors import LimbeckError
+from limbeck.memory import tune_allocator
+from limbeck.options import Common
+from limbeck.storage import write_json
+
+Options = TypeVar("Options", bound="Common")
+
+
+def parse(kind: type[Options], argv: list[str], default: Options | None = None) -> Options:
+    """The options of a verb, which is what their class is called after."""
+    verb = kind.__name__.removesuffix("Options").lower()
+    config = (tyro.conf.ConsolidateSubcommandArgs,)
+    if default is None:
+        return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
+    return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+
+
+def value_of(argv: list[str], flag: str) -> str | None:
+    """The value of an option that decides the defaults of the others, before the parser runs."""
+    for index, word in enumerate(argv):
+        if word == flag and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
+
+
+def prepare(options: Common, default_threads: int | None = None) -> None:
+    """Set up the process as the options say."""
+    threads = default_threads if options.threads is None else options.threads
+    if threads is not None:
+        if threads < 1:
+            raise LimbeckError(f"--threads is {threads}; it must be at least 1.")
+        torch.set_num_threads(threads)
+    try:
+        torch.zeros(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
+    tune_allocator(options.lean)
+
+
+def log_console() -> Console:
+    """Where people are told what goes on: stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Exactly one JSON object on stdout."""
+    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def output(values: dict[str, Any], as_json: bool, out: Path | None, table: Callable[[], None]) -> None:
+    """Results to the file ``out``, if one is named, and to stdout, as JSON or as a table for people."""
+    if out is not None:
+        write_json(out, values)
+    if as_json:
+        print_json(values)
+    else:
+        table()
+
+
+def baseline_choice(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The baselines that were named; the word ``none`` stands for no baseline."""
+    return () if names == ("none",) else names
