@@ -122,7 +122,7 @@ def test_data_list_knows_mnist_without_a_network() -> None:
     rows = json.loads(limbeck("data", "list", "--json").stdout)["data"]
     mnist = next(row for row in rows if row["name"] == "mnist")
     assert mnist["n_train"] == 60_000
-    assert {row["name"] for row in rows} == {"mnist", "fashion-mnist", "cifar10"}
+    assert {row["name"] for row in rows} == {"mnist", "fashion-mnist", "cifar10", "digits"}
 
 
 def test_reproduce_prints_rows_in_the_common_form(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from limbeck.data import Preprocessing, TaskData, available, known_names, load
-from limbeck.data.registry import known_set, known_sets, locate
+from limbeck.data.known import known_set, known_sets
+from limbeck.data.registry import locate
 from limbeck.data.splits import stratified
 from limbeck.errors import LimbeckError
 
@@ -338,10 +339,10 @@ def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
 
 
 def test_registry_is_consistent() -> None:
-    assert known_names() == ("mnist", "fashion-mnist", "cifar10")
+    assert known_names() == ("mnist", "fashion-mnist", "cifar10", "digits")
     for name, known in known_sets().items():
         assert known.name == name and len(known.class_names) == 10
-        assert len(known.preprocessing.mean) == known.image_shape[0]
+        assert known.preprocessing is None or len(known.preprocessing.mean) == known.image_shape[0]
         fetched = [file for download in known.downloads for file in (download.members or (download.name,))]
         assert sorted(fetched) == sorted(known.files)
         hashes = [*known.files.values(), *(download.sha256 for download in known.downloads)]

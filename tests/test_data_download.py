@@ -21,7 +21,7 @@ from data_files import idx_bytes
 
 from limbeck.data import get
 from limbeck.data.download import fetch
-from limbeck.data.registry import Download, KnownSet, known_set
+from limbeck.data.known import Download, KnownSet, known_set
 from limbeck.errors import LimbeckError
 
 BLOB = np.random.default_rng(0).integers(0, 256, 300_000).astype(np.uint8).tobytes()

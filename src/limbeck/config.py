@@ -157,7 +157,8 @@ class Config:
 
     Args:
         data: name of a data set, or path of an ``.npz`` file that holds ``x``, ``y`` and, if there is one, a test set
-            ``x_test``, ``y_test`` (else a sixth is held out).
+            ``x_test``, ``y_test`` (else a sixth is held out); options that change its images may follow, as in
+            ``mnist,rotate=45,background=colour``.
         learner: lenet, alexcifarnet, convnet3, stridednet, mlp, linear, or ``package.module:function``, which is called
             with those of ``shape``, ``num_classes``, ``in_channels`` and ``image_size`` that it takes; options may
             follow, as in ``convnet3,width=32,depth=2``.

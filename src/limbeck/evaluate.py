@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
 from limbeck.checkpoint import generator
-from limbeck.data import TaskData, known_names, load
+from limbeck.data import TaskData, is_named, load
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
@@ -129,7 +129,7 @@ def evaluate(
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
     if data is None:
         name = run.config.data
-        if name.lower() not in known_names() and not name.lower().endswith(".npz"):
+        if not is_named(name):
             raise LimbeckError(
                 f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
                 "Python, --data FILE.npz on the command line."

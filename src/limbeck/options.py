@@ -36,7 +36,8 @@ class DistillOptions(Common):
     """Learn a tiny training set.
 
     Args:
-        data: name of a data set (mnist, fashion-mnist, cifar10) or path of an .npz file.
+        data: name of a data set (mnist, fashion-mnist, cifar10, digits) or path of an .npz file, with options that
+            change it, as in mnist,rotate=45.
         recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random,
             or the first run of a study such as gtn-mnist); other options change them.
         out: run directory to write; runs/DATA-INIT by default.
@@ -119,6 +120,9 @@ class ExportOptions(Common):
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Common):
     """List the known data sets, or fetch one from its official source.
+
+    Where data is named, options may follow that change its images: invert=True, rotate=DEGREES, resample=PIXELS,
+    background=colour, channels=3, size=PIXELS, as in mnist,resample=16,invert=True.
 
     Args:
         action: ``list`` or ``get``.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -142,9 +143,11 @@ def data_table(rows: Sequence[Available]) -> Table:
     for column in ("name", "training", "test", "image", "classes", "where"):
         table.add_column(column)
     for row in rows:
-        where = "in the package" if row.embedded else str(row.where or f"missing: limbeck data get {row.name}")
+        where = f"missing: {row.install}" if row.where is None else str(row.where)
+        if row.where is not None and (row.embedded or row.package):
+            where = f"in {row.package or 'the package'}"
         shape = " x ".join(map(str, row.image_shape))
-        table.add_row(row.name, f"{row.n_train:,}", f"{row.n_test:,}", shape, str(row.classes), where)
+        table.add_row(row.name, f"{row.n_train:,}", f"{row.n_test:,}", shape, str(row.classes), escape(where))
     return table
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from limbeck.checkpoint import Checkpoint
 from limbeck.commands.reproducing import settings
 from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare, print_json, value_of
-from limbeck.data import load
+from limbeck.data import canonical_name, load
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
@@ -28,7 +28,8 @@ def distill(argv: list[str]) -> int:
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
     if options.resume is not None and options.out not in (None, options.resume):
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
-    out = options.resume or options.out or Path("runs") / f"{Path(config.data).stem}-{config.init.init.split(':')[0]}"
+    init = config.init.init.split(":")[0]
+    out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
     console = log_console()
     console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
     reporters: list[Reporter] = [ConsoleReporter(console)]

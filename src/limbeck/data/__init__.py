@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from limbeck.data.dataset import TaskData, load
 from limbeck.data.download import get
+from limbeck.data.known import known_names
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.data.registry import available, known_names
+from limbeck.data.registry import available
+from limbeck.data.variants import canonical_name, is_named
 
-__all__ = ["Preprocessing", "TaskData", "available", "get", "known_names", "load"]
+__all__ = [
+    "Preprocessing",
+    "TaskData",
+    "available",
+    "canonical_name",
+    "get",
+    "is_named",
+    "known_names",
+    "load",
+]

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from limbeck.data.arrays import Array, check_classes, check_pair, images_NCHW, labels_N
+from limbeck.data.known import known_names, known_set
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.readers import from_dataset, read_npz
-from limbeck.data.registry import known_names, known_set, locate
+from limbeck.data.registry import locate
 from limbeck.data.splits import check_counts, stratified
+from limbeck.data.variants import canonical_name, changed, is_named, read_changes, split_source
 from limbeck.errors import LimbeckError, unknown
 
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -38,7 +40,7 @@ class TaskData:
     """A classification task, made by :func:`load`. All tensors are on one device.
 
     Attributes:
-        name: of the data set.
+        name: of the data set, with the options that change it.
         train_x: (N, C, H, W), uint8 or float32, not normalised; so are ``val_x`` and ``test_x``.
         train_y: (N,) int64 in [0, K); so are ``val_y`` and ``test_y``.
         class_names: K names.
@@ -164,20 +166,25 @@ def load(
     The validation split is drawn from the training data, stratified by class, ``val_size`` in total but at most a fifth
     of the training images. If the source has no test set, a stratified sixth of the training data is held out first,
     the same for every seed. Known sets are normalised as in the literature, others by the mean and standard deviation
-    of their training split.
+    of their training split; so are known sets that options change.
+
+    The options are ``invert=True``, ``rotate=DEGREES`` counter-clockwise, ``resample=PIXELS`` down to so many and back,
+    ``background=colour``, ``channels=3`` and ``size=PIXELS``, as in ``mnist,resample=16,invert=True``.
 
     Args:
-        source: a known name ("mnist", "fashion-mnist", "cifar10"); the path of an ``.npz`` file; arrays or tensors
-            ``(x, y)`` or ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test.
-            Images are (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as it is.
+        source: a known name ("mnist", "fashion-mnist", "cifar10", "digits") or the path of an ``.npz`` file, either
+            with options that change all images, one after the other (see above); arrays or tensors ``(x, y)`` or
+            ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test. Images are
+            (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as it is.
         data_dir: where known sets are looked for first.
         device: where all of it will reside.
         val_size: images for validation, at least 1.
         seed: of the validation split.
 
     Raises:
-        LimbeckError: an unknown name; a set or file that is missing or damaged; images or labels that are no such or do
-            not fit each other; fewer than 2 classes; a class with too few examples to split.
+        LimbeckError: an unknown name or option, or an option that the images do not allow; a set or file that is
+            missing or damaged; images or labels that are no such or do not fit each other; fewer than 2 classes; a
+            class with too few examples to split.
     """
     if val_size < 1:
         raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
@@ -227,20 +234,21 @@ def _read(source: Source, data_dir: Path | None) -> _Raw:
 
 
 def _read_named(source: str, data_dir: Path | None) -> _Raw:
-    if source.lower().endswith(".npz"):
-        x, y, test_x, test_y = read_npz(source)
-        test = None if test_x is None or test_y is None else (test_x, test_y)
-        return _Raw(name=Path(source).stem, train=(x, y), test=test)
-    if source.lower() not in known_names() and Path(source).is_file():
+    if not is_named(source) and Path(source).is_file():
         raise LimbeckError(f"{source} is not an .npz file; give one with keys x and y, or load it and give arrays.")
-    known = known_set(source)
-    x, y, test_x, test_y = known.read(locate(source, data_dir))
+    base, words = split_source(source)
+    known = None if base.lower().endswith(".npz") else known_set(base)
+    changes = read_changes(base, words)
+    x, y, test_x, test_y = read_npz(base) if known is None else known.read(locate(base, data_dir))
+    test = None
+    if test_x is not None and test_y is not None:
+        test = changed(images_NCHW(test_x, "test"), changes, base, "test"), labels_N(test_y, "test")
     return _Raw(
-        name=known.name,
-        train=(images_NCHW(x, "training"), labels_N(y, "training")),
-        test=(images_NCHW(test_x, "test"), labels_N(test_y, "test")),
-        class_names=known.class_names,
-        preprocessing=known.preprocessing,
+        name=canonical_name(source),
+        train=(changed(images_NCHW(x, "training"), changes, base, "training"), labels_N(y, "training")),
+        test=test,
+        class_names=None if known is None else known.class_names,
+        preprocessing=None if known is None or changes else known.preprocessing,
     )
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from limbeck.data.registry import Download, KnownSet, data_roots, find_file, known_set
+from limbeck.data.known import Download, KnownSet, find_file, known_set
+from limbeck.data.registry import data_roots
 from limbeck.errors import LimbeckError
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -44,10 +45,15 @@ def get(
         The folder that holds the set.
 
     Raises:
-        LimbeckError: unknown name; no connection, or one that broke off (running it again resumes); a file that is not
-            the official one; a folder that cannot be written.
+        LimbeckError: unknown name, or a set that comes with a Python package; no connection, or one that broke off
+            (running it again resumes); a file that is not the official one; a folder that cannot be written.
     """
-    return fetch(known_set(name), data_roots(data_dir)[0], url_base=url_base, progress=progress)
+    known = known_set(name)
+    if known.module is not None:
+        raise LimbeckError(
+            f"There is nothing to fetch for {known.name}: it comes with {known.package}, `{known.install}`."
+        )
+    return fetch(known, data_roots(data_dir)[0], url_base=url_base, progress=progress)
 
 
 def fetch(known: KnownSet, root: Path, *, url_base: str | None = None, progress: Progress | None = None) -> Path:

@@ -16,12 +16,15 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from limbeck.data.arrays import CHANNELS, Array, as_array, images_NCHW, labels_N
+from limbeck.data.pixels import as_bytes, bilinear
 from limbeck.errors import LimbeckError
 
 Split: TypeAlias = tuple[Array, Array]  # images NCHW, labels N
 TrainTest: TypeAlias = tuple[Array, Array, Array, Array]
+MaybeTest: TypeAlias = tuple[Array, Array, Array | None, Array | None]  # None and None: no test set of its own
 
 _IDX_TYPES = MappingProxyType({0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"})
 _CIFAR_SHAPE = (3, 32, 32)
@@ -112,7 +115,7 @@ def _cifar_batches(folder: Path, names: tuple[str, ...]) -> Split:
     return rows[:, 1:].reshape(-1, *_CIFAR_SHAPE), rows[:, 0].copy()
 
 
-def read_npz(path: str | os.PathLike[str]) -> tuple[Array, Array, Array | None, Array | None]:
+def read_npz(path: str | os.PathLike[str]) -> MaybeTest:
     """Images and labels from an ``.npz`` file; test images and labels too if it has them.
 
     Keys: ``x`` and ``y``, or ``x_train`` and ``y_train``; optionally ``x_test`` and ``y_test``. No pickled objects.
@@ -153,6 +156,24 @@ def _npz_keys(path: Path, found: set[str]) -> tuple[str, ...]:
         f"{path} has the keys {', '.join(sorted(found)) or '(none)'}; expected x and y, or x_train and y_train, "
         "and x_test with y_test if there is a test set."
     )
+
+
+def read_digits(folder: Path) -> MaybeTest:
+    """scikit-learn's digits: 1,797 grey images of 8 × 8 pixels, made bilinearly 28 × 28 and bytes; no test set.
+
+    Args:
+        folder: not looked at; scikit-learn knows where they are.
+
+    Raises:
+        LimbeckError: scikit-learn cannot be imported.
+    """
+    try:
+        from sklearn.datasets import load_digits  # slow to import, and an extra
+    except ImportError as error:
+        raise LimbeckError(f"Digits needs scikit-learn ({error}): pip install 'limbeck[sklearn]'.") from error
+    digits = load_digits()
+    x_NCHW = bilinear(torch.tensor(digits.images, dtype=torch.float64)[:, None], (28, 28))
+    return as_bytes(x_NCHW * (255 / 16)).numpy(), np.asarray(digits.target, np.int64), None, None
 
 
 def from_dataset(dataset: Any) -> Split:

@@ -1,81 +1,25 @@
-"""The data sets known by name, and where their files lie."""
+"""Where the data sets known by name lie."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, final
 
-from limbeck.data.preprocessing import Preprocessing
-from limbeck.data.readers import CIFAR10_FILES, TrainTest, read_cifar10, read_idx_pair
-from limbeck.errors import LimbeckError, unknown
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Download:
-    """One file of the official source.
-
-    Attributes:
-        name: its name, below the set's address.
-        sha256: of the file as served.
-        members: of an archive, the files to take out of it; empty if the file itself is wanted.
-    """
-
-    name: str
-    sha256: str
-    members: tuple[str, ...] = ()
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class KnownSet:
-    """A data set known by name.
-
-    Attributes:
-        name: what people type.
-        title: what people call it.
-        folder: its folder below a data directory.
-        url: official source, with a slash at the end.
-        downloads: what to fetch from there.
-        files: SHA-256 of the contents of every file needed in ``folder``, decompressed if its name ends with ``.gz``
-            (so that a recompressed copy counts, and so does one without ``.gz``).
-        class_names: K names.
-        preprocessing: the normalisation of the literature.
-        image_shape: (C, H, W).
-        n_train: number of training images.
-        n_test: number of test images.
-        read: folder to ``train_x, train_y, test_x, test_y``.
-        embedded: a copy comes with this package.
-    """
-
-    name: str
-    title: str
-    folder: str
-    url: str
-    downloads: tuple[Download, ...]
-    files: Mapping[str, str]
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    image_shape: tuple[int, int, int]
-    n_train: int
-    n_test: int
-    read: Callable[[Path], TrainTest]
-    embedded: bool = False
-
-    def missing(self, folder: Path) -> tuple[str, ...]:
-        """The files that ``folder`` lacks; all of them if it is not there."""
-        return tuple(name for name in self.files if find_file(folder, name) is None)
+from limbeck.data.known import KnownSet, known_set, known_sets
+from limbeck.errors import LimbeckError
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """A row of ``limbeck data list``; ``where`` is None if the set is not on this machine."""
+    """A row of ``limbeck data list``; ``where`` is None if the set is not on this machine.
+
+    ``package`` is the Python package that it comes with, None if it is in files; ``install`` is the command to get it.
+    """
 
     name: str
     title: str
@@ -85,6 +29,8 @@ class Available:
     n_test: int
     classes: int
     image_shape: tuple[int, int, int]
+    package: str | None
+    install: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -97,38 +43,8 @@ class Available:
             "n_test": self.n_test,
             "classes": self.classes,
             "image_shape": list(self.image_shape),
+            "package": self.package,
         }
-
-
-def find_file(folder: Path, name: str) -> Path | None:
-    """A file by name, or by name without ``.gz``; None if neither is there."""
-    return next((path for path in (folder / name, folder / name.removesuffix(".gz")) if path.is_file()), None)
-
-
-def known_sets() -> Mapping[str, KnownSet]:
-    """All known data sets by name."""
-    return MappingProxyType({known.name: known for known in (_mnist(), _fashion_mnist(), _cifar10())})
-
-
-def known_names() -> tuple[str, ...]:
-    """The names of all known data sets.
-
-    >>> known_names()
-    ('mnist', 'fashion-mnist', 'cifar10')
-    """
-    return tuple(known_sets())
-
-
-def known_set(name: str) -> KnownSet:
-    """A known data set by name, in either case.
-
-    Raises:
-        LimbeckError: an unknown name; suggests the nearest.
-    """
-    sets = known_sets()
-    if name.lower() not in sets:
-        raise unknown("data set", name, sets)
-    return sets[name.lower()]
 
 
 def data_roots(data_dir: Path | None) -> tuple[Path, ...]:
@@ -141,7 +57,7 @@ def data_roots(data_dir: Path | None) -> tuple[Path, ...]:
 def locate(name: str, data_dir: Path | None = None) -> Path:
     """The folder that holds a known data set: the first place of :func:`data_roots` that has all its files.
 
-    MNIST is found in this package if nowhere else.
+    MNIST is found in this package if nowhere else. Of a set that comes with a Python package it is that package's.
 
     Raises:
         LimbeckError: unknown name, a ``data_dir`` that is no directory, or a set that is nowhere: says where it was
@@ -151,10 +67,12 @@ def locate(name: str, data_dir: Path | None = None) -> Path:
     folder = _find(known, data_dir)
     if folder is not None:
         return folder
+    if known.module is not None:
+        raise LimbeckError(
+            f"{known.title} comes with {known.package}, which is not installed; install it with `{known.install}`."
+        )
     places = ", ".join(_describe(known, root / known.folder) for root in data_roots(data_dir))
-    raise LimbeckError(
-        f"{known.title} is not on this machine; get it with `limbeck data get {known.name}` (looked at {places})."
-    )
+    raise LimbeckError(f"{known.title} is not on this machine; get it with `{known.install}` (looked at {places}).")
 
 
 def available(data_dir: Path | None = None) -> list[Available]:
@@ -176,6 +94,8 @@ def _row(known: KnownSet, where: Path | None) -> Available:
         n_test=known.n_test,
         classes=len(known.class_names),
         image_shape=known.image_shape,
+        package=known.package,
+        install=known.install,
     )
 
 
@@ -183,6 +103,8 @@ def _find(known: KnownSet, data_dir: Path | None) -> Path | None:
     if data_dir is not None and not Path(data_dir).is_dir():
         # Going on to the next place would hide a typing error.
         raise LimbeckError(f"The data directory {data_dir} is not there; create it or give another one.")
+    if known.module is not None:
+        return _installed(known.module)
     folders = [root / known.folder for root in data_roots(data_dir)]
     embedded = _embedded(known)
     if embedded is not None:
@@ -197,141 +119,11 @@ def _embedded(known: KnownSet) -> Path | None:
     return folder if isinstance(folder, Path) else None  # a package inside a zip file has no folders
 
 
+def _installed(module: str) -> Path | None:
+    found = importlib.util.find_spec(module)
+    return None if found is None or found.origin is None else Path(found.origin).parent
+
+
 def _describe(known: KnownSet, folder: Path) -> str:
     missing = known.missing(folder)
     return f"{folder} without {missing[0]}" if len(missing) < len(known.files) else str(folder)
-
-
-def _read_idx_folder(folder: Path) -> TrainTest:
-    def split(prefix: str) -> tuple[Path, Path]:
-        names = (f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz")
-        images, labels = (find_file(folder, name) or folder / name for name in names)
-        return images, labels
-
-    return (*read_idx_pair(*split("train")), *read_idx_pair(*split("t10k")))
-
-
-def _mnist() -> KnownSet:
-    return KnownSet(
-        name="mnist",
-        title="MNIST",
-        folder="mnist",
-        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
-        downloads=(
-            Download(
-                name="train-images-idx3-ubyte.gz",
-                sha256="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            ),
-            Download(
-                name="train-labels-idx1-ubyte.gz",
-                sha256="3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            ),
-            Download(
-                name="t10k-images-idx3-ubyte.gz",
-                sha256="8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            ),
-            Download(
-                name="t10k-labels-idx1-ubyte.gz",
-                sha256="f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            ),
-        ),
-        files=MappingProxyType(
-            {
-                "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            }
-        ),
-        class_names=tuple("0123456789"),
-        preprocessing=Preprocessing(scale=1 / 255, mean=(0.1307,), std=(0.3081,)),
-        image_shape=(1, 28, 28),
-        n_train=60_000,
-        n_test=10_000,
-        read=_read_idx_folder,
-        embedded=True,
-    )
-
-
-def _fashion_mnist() -> KnownSet:
-    return KnownSet(
-        name="fashion-mnist",
-        title="Fashion-MNIST",
-        folder="fashion-mnist",
-        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        downloads=(
-            Download(
-                name="train-images-idx3-ubyte.gz",
-                sha256="3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            ),
-            Download(
-                name="train-labels-idx1-ubyte.gz",
-                sha256="a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            ),
-            Download(
-                name="t10k-images-idx3-ubyte.gz",
-                sha256="346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            ),
-            Download(
-                name="t10k-labels-idx1-ubyte.gz",
-                sha256="67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            ),
-        ),
-        files=MappingProxyType(
-            {
-                "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            }
-        ),
-        class_names=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
-        preprocessing=Preprocessing(scale=1 / 255, mean=(0.2860,), std=(0.3530,)),
-        image_shape=(1, 28, 28),
-        n_train=60_000,
-        n_test=10_000,
-        read=_read_idx_folder,
-    )
-
-
-def _cifar10() -> KnownSet:
-    return KnownSet(
-        name="cifar10",
-        title="CIFAR-10",
-        folder="cifar-10-batches-bin",
-        url="https://www.cs.toronto.edu/~kriz/",
-        downloads=(
-            Download(
-                name="cifar-10-binary.tar.gz",
-                sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                members=CIFAR10_FILES,
-            ),
-        ),
-        files=MappingProxyType(
-            {
-                "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-                "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-                "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-                "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-                "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-                "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-            }
-        ),
-        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        preprocessing=Preprocessing(scale=1 / 255, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261)),
-        image_shape=(3, 32, 32),
-        n_train=50_000,
-        n_test=10_000,
-        read=read_cifar10,
-    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 import inspect
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.stateful import with_carried_state
+from limbeck.naming import read_options, split_words
 
 _BUILDERS: Final[dict[str, Callable[..., nn.Module]]] = {
     "lenet": LeNet,
@@ -249,19 +248,8 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         LimbeckError: an option without a value, or twice.
     """
-    name, *words = re.split(r",(?![^(\[]*[)\]])", name)  # not at commas within parentheses or brackets
-    options: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise LimbeckError(f"'{word}' is no option of the learner '{name}'; write {name},option=value.")
-        if key in options:
-            raise LimbeckError(f"The option {key} of the learner '{name}' is given twice.")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return name, options
+    name, *words = split_words(name)
+    return name, read_options(name, words, "learner")
 
 
 def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
