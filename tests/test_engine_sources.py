@@ -28,6 +28,7 @@ from limbeck.engine import (
     Generator,
     GeneratorConfig,
     InnerConfig,
+    Pairs,
     PixelConfig,
     Pixels,
     RealBatches,
@@ -68,8 +69,16 @@ def real(inner: InnerConfig = LEARNED["sgd"]) -> RealBatches:
     return RealBatches(sample, 3, 6, CLASSES, generator(2), inner)
 
 
+def pairs() -> Pairs:
+    """Images with targets that are no distributions."""
+    images = torch.randn(2, 4, *SHAPE, generator=generator(1), dtype=torch.float64)
+    targets = torch.randn(2, 4, CLASSES, generator=generator(2), dtype=torch.float64)
+    return Pairs(images, targets, epochs=2, inner=LEARNED["sgd"])
+
+
 SOURCES: dict[str, Any] = {
     "pixels": pixels,
+    "pairs": pairs,
     "real": real,
     **{
         f"{curriculum}, {classes}": lambda curriculum=curriculum, classes=classes: teacher(
@@ -100,7 +109,8 @@ def test_batches_are_pure_and_complete(name: str) -> None:
         images = batch.x_MCHW.shape[0]
         assert batch.x_MCHW.shape == (images, *SHAPE)
         assert batch.y_MK.shape == (images, CLASSES)
-        torch.testing.assert_close(batch.y_MK.sum(1), torch.ones(images, dtype=torch.float64))
+        if not isinstance(source, Pairs):
+            torch.testing.assert_close(batch.y_MK.sum(1), torch.ones(images, dtype=torch.float64))
         assert set(batch.h) == {"lr", "momentum", "weight_decay"}
         assert all(torch.equal(a, b) for a, b in zip(flat(batch), flat(source.batch(params, step)), strict=True))
 
@@ -153,7 +163,7 @@ def test_remat_equals_unroll(name: str, mode: Mode) -> None:
     assert_close(result.loss_B, expected.loss_B, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["full, learned", "none, balanced", "real"])
+@pytest.mark.parametrize("name", ["full, learned", "none, balanced", "real", "pairs"])
 def test_unroll_equals_finite_differences(name: str) -> None:
     case = problem(SOURCES[name](), inits=1)
     result = case.meta_gradient(Unroll())
@@ -176,6 +186,36 @@ def test_a_loss_may_be_read_every_so_many_steps() -> None:
     case = problem(pixels())
     by_hand = case.meta_gradient(Unroll(), objective=Watched([2]))
     assert_same_gradient(case.meta_gradient(Remat(), objective=RealLoss(every=2)), by_hand)
+
+
+# Pairs
+
+
+def test_pairs_start_where_they_are_told_and_are_cycled() -> None:
+    x_SMD, y_SMK = (torch.randn(2, 3, n, generator=generator(n), dtype=torch.float64) for n in (5, 1))
+    source = Pairs(x_SMD, y_SMK, epochs=2)
+    assert source.steps == 4
+    assert set(source.parameters()) == {"inputs", "targets", "lr"}
+    for step, index in enumerate((0, 1, 0, 1)):
+        batch = source.batch(source.parameters(), step)
+        assert torch.equal(batch.x_MCHW, x_SMD[index])
+        assert torch.equal(batch.y_MK, y_SMK[index])
+    assert source.materialised(source.parameters()).order.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "epochs", "said"),
+    [
+        ((2, 3, 5), (2, 3, 1), 0, "epochs is 0"),
+        ((2, 3, 5), (2, 4, 1), 1, "(2, 4, 1)"),
+        ((2, 3), (2, 3, 1), 1, "(S, M, ...)"),
+        ((2, 0, 5), (2, 0, 1), 1, "none of them 0"),
+    ],
+)
+def test_pairs_that_do_not_fit(inputs: tuple[int, ...], targets: tuple[int, ...], epochs: int, said: str) -> None:
+    with pytest.raises(LimbeckError) as caught:
+        Pairs(torch.zeros(inputs), torch.zeros(targets), epochs=epochs)
+    assert said in str(caught.value)
 
 
 # Curricula

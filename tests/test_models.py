@@ -29,6 +29,7 @@ from limbeck.models import (
     LinearClassifier,
     PoolInit,
     RandomInit,
+    SavedInit,
     build,
     check,
     check_pool,
@@ -620,35 +621,43 @@ def test_random_held_out_is_disjoint(seed: int, held_out: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(total=st.integers(2, 12), data=st.data())
+@given(total=st.integers(3, 12), data=st.data())
 def test_pool_parts_are_disjoint(total: int, data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, total - 1))
+    count = data.draw(st.integers(1, total - 2))
+    selection = data.draw(st.integers(1, total - count - 1))
+    left = total - count - selection
     n = data.draw(st.integers(1, 20))
     states = {"w": torch.arange(total).view(-1, 1).float().expand(total, 3), "b": torch.arange(total).float()}
-    pool = PoolInit(states=states, held_out_count=count)
+    pool = PoolInit(states=states, held_out_count=count, validation_count=selection)
     generator = seeded(data.draw(st.integers(0, 50)))
     training = pool.sample(n, generator)
     assert training["w"].shape == (n, 3)
-    assert training["b"].max() < total - count
+    assert training["b"].max() < left
     assert torch.equal(training["w"][:, 1], training["b"])
-    if n <= total - count:
+    if n <= left:
         assert len(set(training["b"].tolist())) == n
     evaluation = pool.held_out(count, 0)["b"]
     assert sorted(evaluation.tolist()) == list(range(total - count, total))
     assert torch.equal(pool.held_out(1, 0)["b"], evaluation[:1])
+    chosen_on = pool.validation(selection, 0)["b"]
+    assert sorted(chosen_on.tolist()) == list(range(left, left + selection))
     assert pool.resampled
 
 
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda s: PoolInit(states=s, held_out_count=4), "pool of 4 states cannot hold out 4"),
-        (lambda s: PoolInit(states=s, held_out_count=0), "cannot hold out 0"),
+        (lambda s: PoolInit(states=s, held_out_count=4), "4 held out for evaluation and 1 for .* none to train on"),
+        (lambda s: PoolInit(states=s, held_out_count=0), "must hold out at least 1"),
+        (lambda s: PoolInit(states=s, held_out_count=1, validation_count=0), "1 for validation"),
+        (lambda s: PoolInit(states=s, held_out_count=2, validation_count=2), "none to train on"),
+        (lambda s: PoolInit(states=s, held_out_count=1).validation(2, 0), "for validation, so ask for 1 to 1, not 2"),
         (lambda s: PoolInit(states={}, held_out_count=1), "same first dimension"),
         (lambda s: PoolInit(states={**s, "x": torch.zeros(3)}, held_out_count=1), r"\[3, 4\]"),
         (lambda s: PoolInit(states={"x": torch.zeros(())}, held_out_count=1), "at least 1"),
         (lambda s: PoolInit(states=s, held_out_count=2).held_out(3, 0), "ask for 1 to 2, not 3"),
         (lambda s: PoolInit(states=s, held_out_count=2).held_out(1, -1), "seed must be"),
+        (lambda s: SavedInit(state={"w": s["w"][0]}).sample(2, seeded(0)), "ask for n = 1, not 2"),
         (lambda s: PoolInit(states=s, held_out_count=2).sample(0, seeded(0)), "at least 1, not 0"),
     ],
 )

@@ -22,6 +22,9 @@ Limbeck learns tiny training sets.
   export     its images for other tools       limbeck export runs/mnist --out mnist.npz
   data       list and fetch data sets         limbeck data list
   reproduce  a published result beside ours   limbeck reproduce mnist-fixed
+  pool       train many networks at once      limbeck pool make mnist --n 50
+  attack     what one bad batch can do        limbeck attack runs/pools/mnist-lenet.safetensors --from 7 --to 1
+  bound      how few images can do            limbeck bound random --features 10
 
 limbeck VERB --help tells the options of each. --version prints the version.
 """
@@ -59,12 +62,15 @@ def _verb(name: str) -> Callable[[list[str]], int]:
     from limbeck import commands  # imports torch, which --help does not need
 
     verbs: dict[str, Any] = {
+        "pool": commands.pool,
+        "attack": commands.attack,
         "distill": commands.distill,
         "evaluate": commands.evaluate,
         "show": commands.show,
         "export": commands.export,
         "data": commands.data,
         "reproduce": commands.reproduce,
+        "bound": commands.bound,
     }
     if name not in verbs:
         raise unknown("verb", name, verbs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, final
+from typing import Annotated, Any, Literal, TypeVar, final
 
-from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, adjoint_names
+import tyro
+
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, Relabelled, adjoint_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -21,11 +23,13 @@ class InitConfig:
 
     Args:
         init: ``random`` draws new weights in every outer iteration, ``fixed`` keeps one θ₀ drawn from ``init_seed``,
-            ``pool:PATH`` samples from a file of saved weights.
+            ``pool:PATH`` samples from a pool of trained networks, as ``limbeck pool make`` writes it.
         distribution: distribution of the weights (``xavier`` normal as in Wang et al. 2018).
         gain: factor on its standard deviation, > 0.
         init_seed: seed of the fixed θ₀.
-        held_out: how many states of a pool are kept for evaluation.
+        held_out: how many networks of a pool are kept for evaluation; as many more as validation needs are kept for
+            that, the others are trained on.
+        network: the number of one network of the pool, counted from 0, as a fixed θ₀; the whole pool by default.
     """
 
     init: str = "random"
@@ -33,12 +37,57 @@ class InitConfig:
     gain: float = 1.0
     init_seed: int = 0
     held_out: int = 20
+    network: int | None = None
 
     def __post_init__(self) -> None:
         if self.init not in ("random", "fixed") and not self.init.startswith("pool:"):
             raise unknown("kind of initial weights", self.init, ["random", "fixed", "pool:PATH"])
         _known(self, "distribution", distribution_names())
         _positive(self, "gain", "held_out")
+        if self.network is not None and not self.pooled:
+            raise LimbeckError(f"network is {self.network}, but init {self.init} is no pool to take it from.")
+        if self.network is not None and self.network < 0:
+            raise LimbeckError(f"network is {self.network}; the networks of a pool are counted from 0.")
+
+    @property
+    def pooled(self) -> bool:
+        """Whether initial weights come from a pool."""
+        return self.init.startswith("pool:")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is a single θ₀."""
+        return self.init == "fixed" or self.network is not None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AttackConfig:
+    """Which class trained networks are to take for which other one (see ``engine.Relabelled``).
+
+    Args:
+        source: index of the class K that is to be misclassified.
+        target: index of the class T that it is to be taken for.
+        keep: weight of the other classes in the objective; None for the paper's, where every example counts the same.
+    """
+
+    source: int
+    target: int
+    keep: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            if getattr(self, name) < 0:
+                raise LimbeckError(f"The {name} class is {getattr(self, name)}; classes are counted from 0.")
+        if self.source == self.target:
+            raise LimbeckError(f"The source and the target class are both {self.source}; an attack needs two classes.")
+        if self.keep is not None and not 0 <= self.keep < math.inf:
+            raise LimbeckError(f"keep is {self.keep}; it must not be negative.")
+
+    @property
+    def objective(self) -> Relabelled:
+        """What the engine minimises."""
+        return Relabelled(source=self.source, target=self.target, keep=self.keep)
 
 
 @final
@@ -172,6 +221,7 @@ class Config:
         pixels: images that are learned one by one.
         generator: a network that makes them; ``real`` batches are as many and as large as its.
         inner: how the learner is trained on what is learned.
+        attack: the class that is to be taken for another, for ``limbeck attack``; none for ordinary training sets.
         outer: the outer loop.
         engine: how it is computed.
         seed: seed of everything random.
@@ -189,6 +239,7 @@ class Config:
     pixels: PixelConfig = field(default_factory=PixelConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     inner: InnerConfig = field(default_factory=InnerConfig)
+    attack: Annotated[AttackConfig | None, tyro.conf.Suppress] = None
     outer: OuterConfig = field(default_factory=OuterConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     seed: int = 0
@@ -220,11 +271,13 @@ class Config:
             raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
         if self.generator.reconstruction > 0 and min(self.generator.batch, self.outer.real_batch) < 2:
             raise LimbeckError("reconstruction needs at least 2 images a batch; raise --batch and --real-batch.")
+        if self.attack is not None and self.source != "pixels":
+            raise LimbeckError(f"An attack learns images; its source must be pixels, not {self.source}.")
         if self.family and self.init.init != "random":
             raise LimbeckError(
                 f"A family of learners needs random initial weights, not {self.init.init}: those are of one learner."
             )
-        if self.init.init == "fixed" and self.outer.inits != 1:
+        if self.init.fixed and self.outer.inits != 1:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
@@ -274,6 +327,7 @@ class Config:
             "pixels": PixelConfig,
             "generator": GeneratorConfig,
             "inner": InnerConfig,
+            "attack": AttackConfig,
             "outer": OuterConfig,
             "engine": EngineConfig,
         }
@@ -281,7 +335,10 @@ class Config:
         if "inner" not in values and isinstance(pixels, dict):  # until 0.1 the step sizes belonged to the pixels
             inner = {name: pixels[name] for name in ("lr", "lr_max") if name in pixels}
             values = {**values, "pixels": {k: v for k, v in pixels.items() if k not in inner}, "inner": inner}
-        return _build(cls, {key: _build(nested[key], v) if key in nested else v for key, v in values.items()})
+        built: dict[str, Any] = {
+            key: _build(nested[key], v) for key, v in values.items() if key in nested and v is not None
+        }
+        return _build(cls, {**values, **built})
 
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:

@@ -217,6 +217,7 @@ class _Run:
         else:
             since = progress.iteration - 1 - (progress.grown_at if config.schedule != "step" else 0)
             self.optimizer.step(mean, rate(config, since, spent) * progress.factor)
+            self.optimizer.constrain(self.source)
         return record
 
     def _grow(self, steps: int) -> None:

@@ -26,6 +26,7 @@ from limbeck.models import (
     InitialWeights,
     PoolInit,
     RandomInit,
+    SavedInit,
     WeightNorm,
     build,
     build_generator,
@@ -47,10 +48,21 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
         return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
     if init.init == "random":
         return RandomInit(module=module, distribution=init.distribution, gain=init.gain)
-    states, _ = load_pool(Path(init.init.removeprefix("pool:")))
+    path = Path(init.init.removeprefix("pool:"))
+    states, card = load_pool(path)
+    made_with = card.get("config", {}).get("learner", config.learner)
+    if made_with != config.learner:
+        raise LimbeckError(f"The pool {path} is of {made_with} networks, not of {config.learner}; use that learner.")
     check_pool(states, module)
     device = next(module.parameters()).device
-    return PoolInit(states={k: v.to(device) for k, v in states.items()}, held_out_count=init.held_out)
+    states = {name: value.to(device) for name, value in states.items()}
+    if init.network is None:
+        selection = max(config.outer.validate_inits, config.outer.calibrate_inits)
+        return PoolInit(states=states, held_out_count=init.held_out, validation_count=selection)
+    size = len(next(iter(states.values())))
+    if init.network >= size:
+        raise LimbeckError(f"network is {init.network}; the pool {path} has networks 0 to {size - 1}.")
+    return SavedInit(state={name: value[init.network] for name, value in states.items()})
 
 
 def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:
@@ -282,11 +294,15 @@ class Distilled:
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
         return Learner.of(network.to(device), self.config.inner.make())
 
-    def initial(self, learner: Learner, n: int, seed: int) -> Tensors:
-        """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed."""
+    def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
+        """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed.
+
+        A pool keeps others for the evaluation than for ``selection``, on which things are chosen.
+        """
         if self.weights:
             return {name: value[None] for name, value in self.weights.items()}
-        return initial_weights(self.config, learner.module).held_out(n, seed)
+        found = initial_weights(self.config, learner.module)
+        return found.validation(n, seed) if selection else found.held_out(n, seed)
 
     def evaluate(self, data: TaskData | None = None, *, n: int | None = None, seed: int = 0) -> Evaluation:
         """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate.evaluate``."""

@@ -166,8 +166,9 @@ class _Judge:
         self.learner: Learner = learner
         small = default_chunk(learner, data, run.images.shape[1]) > 1
         init = run.config.init
-        pool = init.init.startswith("pool:") and other is None
+        pool = init.pooled and other is None
         most = init.held_out if pool else 200  # a pool holds out only so many
+        few = run.config.outer.validate_inits if pool else 200
         fixed = bool(run.weights) and other is None
         self.n = 1 if fixed else (n or min(most, 200 if small else 40))
         # Compiled, a small network is scored several times faster; 10 divides n and each random set's share of it.
@@ -178,7 +179,7 @@ class _Judge:
             use_compile_cache()
         self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
         self.initial = self._weights(self.n, "test")
-        self.tuning_inits = self._weights(1 if fixed else min(most, 8 if small else 3), "tuning")
+        self.tuning_inits = self._weights(1 if fixed else min(few, 8 if small else 3), "tuning")
         self.tuning_images = 2000 if small else 1000
         self._before: Scores | None = None
 
@@ -245,7 +246,8 @@ class _Judge:
             config = self.run.config.init
             init = RandomInit(module=self.learner.module, distribution=config.distribution, gain=config.gain)
             return init.held_out(n, stream)
-        return {k: v.to(self.device) for k, v in self.run.initial(self.learner, n, stream).items()}
+        drawn = self.run.initial(self.learner, n, stream, selection=purpose != "test")
+        return {k: v.to(self.device) for k, v in drawn.items()}
 
     def _test(self, batches: Sequence[Batch], weights: Tensors) -> Scores:
         return self._score(train(self.kernels, batches, weights), self.data.split_batches("test", 1000))

@@ -11,10 +11,10 @@ from typing import Self, TypeAlias, final
 
 import torch
 
-from limbeck.config import Config
+from limbeck.config import AttackConfig, Config
 from limbeck.data import TaskData
 from limbeck.distilled import initial_weights, network_for
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, Objective, RealLoss, Tensors
 from limbeck.models import InitialWeights, with_fresh_noise
 from limbeck.protocol import Scores, score, train
 
@@ -50,15 +50,19 @@ class Family:
     """All learners of a run."""
 
     pupils: tuple[Pupil, ...]
+    attack: AttackConfig | None = None
 
     @classmethod
     def of(cls, config: Config, members: Sequence[Member], execution: Execution) -> Self:
         """What ``members_of`` made of the configuration, computed as ``execution`` says."""
-        objective = RealLoss(every=config.outer.loss_every)
+        objective: Objective = RealLoss(every=config.outer.loss_every)
+        if config.attack is not None:
+            objective = config.attack.objective
         return cls(
+            attack=config.attack,
             pupils=tuple(
                 Pupil(kernels=Kernels(learner, objective, execution), initial=initial) for learner, initial in members
-            )
+            ),
         )
 
     @property
@@ -80,9 +84,15 @@ class Family:
         return self.pupils[int(torch.randint(len(self.pupils), (1,), generator=rng))]
 
     def validated(self, batches: Sequence[Batch], data: TaskData, count: int, seed: int) -> Scores:
-        """Train ``count`` held-out inits of every learner on batches and score them on the validation split."""
+        """Train ``count`` inits of every learner, kept for that, on batches and score them on the validation split.
+
+        For an attack the source class counts as right where it is taken for the target, and as much as all others.
+        """
+        relabel = None if self.attack is None else self.attack.objective.relabel
         scores = []
         for pupil in self.pupils:
-            trained = train(pupil.kernels, batches, pupil.initial.held_out(count, seed))
-            scores.append(score(pupil.kernels, trained, data.split_batches("val", 1000), data.num_classes))
-        return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
+            trained = train(pupil.kernels, batches, pupil.initial.validation(count, seed))
+            examples = data.split_batches("val", 1000)
+            scores.append(score(pupil.kernels, trained, examples, data.num_classes, relabel=relabel))
+        all_of_them = Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
+        return all_of_them if self.attack is None else all_of_them.balanced(self.attack.source)

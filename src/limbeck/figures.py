@@ -41,8 +41,10 @@ def figures_missing() -> str | None:
     return None
 
 
-def line_chart(path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: str) -> None:
-    """Curves by name, with a shaded range where there is one."""
+def line_chart(
+    path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: str, log_from: float | None = None
+) -> None:
+    """Curves by name, with a shaded range where there is one; the scale of y is logarithmic above ``log_from``."""
     figure = _figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
@@ -50,6 +52,9 @@ def line_chart(path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: 
         if line.low:
             axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel=x, ylabel=y)
+    if log_from is not None:
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(bottom=log_from)
     _headed(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, final
 import tyro
 
 from limbeck.config import Config
+from limbeck.pools import PoolConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,132 @@ class ReproduceOptions(Common):
     max_time: float | None = None
     n: int | None = None
     baselines: tuple[str, ...] = ()
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BoundOptions(Common):
+    """How few images can do: the lower bound for linear regression, and what the engine reaches.
+
+    Args:
+        problem: random, diabetes (extra: sklearn) or mnist.
+        features: of random, 10 by default; of mnist, 784 by default, or averaged 16, 49, 196; without the intercept.
+        images: images in each step; a few numbers up to one for each feature by default.
+        steps: steps with images of their own.
+        epochs: how often the steps are gone through.
+        sigma: standard deviation of the initial weights.
+        mean: initial weights around the optimum or around zero.
+        inits: random initial weights for the check, normally distributed.
+        engine: distil with the engine; auto does so up to 200 features.
+        iterations: of the optimiser, for each row and restart.
+        restarts: random starts for each row; the best is kept.
+        max_time: seconds for each row, checked every 25 iterations.
+        seed: of everything random.
+        out: also write bound.json and a chart (extra: figures) into this folder.
+    """
+
+    problem: Annotated[str, tyro.conf.Positional] = "random"
+    features: int | None = None
+    images: tuple[int, ...] = ()
+    steps: tuple[int, ...] = (1,)
+    epochs: tuple[int, ...] = (1,)
+    sigma: float = 1.0
+    mean: Literal["optimum", "zero"] = "optimum"
+    inits: int = 1000
+    engine: Literal["auto", "on", "off"] = "auto"
+    iterations: int = 3000
+    restarts: int = 1
+    max_time: float | None = None
+    seed: int = 0
+    out: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions(Common):
+    """Train many networks at once and keep them as a pool, or show a pool's card.
+
+    Args:
+        action: ``make`` or ``show``.
+        data: to make one, the name of a data set or the path of an .npz file; to show one, its file.
+        out: file to write, ending in .safetensors; runs/pools/DATA-LEARNER.safetensors by default.
+        resume: go on with a pool that was stopped.
+        overwrite: replace the pool that --out names.
+        config: how many networks, and how they are trained.
+    """
+
+    action: Annotated[Literal["make", "show"], tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional]
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    config: tyro.conf.OmitArgPrefixes[PoolConfig] = field(default_factory=PoolConfig)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(Common):
+    """Learn a batch that makes trained networks take one class for another after a gradient step on it, and report what
+    it does to networks that it was not learned on, beside relabelled real images, and what defences do about it.
+
+    A robustness test for pipelines that train on what others submit. The report is also written to attack.json.
+
+    Args:
+        pool: file of trained networks, from ``limbeck pool make``.
+        source: the class that is to be misclassified, by name or number.
+        target: the class that it is to be taken for.
+        images: in all, as many of each class in each step.
+        steps: gradient steps that the victim takes, each on images of its own.
+        epochs: how often the victim goes through them.
+        objective: ``keep`` has a term of its own for the other classes; ``paper`` has every example count the same.
+        keep: weight of that term.
+        step_size: the victim's, if it is given; learned by default.
+        start: images start from ``noise`` or from ``real`` ones.
+        max_change: bound on the change of real images, with their own labels; in pixels whose range is 1 (8/255 =
+            0.0314). The images are free by default.
+        norm: of that change: of each pixel (``linf``) or of the image (``l2``).
+        valid_pixels: keep free images within the range of real pixels.
+        iterations: outer iterations.
+        max_time: stop learning after this many seconds.
+        inits: networks an outer iteration averages over.
+        real_batch: real images an outer iteration looks at.
+        validate_inits: networks of the pool that are kept for selection.
+        held_out: networks of the pool that are kept for the report.
+        n: of those, how many the report is over; all by default.
+        baselines: real images to compare with (random, best-random, kmeans, average), or ``none``; all by default.
+        transfer: pools of other architectures that take the same steps.
+        seed: seed of everything random.
+        out: run directory; runs/attack-POOL-K-to-T by default.
+        resume: go on with the run in --out, or only report on it if it is finished.
+        overwrite: replace the run in --out.
+    """
+
+    pool: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.arg(name="from")]
+    target: Annotated[str, tyro.conf.arg(name="to")]
+    images: int = 10
+    steps: int = 1
+    epochs: int = 1
+    objective: Literal["keep", "paper"] = "keep"
+    keep: float = 1.0
+    step_size: float | None = None
+    start: Literal["noise", "real"] = "noise"
+    max_change: float | None = None
+    norm: Literal["linf", "l2"] = "linf"
+    valid_pixels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    iterations: int | None = None
+    max_time: float | None = None
+    inits: int | None = None
+    real_batch: int | None = None
+    validate_inits: int | None = None
+    held_out: int = 50
+    n: int | None = None
+    baselines: tuple[str, ...] | None = None
+    transfer: tuple[Path, ...] = ()
     seed: int = 0
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -95,6 +95,11 @@ class OuterOptimizer:
             value.grad = grads[name]
         self._adam.step()
 
+    def constrain(self, source: Source) -> None:
+        """Bring the parameters back to where the source allows them to be."""
+        for name, value in source.constrained(self._params).items():
+            self._params[name].copy_(value)
+
     def restart(self) -> None:
         """Forget Adam's moments. An entry that has had no gradient so far would take its first steps far too large:
         the correction for moments that start at 0 counts the iterations in which the entry took no part."""

@@ -5,7 +5,7 @@ Shapes: B inits, T steps, K classes, N real examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -53,6 +53,12 @@ class Scores:
         """Mean accuracy of each class in percent."""
         return [float(v) for v in 100 * self.correct_BK.double().mean(0) / self.total_K]
 
+    def balanced(self, label: int) -> Scores:
+        """The same with one class counting as much as all others together, in ``mean`` and ``worst``."""
+        weight_K = torch.ones_like(self.total_K)
+        weight_K[label] = (self.total_K.sum() - self.total_K[label]) / self.total_K[label]
+        return Scores(correct_BK=self.correct_BK * weight_K, total_K=self.total_K * weight_K)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, accuracies in percent."""
         return {"mean": self.mean, "std": self.std, "n": self.n, "worst": self.worst, "per_class": self.per_class}
@@ -86,16 +92,35 @@ def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensor
     return concatenate(trained)
 
 
+def score(
+    kernels: Kernels,
+    params: Tensors,
+    examples: Iterable[tuple[Tensor, Tensor]],
+    classes: int,
+    *,
+    relabel: Callable[[Tensor], Tensor] | None = None,
+) -> Scores:
+    """Accuracy of B sets of parameters on labelled batches ((N, C, H, W) normalised, (N,)), by class.
+
+    ``relabel`` maps class indices to those that count as right; the counts stay those of the class itself.
+    """
+    counts_BKK = confusion(kernels, params, examples, classes)
+    wanted_K = torch.arange(classes)
+    if relabel is not None:
+        wanted_K = relabel(wanted_K)
+    return Scores(
+        correct_BK=counts_BKK.gather(2, wanted_K.expand(len(counts_BKK), -1)[..., None])[..., 0],
+        total_K=counts_BKK[0].sum(1),
+    )
+
+
 @torch.no_grad()
-def score(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Scores:
-    """Accuracy of B sets of parameters on labelled batches ((N, C, H, W) normalised, (N,))."""
+def confusion(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+    """How often each of B networks takes class k for class l, (B, K, K), on labelled batches as in ``score``."""
     parts = list(chunks(params, kernels.execution.chunk))
-    correct: list[Tensor] = [torch.zeros(inits(part), classes) for part in parts]
-    total = torch.zeros(classes)
+    counts = [torch.zeros(inits(part), classes * classes) for part in parts]
     for x_NCHW, y_N in examples:
-        hit = torch.nn.functional.one_hot(y_N, classes).float()
-        total += hit.sum(0).cpu()
-        for index, part in enumerate(parts):
-            right_BN = kernels.predict(part, x_NCHW).argmax(-1) == y_N
-            correct[index] += (right_BN.float() @ hit).cpu()
-    return Scores(correct_BK=torch.cat(correct), total_K=total)
+        for part, count in zip(parts, counts, strict=True):
+            pairs_BN = y_N * classes + kernels.predict(part, x_NCHW).argmax(-1)
+            count += torch.stack([torch.bincount(row, minlength=classes * classes) for row in pairs_BN.cpu()])
+    return torch.cat(counts).view(-1, classes, classes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from limbeck.config import Config
 from limbeck.data import TaskData
 from limbeck.distilled import generator_for
-from limbeck.engine import Generator, Pixels, RealBatches, Source
+from limbeck.engine import Generator, Limits, Pixels, RealBatches, Source
 from limbeck.models import ConvEncoder
 from limbeck.warm_start import warm_start
 
@@ -39,7 +41,25 @@ def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:
     else:
         start = data.per_class(rng, chosen.steps * chosen.ipc)  # (K, S·ipc, C, H, W)
         start = start.reshape(classes, chosen.steps, chosen.ipc, *data.image_shape).transpose(0, 1).reshape(shape)
-    return Pixels(chosen, classes, start, config.inner)
+    return Pixels(chosen, classes, start, config.inner, _limits(config, data, start))
+
+
+def _limits(config: Config, data: TaskData, start_SMCHW: torch.Tensor) -> Limits | None:
+    """What the learned images may be, in normalised space."""
+    chosen, device = config.pixels, data.train_x.device
+    if chosen.max_change is None and not chosen.valid_pixels:
+        return None
+    preprocessing = data.preprocessing
+    mean_C11, unit_C11 = (
+        torch.tensor(values, device=device)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
+    )
+    low, high = data.pixel_range
+    free = Limits(
+        low_C11=(low - mean_C11) / unit_C11, high_C11=(high - mean_C11) / unit_C11, unit_C11=(high - low) / unit_C11
+    )
+    if chosen.max_change is None:
+        return free
+    return dataclasses.replace(free, centre_SMCHW=start_SMCHW.clone(), epsilon=chosen.max_change, norm=chosen.norm)
 
 
 def _generator(config: Config, data: TaskData, rng: torch.Generator) -> Generator:

@@ -83,6 +83,19 @@ def study_table(study: Study, rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def bound_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """The rows of ``limbeck bound``: the least excess that is possible beside what is reached."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "possible", "engine", "ratio", "left of it", "construction, worst", "n", "seconds"):
+        table.add_column(column, justify="right" if column else "left")
+    for row in rows:
+        paper = row["paper"] if isinstance(row["paper"], str) else f"{row['paper']:.6g}"
+        numbers = (("mean", ".6g"), ("ratio", ".6f"), ("left", ".2g"), ("worst", ".3g"))
+        cells = ["–" if row[name] is None else f"{row[name]:{form}}" for name, form in numbers]
+        table.add_row(row["row"], paper, *cells, str(row["n"]), f"{row['seconds']:.1f}")
+    return table
+
+
 def curve_table(result: Evaluation) -> Table:
     """Accuracy on the validation split before training and after each inner step."""
     rows = [row for row in result.rows if row.curve]

@@ -1,7 +1,10 @@
 """The verbs of the command line, a function each."""
 
+from limbeck.commands.attacking import attack
+from limbeck.commands.bounding import bound
 from limbeck.commands.datasets import data
+from limbeck.commands.pooling import pool
 from limbeck.commands.reproducing import reproduce
 from limbeck.commands.runs import distill, evaluate, export, show
 
-__all__ = ["data", "distill", "evaluate", "export", "reproduce", "show"]
+__all__ = ["attack", "bound", "data", "distill", "evaluate", "export", "pool", "reproduce", "show"]

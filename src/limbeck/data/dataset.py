@@ -70,6 +70,14 @@ class TaskData:
         """K."""
         return len(self.class_names)
 
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """The smallest and the largest value that a scaled pixel can have: 0 and 1 for bytes, else as in training."""
+        if self.train_x.dtype == torch.uint8:
+            return 0.0, 1.0
+        scale = self.preprocessing.scale
+        return scale * float(self.train_x.min()), scale * float(self.train_x.max())
+
     def to(self, device: str | torch.device) -> Self:
         """The same data on another device."""
         splits = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y")

@@ -7,13 +7,15 @@ from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unro
 from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
-from limbeck.engine.objective import Objective, RealLoss
+from limbeck.engine.objective import Objective, RealLoss, Relabelled
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.schedule import HYPERPARAMETERS, InnerConfig, Learned, Schedule
 from limbeck.engine.source import (
     Generator,
     GeneratorConfig,
+    Limits,
     Materialised,
+    Pairs,
     PixelConfig,
     Pixels,
     Pullback,
@@ -38,17 +40,20 @@ __all__ = [
     "Kernels",
     "Learned",
     "Learner",
+    "Limits",
     "Materialised",
     "MetaGradient",
     "Momentum",
     "Noisy",
     "Objective",
+    "Pairs",
     "PixelConfig",
     "Pixels",
     "Pullback",
     "RealBatch",
     "RealBatches",
     "RealLoss",
+    "Relabelled",
     "Remat",
     "Schedule",
     "Source",

@@ -43,7 +43,7 @@ class Execution:
 
 @final
 class Kernels:
-    """``step``, ``pull``, ``terminal`` and ``predict`` of a learner and an objective, over B inits at once."""
+    """``step``, ``pull``, ``terminal``, ``predict`` and so on of a learner and an objective, over B inits at once."""
 
     def __init__(self, learner: Learner, objective: Objective, execution: Execution) -> None:
         self.learner = learner
@@ -61,6 +61,11 @@ class Kernels:
     def step(self, states: State, batch: Batch) -> State:
         """The next states (B, ...)."""
         result: State = self._kernel("step", states.params)(states, batch)
+        return result
+
+    def step_each(self, states: State, batches: Batch) -> State:
+        """The next states (B, ...), each init on a batch and with hyper-parameters of its own, all (B, ...)."""
+        result: State = self._kernel("step_each", states.params)(states, batches)
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
@@ -99,6 +104,7 @@ class Kernels:
     def _build(self, name: str, batched: bool) -> Callable[..., Any]:
         kinds: dict[str, tuple[Callable[..., Any], tuple[bool, ...]]] = {
             "step": (self.learner.step, (True, False)),
+            "step_each": (self.learner.step, (True, True)),
             "terminal": (grad_and_value(self._value, argnums=(0, 1)), (True, True, False, False)),
             "predict": (self.learner.predict, (True, False)),
             **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},

@@ -119,6 +119,10 @@ class InitialWeights(ABC):
     def held_out(self, n: int, seed: int) -> dict[str, Tensor]:
         """Weights of n networks for evaluation, the same for the same seed: {name: (n, *shape)}."""
 
+    def validation(self, n: int, seed: int) -> dict[str, Tensor]:
+        """Weights of n networks for selection: neither trained on nor, where they are few, kept for evaluation."""
+        return self.held_out(n, seed)
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,46 +185,81 @@ class RandomInit(InitialWeights):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PoolInit(InitialWeights):
-    """Saved states {name: (N, *shape)}: the last `held_out_count` of N are for evaluation, the others for training.
+    """Saved states {name: (N, *shape)} in three parts: to train on, then `validation_count` for selection, and the last
+    `held_out_count` for evaluation.
 
-    Raises `LimbeckError` when the states disagree on N or 1 <= held_out_count < N does not hold.
+    Raises `LimbeckError` when the states disagree on N, a part is empty, or nothing is left to train on.
     """
 
     states: Mapping[str, Tensor]
     held_out_count: int
+    validation_count: int = 1
 
     def __post_init__(self) -> None:
         total = pool_size(self.states)
-        if not 1 <= self.held_out_count < total:
+        if self.held_out_count < 1 or self.validation_count < 1:
+            raise LimbeckError("A pool must hold out at least 1 network for evaluation and 1 for validation.")
+        if self._training < 1:
             raise LimbeckError(
-                f"A pool of {total} states cannot hold out {self.held_out_count}; "
-                "hold out at least 1 and leave at least 1 to train on."
+                f"The pool has {total} networks; {self.held_out_count} held out for evaluation and "
+                f"{self.validation_count} for validation leave none to train on. Make a larger pool, or lower "
+                "--held-out or --validate-inits."
             )
 
     @property
     def resampled(self) -> bool:
         return True
 
+    @property
+    def _training(self) -> int:
+        return pool_size(self.states) - self.held_out_count - self.validation_count
+
     def sample(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """n states of the training part, all different as long as there are enough."""
         if n < 1:
             raise LimbeckError(f"The number of initial weights must be at least 1, not {n}.")
-        available = pool_size(self.states) - self.held_out_count
-        if n <= available:
-            return self._take(torch.randperm(available, generator=generator)[:n])
-        return self._take(torch.randint(available, (n,), generator=generator))
+        if n <= self._training:
+            return self._take(torch.randperm(self._training, generator=generator)[:n])
+        return self._take(torch.randint(self._training, (n,), generator=generator))
+
+    def validation(self, n: int, seed: int) -> dict[str, Tensor]:
+        """n different states of the part for selection. Raises `LimbeckError` when it has fewer."""
+        return self._part("validation", self.validation_count, self._training, n, seed)
 
     def held_out(self, n: int, seed: int) -> dict[str, Tensor]:
         """n different states of the held-out part. Raises `LimbeckError` when it has fewer."""
-        if not 1 <= n <= self.held_out_count:
-            raise LimbeckError(
-                f"The pool holds out {self.held_out_count} states, so ask for 1 to {self.held_out_count}, not {n}."
-            )
-        order = torch.randperm(self.held_out_count, generator=_held_out_generator("pool", seed))
-        return self._take(order[:n] + (pool_size(self.states) - self.held_out_count))
+        return self._part("pool", self.held_out_count, self._training + self.validation_count, n, seed)
+
+    def _part(self, kind: str, size: int, first: int, n: int, seed: int) -> dict[str, Tensor]:
+        if not 1 <= n <= size:
+            what = "for validation" if kind == "validation" else "for evaluation"
+            raise LimbeckError(f"The pool holds out {size} networks {what}, so ask for 1 to {size}, not {n}.")
+        return self._take(torch.randperm(size, generator=_held_out_generator(kind, seed))[:n] + first)
 
     def _take(self, rows: Tensor) -> dict[str, Tensor]:
         return {name: state.detach()[rows.to(state.device)] for name, state in self.states.items()}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SavedInit(InitialWeights):
+    """One saved state {name: shape}, such as a trained network: the single theta_0 of training and evaluation."""
+
+    state: Mapping[str, Tensor]
+
+    @property
+    def resampled(self) -> bool:
+        return False
+
+    def sample(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """theta_0, (1, *shape). Raises `LimbeckError` unless n is 1."""
+        return self.held_out(n, 0)
+
+    def held_out(self, n: int, seed: int) -> dict[str, Tensor]:
+        """theta_0, (1, *shape), whatever the seed. Raises `LimbeckError` unless n is 1."""
+        if n != 1:
+            raise LimbeckError(f"A fixed initialisation is a single one; ask for n = 1, not {n}.")
+        return {name: value.detach()[None] for name, value in self.state.items()}
 
 
 def pool_size(states: Mapping[str, Tensor]) -> int:

@@ -2,13 +2,17 @@
 
 from limbeck.engine.source.base import Materialised, Pullback, Source
 from limbeck.engine.source.generator import Generator, GeneratorConfig
+from limbeck.engine.source.limits import Limits
+from limbeck.engine.source.pairs import Pairs
 from limbeck.engine.source.pixels import PixelConfig, Pixels
 from limbeck.engine.source.real import RealBatches
 
 __all__ = [
     "Generator",
     "GeneratorConfig",
+    "Limits",
     "Materialised",
+    "Pairs",
     "PixelConfig",
     "Pixels",
     "Pullback",

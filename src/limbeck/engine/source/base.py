@@ -58,6 +58,10 @@ class Source(ABC):
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         """A fresh gatherer for B = ``inits`` initial weights."""
 
+    def constrained(self, params: Tensors) -> Tensors:
+        """The allowed parameters next to these; every outer step is followed by it."""
+        return params
+
     def drawn(self, rng: torch.Generator) -> Self:
         """The same for the next outer iteration, with what it leaves to chance drawn anew; ``rng`` is on the CPU."""
         return self

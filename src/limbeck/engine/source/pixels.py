@@ -6,17 +6,19 @@ learning rate (see ``engine.schedule``). Shapes: S batches, M images a batch, K 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import vjp, vmap
 
 from limbeck.engine.schedule import InnerConfig, Schedule
 from limbeck.engine.source.base import Materialised, Pullback, Source
+from limbeck.engine.source.cyclic import CyclicPullback
 from limbeck.engine.source.labels import label_logits
+from limbeck.engine.source.limits import Limits, Norm
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError, unknown
 
@@ -33,6 +35,10 @@ class PixelConfig:
         labels: ``hard`` keeps one class per image, ``soft`` learns a distribution over classes.
         label_confidence: probability of the own class that learned labels start from, in (1/K, 1).
         start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images.
+        max_change: bound on how far they may go from those real images, in units of pixels whose range is 1, such as
+            8/255 = 0.0314; unbounded by default.
+        norm: of that change: of each pixel (``linf``), or Euclidean of the whole image (``l2``).
+        valid_pixels: keep every pixel within the range that real ones have; with ``max_change`` it is kept anyway.
     """
 
     steps: int = 10
@@ -41,17 +47,31 @@ class PixelConfig:
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = 0.9
     start: Literal["noise", "real"] = "noise"
+    max_change: float | None = None
+    norm: Norm = "linf"
+    valid_pixels: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "epochs", "ipc"):
             value = getattr(self, name)
             if value < 1:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
-        for name, known in (("labels", ("hard", "soft")), ("start", ("noise", "real"))):
+        for name, known in (("labels", ("hard", "soft")), ("start", ("noise", "real")), ("norm", ("linf", "l2"))):
             if getattr(self, name) not in known:
                 raise unknown(f"kind of {name}", getattr(self, name), known)
         if not 0 < self.label_confidence < 1:
             raise LimbeckError(f"label_confidence is {self.label_confidence}; it must lie between 0 and 1.")
+        if self.max_change is not None:
+            if not (math.isfinite(self.max_change) and self.max_change > 0):
+                raise LimbeckError(
+                    f"max_change is {self.max_change}; it must be a positive number, as 0.0314 for 8/255."
+                )
+            if self.start != "real":
+                raise LimbeckError(
+                    "max_change bounds how far images go from real ones; it needs start real, not noise."
+                )
+        elif self.norm != "linf":
+            raise LimbeckError(f"norm is {self.norm}, but nothing is bounded; give max_change, too.")
 
 
 @final
@@ -64,9 +84,15 @@ class Pixels(Source):
     """
 
     def __init__(
-        self, config: PixelConfig, classes: int, images_SMCHW: Tensor, inner: InnerConfig | None = None
+        self,
+        config: PixelConfig,
+        classes: int,
+        images_SMCHW: Tensor,
+        inner: InnerConfig | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.config = config
+        self.limits = limits
         self.steps = config.steps * config.epochs
         self.classes = classes
         batch = config.ipc * classes
@@ -79,7 +105,8 @@ class Pixels(Source):
         self.schedule = Schedule(
             inner or InnerConfig(), self.steps, dtype=images_SMCHW.dtype, device=images_SMCHW.device
         )
-        self._params = {"images": images_SMCHW.clone(), **self.schedule.parameters()}
+        allowed = images_SMCHW if limits is None else limits.nearest(images_SMCHW)
+        self._params = {"images": allowed.clone(), **self.schedule.parameters()}
         if config.labels == "soft":
             logits_MK = label_logits(self.y_MK, config.label_confidence, "label_confidence")
             self._params["labels"] = logits_MK.expand(config.steps, -1, -1).clone()
@@ -92,8 +119,13 @@ class Pixels(Source):
         y_MK = torch.softmax(params["labels"][index], dim=-1) if "labels" in params else self.y_MK
         return Batch(params["images"][index], y_MK, self.schedule.at(params, step))
 
+    def constrained(self, params: Tensors) -> Tensors:
+        if self.limits is None:
+            return params
+        return {**params, "images": self.limits.nearest(params["images"])}
+
     def pullback(self, params: Tensors, inits: int) -> Pullback:
-        return _PixelPullback(self, params, inits)
+        return CyclicPullback(self.decode, params, inits, self.config.steps, self.batch)
 
     def decode(self, params: Tensors) -> tuple[Tensor, Tensor, Tensors]:
         """Images (S, M, C, H, W), label distributions (S, M, K), hyper-parameters (T,), as the learner sees them."""
@@ -106,30 +138,3 @@ class Pixels(Source):
 
     def materialised(self, params: Tensors) -> Materialised:
         return Materialised(*self.decode(params), torch.arange(self.steps) % self.config.steps)
-
-
-@final
-class _PixelPullback(Pullback):
-    """Adds up the cotangents of the decoded tensors, then pulls them through ``decode`` once."""
-
-    def __init__(self, source: Pixels, params: Tensors, inits: int) -> None:
-        self._source, self._params = source, params
-        (x, y, h), self._pull = vjp(source.decode, params)[:2]
-        self._x = x.new_zeros(inits, *x.shape)
-        self._y = y.new_zeros(inits, *y.shape)
-        self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
-
-    def batch(self, step: int) -> Batch:
-        return self._source.batch(self._params, step)
-
-    def add(self, step: int, cotangent: Batch) -> None:
-        index = step % self._source.config.steps
-        self._x[:, index] += cotangent.x_MCHW
-        self._y[:, index] += cotangent.y_MK
-        for name, value in cotangent.h.items():
-            self._h[name][:, step] += value
-
-    def result(self) -> Tensors:
-        (grads,) = vmap(self._pull)((self._x, self._y, self._h))
-        result: Tensors = grads
-        return result

@@ -1,0 +1,405 @@
+"""What a batch does to trained networks: how many take one class for another after a step on it, and what else changes.
+
+A robustness tool (Wang et al. 2018, arXiv 1811.10959, data poisoning): it tells whoever trains on data from others what
+a single accepted batch can do, beside real images with the same false labels. Shapes: B networks, K classes, M images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
+from limbeck.checkpoint import generator
+from limbeck.config import AttackConfig, Config, InitConfig, OuterConfig
+from limbeck.data import TaskData
+from limbeck.defence import Defended, Difference, difference, try_defences
+from limbeck.distilled import Distilled
+from limbeck.engine import Batch, Execution, InnerConfig, Kernels, Learner, PixelConfig, RealLoss, Tensors
+from limbeck.errors import LimbeckError
+from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
+from limbeck.models import build, check_pool
+from limbeck.pools import open_pool
+from limbeck.protocol import confusion, inits, train
+
+RANDOM_SETS = 10
+"""Sets of random images, as the other judge draws them."""
+
+COMPILE_FROM = 1e12
+"""Forward operations from which compiling is won back."""
+
+TUNING_IMAGES = 2000
+"""Training images on which step sizes are tuned."""
+
+
+def attack_config(
+    pool: Path,
+    attack: AttackConfig,
+    *,
+    images: int = 10,
+    steps: int = 1,
+    epochs: int = 1,
+    step_size: float | None = None,
+    start: Literal["noise", "real"] = "noise",
+    max_change: float | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    valid_pixels: bool = False,
+    held_out: int = 50,
+    seed: int = 0,
+    outer: OuterConfig | None = None,
+) -> Config:
+    """The configuration that learns an attack on the networks of a pool; run it with ``distill``.
+
+    Args:
+        pool: file of ``make_pool``; its card says which data and learner.
+        attack: which class for which.
+        images: in all, a multiple of steps x classes: as many of each class in each step.
+        steps: gradient steps that the victim takes, each on images of its own.
+        epochs: how often the victim goes through them.
+        step_size: the victim's, if it is known; learned by default.
+        start: images start from noise or from real ones.
+        max_change, norm, valid_pixels: bounds on the images, see ``PixelConfig``; ``max_change`` implies real ones,
+            which keep their own labels.
+        held_out: networks of the pool that nothing is learned or chosen on.
+        seed: of everything random.
+        outer: the outer loop; a recipe by default.
+
+    Raises:
+        LimbeckError: no such pool, a class that does not exist, or images that cannot be shared out equally.
+    """
+    card = open_pool(pool).card
+    classes = len(card["classes"])
+    for name, label in (("source", attack.source), ("target", attack.target)):
+        if label >= classes:
+            raise LimbeckError(f"The {name} class is {label}, but the pool's data has classes 0 to {classes - 1}.")
+    if images < 1 or images % (steps * classes):
+        raise LimbeckError(
+            f"images is {images}; each of the {steps} step(s) has as many of each of the {classes} classes, so it must be "
+            f"a multiple of {steps * classes}."
+        )
+    return Config(
+        data=card["data"]["name"],
+        learner=card["config"]["learner"],
+        init=InitConfig(init=f"pool:{pool}", held_out=held_out),
+        attack=attack,
+        pixels=PixelConfig(
+            steps=steps,
+            epochs=epochs,
+            ipc=images // (steps * classes),
+            start="real" if max_change is not None else start,
+            max_change=max_change,
+            norm=norm,
+            valid_pixels=valid_pixels,
+        ),
+        inner=InnerConfig(lr=step_size or 0.02, learn_lr="per-step" if step_size is None else "fixed"),
+        outer=outer or attack_outer(),
+        seed=seed,
+        val_size=card["config"]["val_size"],
+    )
+
+
+def attack_outer(**changes: Any) -> OuterConfig:
+    """The outer loop of an attack."""
+    values: dict[str, Any] = {
+        "iterations": 1500,
+        "inits": 8,
+        "real_batch": 512,
+        "lr_images": 0.05,
+        "lr_steps": 0.01,
+        "clip_init": 0.5,
+        "validate_every": 100,
+        "validate_inits": 20,
+    }
+    return OuterConfig(**(values | changes))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Effect:
+    """What B networks make of the test set: counts (B, K, K) of class k taken for class l."""
+
+    counts_BKK: Tensor
+    attack: AttackConfig
+
+    @property
+    def rate_B(self) -> Tensor:
+        """Part of the source class that is taken for the target, in percent."""
+        row_BK = self.counts_BKK[:, self.attack.source].double()
+        return 100 * row_BK[:, self.attack.target] / row_BK.sum(1)
+
+    @property
+    def others_B(self) -> Tensor:
+        """Accuracy on all classes but the source, in percent."""
+        counts_BKK = self.counts_BKK.double()
+        other_K = torch.arange(counts_BKK.shape[1]) != self.attack.source
+        right_BK = counts_BKK.diagonal(dim1=1, dim2=2)
+        return 100 * right_BK[:, other_K].sum(1) / counts_BKK[:, other_K].sum((1, 2))
+
+    @property
+    def accuracy_B(self) -> Tensor:
+        """Accuracy on all classes, in percent."""
+        counts_BKK = self.counts_BKK.double()
+        return 100 * counts_BKK.diagonal(dim1=1, dim2=2).sum(1) / counts_BKK.sum((1, 2))
+
+    @property
+    def balance(self) -> float:
+        """Mean of rate and accuracy on the other classes: what step sizes are tuned for."""
+        return float((self.rate_B + self.others_B).mean() / 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean, sample standard deviation and worst network of each, in percent."""
+        return {
+            "rate": summarised(self.rate_B),
+            "others": summarised(self.others_B),
+            "all": summarised(self.accuracy_B),
+            "n": len(self.counts_BKK),
+        }
+
+
+def summarised(values_B: Tensor) -> dict[str, float | None]:
+    """Mean, sample standard deviation (None for one network) and smallest value."""
+    std = float(values_B.std()) if len(values_B) > 1 else None
+    return {"mean": float(values_B.mean()), "std": std, "worst": float(values_B.min())}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackRow:
+    """One batch: ``learned``, a baseline at the learned step size or at one tuned for it, or another architecture."""
+
+    row: str
+    before: Effect
+    after: Effect
+    step_size: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "row": self.row,
+            **self.after.to_json(),
+            "before": self.before.to_json(),
+            "step_size": self.step_size,
+        }
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackReport:
+    """The attacker's numbers and the defender's, over networks that nothing was learned or chosen on."""
+
+    attack: AttackConfig
+    class_names: tuple[str, ...]
+    rows: tuple[AttackRow, ...]
+    defences: tuple[Defended, ...]
+    difference: Difference
+    device: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> AttackRow:
+        """The learned batch's row."""
+        return self.rows[0]
+
+    def to_json(self, run: str | None = None) -> dict[str, Any]:
+        """Plain values, rates and accuracies in percent."""
+        return {
+            "from": self.class_names[self.attack.source],
+            "to": self.class_names[self.attack.target],
+            "rows": [row.to_json() for row in self.rows],
+            "defences": [defended.to_json() for defended in self.defences],
+            "difference": self.difference.to_json(),
+            "device": self.device,
+            "run": run,
+            **self.info,
+        }
+
+
+def attack_report(
+    run: Distilled,
+    data: TaskData,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    baselines: Sequence[str] | None = None,
+    transfer: Sequence[Path] = (),
+    device: str = "cpu",
+    tell: Callable[[str], None] = lambda text: None,
+) -> AttackReport:
+    """Let held-out networks take the learned steps, and the same steps on real images with the same false labels.
+
+    Args:
+        run: what ``distill`` made of a configuration with an attack.
+        data: the task that the networks were trained for.
+        n: held-out networks, all that the pool holds out by default.
+        seed: of the baselines' draws.
+        baselines: real images to compare with, all by default; the source class gets the target's label. Each is tried
+            at the learned step size and at one tuned for it on training images.
+        transfer: pools of other architectures that take the same steps.
+        device: where to compute.
+        tell: told what is going on.
+
+    Raises:
+        LimbeckError: a run without an attack, an unknown baseline, or a pool for other data.
+    """
+    attack = run.config.attack
+    if attack is None:
+        raise LimbeckError("This run is no attack; judge it with 'limbeck evaluate'.")
+    names = check_baselines(baseline_names() if baselines is None else baselines)
+    data = data.to(device)
+    learner = run.learner(device=device)
+    count = 1 if run.weights else (n or run.config.init.held_out)
+    victims = _Victims(learner, run.initial(learner, count, seed), attack, data, tell)
+    others = [_other(path, run, attack, data, device, tell) for path in transfer]  # wrong ones show at once
+    before = victims.before
+    batches = list(run.batches(device))
+    tell(f"the learned steps, {victims.n} held-out networks")
+    after = victims.effect(batches)
+    rows = [AttackRow(row="learned", before=before, after=after, step_size=None)]
+    few = 1 if run.weights else min(8, run.config.outer.validate_inits)
+    tuning = _Victims(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
+    for name in names:
+        rows += _baseline(name, run, data, victims, tuning, seed, device, tell)
+    for name, other in others:
+        tell(f"the learned steps, {other.n} networks {name}")
+        rows.append(AttackRow(row=name, before=other.before, after=other.effect(batches), step_size=None))
+    tell("the defender's view")
+    rng = generator(seed, "defences")
+
+    def rate_of(networks: Tensors) -> Tensor:
+        return victims.counted(networks).rate_B
+
+    return AttackReport(
+        attack=attack,
+        class_names=run.class_names,
+        rows=tuple(rows),
+        defences=tuple(try_defences(victims.kernels, victims.networks, batches, data, rng, rate_of)),
+        difference=difference(victims.kernels, victims.networks, batches, data, rng),
+        device=str(versions(device)["device"]),
+        info={"n": victims.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},
+    )
+
+
+def relabelled(batches: Sequence[Batch], attack: AttackConfig) -> list[Batch]:
+    """The same batches with the target's label on the source class."""
+    classes = batches[0].y_MK.shape[1]
+    moved_KK = torch.eye(classes, device=batches[0].y_MK.device, dtype=batches[0].y_MK.dtype)
+    moved_KK[attack.source] = moved_KK[attack.target]
+    return [batch._replace(y_MK=batch.y_MK @ moved_KK) for batch in batches]
+
+
+def _baseline(
+    name: str,
+    run: Distilled,
+    data: TaskData,
+    victims: _Victims,
+    tuning: _Victims,
+    seed: int,
+    device: str,
+    tell: Callable[[str], None],
+) -> list[AttackRow]:
+    """A baseline at the learned step sizes, and at one that is tuned for it."""
+    assert run.config.attack is not None
+    attack = run.config.attack
+    tell(f"baseline {name}, at the learned step size and at its own")
+    layout = Layout(
+        batches=run.images.shape[0],
+        ipc=max(1, run.images.shape[1] // run.num_classes),
+        order=tuple(run.order.tolist()),
+    )
+    learned = [batch.h for batch in run.batches(device)]
+
+    def arrange(x_KnCHW: Tensor, step_size: float | None) -> list[Batch]:
+        batches = layout.arrange(x_KnCHW, step_size or 1.0)
+        own = [{**h, "lr": batch.h["lr"]} for h, batch in zip(learned, batches, strict=True)]
+        used = learned if step_size is None else own
+        return relabelled([batch._replace(h=h) for h, batch in zip(used, batches, strict=True)], attack)
+
+    make, draws = make_baseline(name), generator(seed, f"baseline {name}")
+    sets = [make(data, layout.per_class, draws) for _ in range(RANDOM_SETS if "random" in name else 1)]
+    best = max(STEP_SIZES, key=lambda lr: tuning.effect(arrange(sets[0], lr)).balance)
+    rows = []
+    for label, step_size in (("same step size", None), ("own step size", best)):
+        chosen = sets
+        if name == "best-random":
+            chosen = [max(sets, key=lambda x: tuning.effect(arrange(x, step_size)).balance)]
+        after = victims.effect_of_sets([arrange(x, step_size) for x in chosen])
+        rows.append(AttackRow(row=f"{name}, {label}", before=victims.before, after=after, step_size=step_size))
+    return rows
+
+
+@final
+class _Victims:
+    """Networks that take steps on a batch and are counted on the test set, or on some training images for tuning."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        networks: Tensors,
+        attack: AttackConfig,
+        data: TaskData,
+        tell: Callable[[str], None],
+        *,
+        tuning: bool = False,
+    ) -> None:
+        self.networks, self.attack, self.data, self.tuning = networks, attack, data, tuning
+        self.n = inits(networks)
+        small = default_chunk(learner, data, 10) > 1
+        work = self.n * len(data.test_y) * forward_flops(learner, data, 1)
+        compiled = small and work >= COMPILE_FROM and compiler_missing(data.test_y.device.type) is None
+        if compiled:
+            tell("compiling the inner step and the forward pass")
+            use_compile_cache()
+        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
+        self._before: Effect | None = None
+
+    @property
+    def before(self) -> Effect:
+        """Untouched."""
+        if self._before is None:
+            self._before = self.counted(self.networks)
+        return self._before
+
+    def effect(self, batches: Sequence[Batch]) -> Effect:
+        """After a step on each batch."""
+        return self.counted(train(self.kernels, batches, self.networks))
+
+    def effect_of_sets(self, sets: Sequence[Sequence[Batch]]) -> Effect:
+        """Each set on its share of the networks."""
+        if len(sets) == 1:
+            return self.effect(sets[0])
+        shares = torch.arange(self.n).tensor_split(len(sets))
+        trained = [
+            train(self.kernels, batches, {name: value[rows] for name, value in self.networks.items()})
+            for batches, rows in zip(sets, shares, strict=True)
+            if len(rows)
+        ]
+        return self.counted({name: torch.cat([part[name] for part in trained]) for name in trained[0]})
+
+    def counted(self, networks: Tensors) -> Effect:
+        """What networks make of real images."""
+        examples = self.data.split_batches("test", 1000)
+        if self.tuning:
+            rng = generator(0, "attack tuning")
+            examples = iter([self.data.sample(rng, min(TUNING_IMAGES, len(self.data.train_y)))])
+        counts_BKK = confusion(self.kernels, networks, examples, self.data.num_classes)
+        return Effect(counts_BKK=counts_BKK, attack=self.attack)
+
+
+def _other(
+    path: Path, run: Distilled, attack: AttackConfig, data: TaskData, device: str, tell: Callable[[str], None]
+) -> tuple[str, _Victims]:
+    """The networks of another pool: at most as many as the attack's own pool holds out."""
+    pool = open_pool(path)
+    if pool.card["data"]["sha256"] != data.sha256:
+        raise LimbeckError(f"The pool {path} was trained on {pool.card['data']['name']}, not on {data.name}.")
+    name = pool.card["config"]["learner"]
+    module = build(name, shape=data.image_shape, num_classes=data.num_classes).to(device)
+    check_pool(pool.states, module)
+    learner = Learner.of(module, run.config.inner.make())
+    networks = {key: value[: run.config.init.held_out].to(device) for key, value in pool.states.items()}
+    return f"{name} (transfer)", _Victims(learner, networks, attack, data, tell)

@@ -1,0 +1,146 @@
+"""``limbeck attack``: a robustness test of update pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from limbeck.attack import AttackReport, Effect, attack_config, attack_outer, attack_report
+from limbeck.checkpoint import Checkpoint
+from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare
+from limbeck.config import AttackConfig
+from limbeck.data import TaskData, load
+from limbeck.distill import distill
+from limbeck.errors import LimbeckError, unknown
+from limbeck.options import AttackOptions
+from limbeck.pools import open_pool
+from limbeck.progress import ConsoleReporter
+from limbeck.storage import write_json
+
+REPORT = "attack.json"
+
+
+def attack(argv: list[str]) -> int:
+    """``limbeck attack``."""
+    options = parse(AttackOptions, argv)
+    console = log_console()
+    card = open_pool(options.pool).card
+    source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
+    chosen = {name: getattr(options, name) for name in ("iterations", "inits", "real_batch", "validate_inits")}
+    outer = attack_outer(max_time=options.max_time, **{k: v for k, v in chosen.items() if v is not None})
+    config = attack_config(
+        options.pool,
+        AttackConfig(source=source, target=target, keep=options.keep if options.objective == "keep" else None),
+        images=options.images,
+        steps=options.steps,
+        epochs=options.epochs,
+        step_size=options.step_size,
+        start=options.start,
+        max_change=options.max_change,
+        norm=options.norm,
+        valid_pixels=options.valid_pixels,
+        held_out=options.held_out,
+        seed=options.seed,
+        outer=outer,
+    )
+    out = options.out or Path("runs") / f"attack-{options.pool.stem}-{source}-to-{target}"
+    prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
+    data = task_of(card["data"], config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    run = distill(
+        config,
+        data,
+        out=out,
+        device=options.device,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        reporter=ConsoleReporter(console),
+    )
+    if not run.info["finished"]:
+        console.print("stopped; nothing is reported; go on with --resume")
+        return 130
+    report = attack_report(
+        run,
+        data,
+        n=options.n,
+        seed=options.seed,
+        baselines=baseline_choice(options.baselines),
+        transfer=options.transfer,
+        device=options.device,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+    )
+    values = report.to_json(run=str(out))
+    write_json(out / REPORT, values)
+    output(values, options.json, None, lambda: Console().print(*tables(report)))
+    return 0
+
+
+def task_of(known: dict[str, Any], val_size: int, seed: int, data_dir: Path | None, device: str) -> TaskData:
+    """The data that a pool was trained on, split as then, so that no network has seen what selection looks at."""
+    data = load(known["name"], data_dir=data_dir, device=device, val_size=val_size, seed=seed)
+    if data.sha256 != known["sha256"]:
+        raise LimbeckError(f"{known['name']} is not the data that the pool was trained on; put back the same.")
+    return data
+
+
+def class_index(name: str, classes: list[str]) -> int:
+    """A class by its name or its number."""
+    if name in classes:
+        return classes.index(name)
+    if name.isdigit() and int(name) < len(classes):
+        return int(name)
+    raise unknown("class", name, classes)
+
+
+def tables(report: AttackReport) -> list[Table]:
+    """What the batch does, what defences do about it, and how it differs from real data."""
+    source, target = (report.class_names[k] for k in (report.attack.source, report.attack.target))
+    effect = Table(title=f"{source} taken for {target}, {report.info['n']} held-out networks (%)", title_justify="left")
+    effect.add_column("batch")
+    for column in (f"{source}→{target}", "other classes", "all", "step size"):
+        effect.add_column(column, justify="right", no_wrap=True)
+    effect.add_row("none", *_cells(report.learned.before), "")
+    for row in report.rows:
+        step = "learned" if row.step_size is None else f"{row.step_size:.3g}"
+        effect.add_row(row.row, *_cells(row.after), step)
+    defended = Table(
+        title="behind defences",
+        title_justify="left",
+        caption="the attack's step, then steps on honest batches: accuracy on validation data, part of them that is "
+        "taken, length of the update against the undefended one",
+        caption_justify="left",
+    )
+    defended.add_column("defence")
+    for column in (f"{source}→{target} %", "taken %", "honest %", "taken %", "kept"):
+        defended.add_column(column, justify="right", no_wrap=True)
+    for each in report.defences:
+        defended.add_row(
+            each.row,
+            f"{each.rate:.1f} ± {each.rate_std:.1f}",
+            f"{each.accepted:.0f}",
+            f"{each.honest_accuracy:.2f}",
+            f"{each.honest_accepted:.0f}",
+            f"{each.honest_kept:.2f}",
+        )
+    d = report.difference
+    differs = Table(title="the batch against real ones", title_justify="left")
+    for column in ("", "this batch", "real"):
+        differs.add_column(column, justify="left" if not column else "right")
+    differs.add_row("gradient norm", f"{d.gradient_norm:.3g}", f"{d.honest_gradient_norm:.3g}")
+    differs.add_row("longer than 95 % of the real ones", f"{d.above:.0f} % of the networks", "5 %")
+    differs.add_row("loss", f"{d.loss:.3g}", f"{d.honest_loss:.3g}")
+    differs.add_row("distance to the nearest training image", f"{d.neighbour:.3g}", f"{d.honest_neighbour:.3g}")
+    differs.add_row("whose label is another", f"{d.wrong_neighbours:.0f} %", f"{d.honest_wrong_neighbours:.0f} %")
+    differs.add_row("pixels out of range", f"{d.out_of_range:.1f} %", "0 %")
+    return [effect, defended, differs]
+
+
+def _cells(effect: Effect) -> list[str]:
+    """Mean ± standard deviation of the three numbers."""
+    cells = []
+    for values in (effect.rate_B, effect.others_B, effect.accuracy_B):
+        spread = f" ± {float(values.std()):.1f}" if len(values) > 1 else ""
+        cells.append(f"{float(values.mean()):.1f}{spread}")
+    return cells

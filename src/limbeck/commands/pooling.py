@@ -1,0 +1,100 @@
+"""``limbeck pool``: train many networks at once and keep them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from limbeck.commands.shared import log_console, output, parse, prepare
+from limbeck.data import canonical_name, load
+from limbeck.options import PoolOptions
+from limbeck.pools import Pool, PoolProgress, Watch, make_pool, open_pool
+
+
+def pool(argv: list[str]) -> int:
+    """``limbeck pool``."""
+    options = parse(PoolOptions, argv)
+    if options.action == "show":
+        path = Path(options.data)
+        _output(open_pool(path), path, options)
+        return 0
+    console = log_console()
+    prepare(options)
+    config = options.config
+    data = load(
+        options.data, data_dir=options.data_dir, device=options.device, val_size=config.val_size, seed=config.seed
+    )
+    path = options.out or default_path(options.data, config.learner)
+    with watched(console, config.n) as watch:
+        made = make_pool(
+            config,
+            data,
+            path,
+            device=options.device,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            watch=watch,
+            tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+        )
+    if made is None:
+        console.print("stopped; what is trained is kept, go on with --resume", soft_wrap=True)
+        return 130
+    _output(made, path, options)
+    return 0
+
+
+def default_path(data: str, learner: str) -> Path:
+    """Where a pool goes that is given no place."""
+    return Path("runs") / "pools" / f"{Path(canonical_name(data)).stem}-{learner.replace(':', '.')}.safetensors"
+
+
+@contextmanager
+def watched(console: Console, networks: int) -> Iterator[Watch]:
+    """A progress bar on a terminal, a line for every tenth elsewhere."""
+    if not console.is_terminal:
+        told = [0]
+
+        def say(progress: PoolProgress) -> None:
+            tenth = int(10 * progress.done / networks)
+            if tenth > told[0]:
+                told[0] = tenth
+                console.print(f"[dim]{progress.done:.0f} of {networks} networks[/dim]")
+
+        yield say
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(f"{networks} networks", total=networks)
+        yield lambda progress: bar.update(task, completed=progress.done)
+
+
+def _output(made: Pool, path: Path, options: PoolOptions) -> None:
+    card = made.card
+    values = {"path": str(path), "n": len(card["validation_accuracy"]), **card}
+    output(values, options.json, None, lambda: Console().print(_table(made, path)))
+
+
+def _table(made: Pool, path: Path) -> Table:
+    card = made.card
+    table = Table(title=str(path), title_justify="left", show_header=False)
+    rows = {
+        "networks": f"{len(card['validation_accuracy'])} x {card['config']['learner']}",
+        "data": f"{card['data']['name']}  sha256 {card['data']['sha256'][:16]}…",
+        "validation accuracy": _summary(card["validation_accuracy"]),
+        "test accuracy": _summary(card["test_accuracy"]),
+        "trained": f"{card['config']['steps']} steps of {card['config']['batch']}, {card['seconds']:.0f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _summary(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread} %, worst {min(values):.2f}"

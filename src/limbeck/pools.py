@@ -1,0 +1,331 @@
+"""Train many networks at once and keep them as a pool: initial weights for adaptation, attacks and fine-tuning.
+
+Each network has its own initial weights and its own order of the training images; a group of them takes every step
+together. Shapes: n networks, G networks of a group, M images a step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, final
+
+import torch
+from torch.nn.functional import one_hot
+
+from limbeck.checkpoint import generator
+from limbeck.data import TaskData
+from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, State, Tensors, with_prefix
+from limbeck.errors import LimbeckError, unknown
+from limbeck.execution import compiler_missing, default_chunk, use_compile_cache, versions
+from limbeck.models import build, distribution_names, draw, load_pool, save_pool
+from limbeck.progress import interruptible
+from limbeck.protocol import concatenate, score
+from limbeck.storage import read_json, read_tensors, write_json, write_tensors
+
+GROUPS = range(25, 9, -1)
+"""Sizes of a group of small networks, the liked ones first; beyond 25 nothing is gained per network."""
+
+COMPILE_PAYS_AFTER = 20_000
+"""Training steps, over all networks, from which compiling is won back."""
+
+WARMUP = 50
+"""Steps over which the rate rises before it falls as a cosine."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """How the networks of a pool are trained: Adam (Kingma and Ba 2015), its rate falling to zero as a cosine.
+
+    Args:
+        learner: as in ``Config``.
+        n: networks.
+        steps: training steps of each.
+        batch: images a step, drawn with replacement, for each network its own.
+        lr: Adam's rate at its highest.
+        weight_decay: added to the gradient times the weights.
+        distribution: of the initial weights.
+        group: networks that are trained together; chosen from the learner's size by default.
+        compile: compile the training step; ``auto`` does where that pays.
+        seed: of initial weights and batches.
+        val_size: training images that are set aside.
+    """
+
+    learner: str = "lenet"
+    n: int = 50
+    steps: int = 2000
+    batch: int = 32
+    lr: float = 0.003
+    weight_decay: float = 0.0
+    distribution: str = "xavier"
+    group: int | None = None
+    compile: Literal["auto", "on", "off"] = "auto"
+    seed: int = 0
+    val_size: int = 5000
+
+    def __post_init__(self) -> None:
+        for name in ("n", "steps", "batch", "val_size", "group"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LimbeckError(f"{name} is {value}; it must be at least 1.")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LimbeckError(f"lr is {self.lr}; it must be a positive number.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise LimbeckError(f"weight_decay is {self.weight_decay}; it must not be negative.")
+        for name, known in (("distribution", distribution_names()), ("compile", ("auto", "on", "off"))):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PoolProgress:
+    """Where a pool is: ``networks`` are finished, and ``step`` of ``steps`` is taken in a group of ``group``."""
+
+    networks: int
+    group: int
+    step: int
+    steps: int
+
+    @property
+    def done(self) -> float:
+        """Networks' worth of work."""
+        return self.networks + self.group * self.step / self.steps
+
+
+Watch: TypeAlias = Callable[[PoolProgress], None]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """A pool and its card: ``states`` are {name: (n, *shape)}."""
+
+    states: Tensors
+    card: dict[str, Any]
+
+
+def make_pool(
+    config: PoolConfig,
+    data: TaskData,
+    out: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watch = lambda progress: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Pool | None:
+    """Train ``config.n`` networks on ``data`` and write them to ``out``, a ``.safetensors`` file.
+
+    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was.
+
+    Returns:
+        The pool; None if someone stopped it (Ctrl-C or SIGTERM): go on with ``resume``.
+
+    Raises:
+        LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; parts of another pool; a
+            learner that does not fit the data.
+    """
+    parts = _Parts(out, config, data)
+    if resume and out.is_file() and not parts.folder.exists():
+        pool = open_pool(out)
+        parts.check(pool.card, str(out))
+        return pool
+    parts.prepare(resume=resume, overwrite=overwrite)
+    training = _Training(config, data.to(device), device, tell)
+    finished = 0
+    with interruptible() as stop:
+        for index, size in enumerate(training.sizes):
+            if not parts.has(index):
+                begun, before = time.monotonic(), parts.seconds()
+                unfinished = parts.unfinished(index)
+                for state, step in training.steps(index, size, unfinished):
+                    watch(PoolProgress(networks=finished, group=size, step=step, steps=config.steps))
+                    if stop.requested and step < config.steps:
+                        parts.interrupt(index, state, step, before + time.monotonic() - begun)
+                        return None
+                accuracy = training.validated(state)
+                parts.finish(index, state.network, accuracy, before + time.monotonic() - begun)
+            finished += size
+            if stop.requested and index + 1 < len(training.sizes):
+                return None
+    begun = time.monotonic()
+    networks, accuracy = parts.gathered(len(training.sizes))
+    tested = score(training.judge, networks, data.split_batches("test", 1000), data.num_classes).accuracy_B.tolist()
+    card = {
+        "data": {"name": data.name, "sha256": data.sha256},
+        "shape": list(data.image_shape),
+        "classes": list(data.class_names),
+        "config": dataclasses.asdict(config),
+        "validation_accuracy": accuracy,
+        "test_accuracy": tested,
+        "seconds": round(parts.seconds() + time.monotonic() - begun, 1),
+        "versions": versions(device),
+    }
+    save_pool(out, networks, card)
+    parts.remove()
+    for index, value in enumerate(accuracy):
+        if not value > 200 / data.num_classes:
+            tell(f"network {index} did not learn ({value:.1f} % on validation data): try a lower --lr")
+    return Pool(states=networks, card=card)
+
+
+def open_pool(path: Path) -> Pool:
+    """A pool from its file.
+
+    Raises:
+        LimbeckError: no such file, a damaged one, or a pool that ``limbeck pool make`` did not write.
+    """
+    states, card = load_pool(path)
+    missing = [name for name in ("data", "shape", "classes", "config") if name not in card]
+    if missing:
+        raise LimbeckError(f"The pool {path} has no {missing[0]} on its card; make it with 'limbeck pool make'.")
+    return Pool(states=states, card=card)
+
+
+@final
+class _Training:
+    """The groups of a pool and how one of them is trained."""
+
+    def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Callable[[str], None]) -> None:
+        self.config, self.data = config, data
+        module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
+        # Epsilon is inside the root: 1e-16 is torch's 1e-8.
+        learner = Learner.of(module, Adam(epsilon=1e-16))
+        self.module = module
+        small = default_chunk(learner, data, config.batch) > 1
+        self.sizes = group_sizes(config.n, config.group or (None if small else 1))
+        compiled = config.compile == "on" or (
+            config.compile == "auto" and config.n * config.steps >= COMPILE_PAYS_AFTER and not compiler_missing(device)
+        )
+        if compiled:
+            tell("compiling the training step (20-60 s, from the cache 5-10 s)")
+            use_compile_cache()
+        chunk = max(self.sizes)
+        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=chunk, compiled=compiled))
+        self.judge = Kernels(learner, RealLoss(), Execution(chunk=min(10, chunk), compiled=compiled and small))
+
+    @torch.no_grad()
+    def steps(self, index: int, size: int, unfinished: tuple[State, int] | None) -> Iterator[tuple[State, int]]:
+        """The states of a group after each of its steps, from where it was left."""
+        config, data = self.config, self.data
+        rng = generator(config.seed, f"pool group {index}")
+        states = self.kernels.init(draw(self.module, config.distribution, size, rng))
+        done = 0
+        if unfinished is not None:
+            states, done = unfinished[0].each(lambda value: value.to(data.train_x.device)), unfinished[1]
+        for step in range(config.steps):
+            chosen_GM = torch.randint(len(data.train_y), (size, config.batch), generator=rng)
+            if step < done:  # the stream of batches goes on from there
+                continue
+            states = self.kernels.step_each(states, self._batch(chosen_GM.to(data.train_y.device), self._rate(step)))
+            yield states, step + 1
+
+    def _batch(self, chosen_GM: torch.Tensor, rate: float) -> Batch:
+        data = self.data
+        x_GMCHW = data.preprocessing.apply(data.train_x[chosen_GM])
+        y_GMK = one_hot(data.train_y[chosen_GM], data.num_classes).to(x_GMCHW.dtype)
+        values = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "weight_decay": self.config.weight_decay}
+        h = {name: x_GMCHW.new_full((len(chosen_GM),), value) for name, value in values.items()}
+        return Batch(x_GMCHW, y_GMK, h)
+
+    def _rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / WARMUP)
+        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
+
+    def validated(self, state: State) -> list[float]:
+        """Accuracy of each network on the validation split."""
+        batches = self.data.split_batches("val", 1000)
+        accuracy: list[float] = score(self.judge, state.network, batches, self.data.num_classes).accuracy_B.tolist()
+        return accuracy
+
+
+def group_sizes(n: int, group: int | None) -> list[int]:
+    """Networks of each group: of the size that is asked for, or one that leaves no group of another size."""
+    size = group or next((size for size in GROUPS if n % size == 0), min(n, 20))
+    full, rest = divmod(n, size)
+    return [size] * full + [rest] * (rest > 0)
+
+
+@final
+class _Parts:
+    """The groups that are finished, and the one that is not, in a folder beside the pool."""
+
+    def __init__(self, out: Path, config: PoolConfig, data: TaskData) -> None:
+        self.out, self.folder = out, out.with_name(f"{out.name}.parts")
+        values = dataclasses.asdict(config)
+        del values["compile"]
+        self.wanted = {"config": values, "data": data.sha256}
+
+    def prepare(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder, or refuse."""
+        mark = self.folder / "pool.json"
+        if self.out.suffix != ".safetensors":
+            raise LimbeckError(f"--out is {self.out}; a pool is a file whose name ends in .safetensors.")
+        if self.out.exists() and not overwrite:
+            raise LimbeckError(f"{self.out} is there already; replace it with --overwrite, or choose another --out.")
+        if mark.is_file() and resume:
+            if read_json(mark) != self.wanted:
+                raise LimbeckError(f"{self.folder} holds parts of another pool; go on with the same, or --overwrite.")
+            return
+        if mark.is_file() and not overwrite:
+            raise LimbeckError(f"{self.folder} holds an unfinished pool; go on with --resume, or --overwrite it.")
+        if mark.is_file():
+            shutil.rmtree(self.folder)
+        write_json(mark, self.wanted)
+
+    def check(self, card: dict[str, Any], where: str) -> None:
+        """Refuse a finished pool that was made otherwise."""
+        found = {name: value for name, value in card["config"].items() if name != "compile"}
+        if {"config": found, "data": card["data"]["sha256"]} != self.wanted:
+            raise LimbeckError(f"{where} was made otherwise; choose another --out, or replace it with --overwrite.")
+
+    def has(self, index: int) -> bool:
+        """Whether a group is finished."""
+        return self._path(index).is_file()
+
+    def finish(self, index: int, networks: Tensors, accuracy: list[float], seconds: float) -> None:
+        """Keep a group."""
+        write_tensors(self._path(index), networks, {"accuracy": accuracy})
+        write_json(self.folder / "seconds.json", seconds)
+        (self.folder / "unfinished.safetensors").unlink(missing_ok=True)
+
+    def interrupt(self, index: int, state: State, step: int, seconds: float) -> None:
+        """Keep a group that is not finished."""
+        tensors = {f"{kind}.{name}": v for kind, f in zip(State._fields, state, strict=True) for name, v in f.items()}
+        write_tensors(self.folder / "unfinished.safetensors", tensors, {"group": index, "step": step})
+        write_json(self.folder / "seconds.json", seconds)
+
+    def unfinished(self, index: int) -> tuple[State, int] | None:
+        """The state of a group that was not finished and the steps that it took, if it is this one."""
+        path = self.folder / "unfinished.safetensors"
+        if not path.is_file():
+            return None
+        tensors, told = read_tensors(path)
+        if told.get("group") != index:
+            return None
+        return State(*(with_prefix(tensors, f"{kind}.") for kind in State._fields)), int(told["step"])
+
+    def seconds(self) -> float:
+        """Spent so far."""
+        path = self.folder / "seconds.json"
+        return float(read_json(path)) if path.is_file() else 0.0
+
+    def gathered(self, groups: int) -> tuple[Tensors, list[float]]:
+        """All networks and their accuracies."""
+        found = [read_tensors(self._path(index)) for index in range(groups)]
+        return concatenate([tensors for tensors, _ in found]), [a for _, told in found for a in told["accuracy"]]
+
+    def remove(self) -> None:
+        """The pool is written: the parts go."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.safetensors"
