@@ -14,9 +14,9 @@ from typing import Any
 from record import write
 
 from limbeck.distilled import Distilled
-from limbeck.reproduction import summary
 from limbeck.storage import read_json
 from limbeck.studies import Study, study, study_names
+from limbeck.summaries import summary
 
 ASKED: dict[str, dict[str, str]] = {
     "gtn-mnist": {"generator": "≥ 97.5 on two CPU cores within 60 minutes (GPU: 98.9)"},

@@ -178,7 +178,11 @@ def assert_same_gradient(actual: MetaGradient, expected: MetaGradient, relative:
             assert_close(actual.grads[name][b], grad_b, relative, f"{name}, init {b}")
 
 
-def trained_loss(case: Problem, params: Tensors, init: int = 0) -> float:
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, K), class indices (N,)) to a scalar."""
+
+
+def trained_loss(case: Problem, params: Tensors, init: int = 0, loss: Loss = F.cross_entropy) -> float:
     """What the loss must be: a real network trained by torch.optim.SGD on pixels decoded here, step by step."""
     module = copy.deepcopy(case.module).double()
     module.load_state_dict({name: value[init] for name, value in case.weights.items()})
@@ -192,7 +196,7 @@ def trained_loss(case: Problem, params: Tensors, init: int = 0) -> float:
         sgd.step()
     with torch.no_grad():
         module.eval()
-        return F.cross_entropy(module(case.real.x_NCHW), case.real.y_N).item()
+        return loss(module(case.real.x_NCHW), case.real.y_N).item()
 
 
 @final

@@ -17,6 +17,7 @@ from engine_cases import (
     OTHER_LEARNERS,
     REFERENCE_LEARNERS,
     LinearGenerator,
+    Loss,
     Problem,
     Watched,
     around,
@@ -41,6 +42,7 @@ from limbeck.engine import (
     Objective,
     PixelConfig,
     RealBatch,
+    Relabelled,
     Remat,
     State,
     Unroll,
@@ -212,9 +214,9 @@ def test_a_parameter_that_the_network_does_not_use_changes_nothing(adjoint: Adjo
 # Unroll x finite differences
 
 
-def _slope(case: Problem, along: dict[str, Tensor], step: float) -> float:
+def _slope(case: Problem, along: dict[str, Tensor], step: float, loss: Loss = F.cross_entropy) -> float:
     ahead, behind = (
-        trained_loss(case, {name: value + sign * step * along[name] for name, value in case.params.items()})
+        trained_loss(case, {name: value + sign * step * along[name] for name, value in case.params.items()}, loss=loss)
         for sign in (1, -1)
     )
     return (ahead - behind) / (2 * step)
@@ -382,6 +384,52 @@ def test_an_objective_is_any_function_of_the_parameters_and_real_data(mode: Mode
     case, _ = unrolled("mlp")
     result = case.meta_gradient(Remat(), Execution(mode=mode), Distance())
     assert_same_gradient(result, case.meta_gradient(Unroll(), objective=Distance()))
+
+
+def _kept(logits_NK: Tensor, y_N: Tensor, keep: float) -> Tensor:
+    """Class 1 as class 0, and the others: the four real images are of the classes 0, 2, 1, 1."""
+    assert y_N.tolist() == [0, 2, 1, 1]
+    moved = F.cross_entropy(logits_NK[2:], torch.tensor([0, 0]))
+    return moved + keep * F.cross_entropy(logits_NK[:2], torch.tensor([0, 2]))
+
+
+RELABELLED: dict[str, tuple[Relabelled, Loss]] = {
+    "paper": (
+        Relabelled(source=1, target=0),
+        lambda logits_NK, y_N: F.cross_entropy(logits_NK, torch.tensor([0, 2, 0, 0])),
+    ),
+    "keep": (Relabelled(source=1, target=0, keep=0.7), functools.partial(_kept, keep=0.7)),
+    "nothing else": (Relabelled(source=1, target=0, keep=0.0), functools.partial(_kept, keep=0.0)),
+}
+"""The objective of an attack, and the same written out."""
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("objective", RELABELLED)
+@pytest.mark.parametrize("name", ["lenet", "mlp", "running-convnet"])
+def test_remat_equals_unroll_for_a_class_by_another_name(name: str, objective: str, mode: Mode, chunk: int) -> None:
+    case, other = unrolled(name)
+    chosen = RELABELLED[objective][0]
+    expected = case.meta_gradient(Unroll(), objective=chosen)
+    assert not torch.equal(expected.grads["images"], other.grads["images"])
+    execution = Execution(mode=mode, chunk=chunk, store_every=3)
+    assert_same_gradient(case.meta_gradient(Remat(), execution, chosen), expected)
+
+
+@pytest.mark.parametrize("objective", RELABELLED)
+@pytest.mark.parametrize(("name", "step"), [("smooth-mlp", 1e-4), ("running-convnet", 1e-4), ("lenet", 1e-6)])
+def test_a_class_by_another_name_against_finite_differences(name: str, step: float, objective: str) -> None:
+    case, _ = unrolled(name)
+    chosen, loss = RELABELLED[objective]
+    result = case.meta_gradient(Unroll(), objective=chosen)
+    for b, value in enumerate(result.loss_B.tolist()):
+        assert value == pytest.approx(trained_loss(case, case.params, b, loss), rel=1e-10)
+    along = {n: torch.randn(v.shape, generator=generator(9), dtype=v.dtype) for n, v in case.params.items()}
+    along = {n: v / v.norm() for n, v in along.items()}
+    expected = sum((result.grads[n][0] * v).sum().item() for n, v in along.items())
+    scale = max(result.grads[n][0].norm().item() for n in along)
+    assert abs(_slope(case, along, step, loss) - expected) <= 1e-6 * scale
 
 
 # What is left alone, and what is kept

@@ -290,3 +290,28 @@ def test_kernels_serve_any_number_of_inits() -> None:
     assert not buffers
     assert values_B.shape == (5,)
     assert all(grads[n].shape == v.shape for n, v in case.weights.items())
+
+
+@pytest.mark.parametrize("optimizer", [GradientDescent(), Momentum(), Adam(epsilon=1e-12)])
+@pytest.mark.parametrize("name", ["lenet", "running-convnet", "noisy-mlp"])
+@pytest.mark.parametrize("inits", [1, 3])
+def test_each_init_takes_a_step_on_a_batch_of_its_own(name: str, inits: int, optimizer: InnerOptimizer) -> None:
+    case = problem(name, inits=inits, optimizer=optimizer)
+    kernels = case.kernels()
+    together = kernels.init(case.weights)
+    alone = [kernels.init({n: v[b : b + 1] for n, v in case.weights.items()}) for b in range(inits)]
+    shape = (REFERENCE_LEARNERS | OTHER_LEARNERS)[name][0]
+    rng = generator(6)
+    for _ in range(3):
+        x_BMCHW = torch.randn(inits, 4, *shape, generator=rng, dtype=torch.float64)
+        y_BMK = torch.randn(inits, 4, CLASSES, generator=rng, dtype=torch.float64).softmax(-1)
+        h = {n: 0.1 + 0.5 * torch.rand(inits, generator=rng).double() for n in optimizer.hyperparameters}
+        together = kernels.step_each(together, Batch(x_BMCHW, y_BMK, h))
+        alone = [
+            kernels.step(state, Batch(x_BMCHW[b], y_BMK[b], {n: v[b] for n, v in h.items()}))
+            for b, state in enumerate(alone)
+        ]
+    for kind, found in zip(State._fields, together, strict=True):
+        for key, value in found.items():
+            expected = torch.cat([getattr(state, kind)[key] for state in alone])
+            torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)

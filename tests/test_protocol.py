@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.models import build, draw
-from limbeck.protocol import Scores, chunks, concatenate, inits, score, train
+from limbeck.protocol import Scores, chunks, concatenate, confusion, inits, score, train
 
 DATA = tiny_data()
 INITS = 5
@@ -129,6 +129,48 @@ def test_score_equals_counting_by_hand() -> None:
     assert len({*correct.sum(1)}) > 1
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+@pytest.mark.parametrize("size", [7, 1000])
+def test_confusion_equals_counting_by_hand(chunk: int, size: int) -> None:
+    module = convolutional()
+    weights = train(kernels(module), batches(), starts(module))
+    counts_BKK = confusion(kernels(module, chunk), weights, DATA.split_batches("train", size), 3)
+    expected = np.zeros((INITS, 3, 3))
+    for b in range(INITS):
+        module.load_state_dict({key: value[b] for key, value in weights.items()})
+        for x_CHW, label in zip(DATA.preprocessing.apply(DATA.train_x), DATA.train_y.tolist(), strict=True):
+            expected[b, label, int(module(x_CHW[None])[0].argmax())] += 1
+    assert counts_BKK.tolist() == expected.tolist()
+    assert (expected > 0).sum() > INITS * 3  # there is confusion to count
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_confusion_of_more_classes_than_there_are_examples_of(classes: int) -> None:
+    module = build("linear", shape=(1, 8, 8), num_classes=classes)
+    only = [(x_NCHW[y_N == 1], y_N[y_N == 1]) for x_NCHW, y_N in DATA.split_batches("test", 1000)]
+    counts_BKK = confusion(kernels(module), starts(module), only, classes)
+    assert counts_BKK.shape == (INITS, classes, classes)
+    assert counts_BKK.sum(2)[0].tolist() == [10.0 * (k == 1) for k in range(classes)]
+
+
+def test_what_counts_as_right_may_be_another_class() -> None:
+    module = convolutional()
+    weights = train(kernels(module), batches(), starts(module))
+
+    def relabel(y_N: Tensor) -> Tensor:
+        return torch.where(y_N == 1, 2, y_N)
+
+    counts_BKK = confusion(kernels(module), weights, DATA.split_batches("train", 90), 3)
+    scores = score(kernels(module), weights, DATA.split_batches("train", 90), 3, relabel=relabel)
+    plain = score(kernels(module), weights, DATA.split_batches("train", 90), 3)
+    assert torch.equal(scores.total_K, plain.total_K)
+    assert torch.equal(
+        scores.correct_BK, torch.stack([counts_BKK[:, 0, 0], counts_BKK[:, 1, 2], counts_BKK[:, 2, 2]], 1)
+    )
+    assert torch.equal(plain.correct_BK, counts_BKK.diagonal(dim1=1, dim2=2))
+    assert not torch.equal(plain.correct_BK, scores.correct_BK)
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 5, 100])
 @pytest.mark.parametrize("size", [1, 11, 1000])
 def test_chunks_and_batches_do_not_change_scores(chunk: int, size: int) -> None:
@@ -196,6 +238,20 @@ def test_scores(made: tuple[Tensor, Tensor]) -> None:
     assert plain == {
         **{name: getattr(scores, name) for name in ("mean", "std", "n", "worst", "per_class")},
     }
+
+
+@settings(max_examples=60, deadline=None)
+@given(made=counts(), which=st.integers(0, 4))
+def test_balanced_scores_weigh_one_class_as_much_as_all_others(made: tuple[Tensor, Tensor], which: int) -> None:
+    scores = Scores(correct_BK=made[0], total_K=made[1])
+    label = which % len(made[1])
+    correct, total = (part.double().numpy() for part in made)
+    rest = np.arange(len(total)) != label
+    halves = 100 * correct[:, label] / total[label], 100 * correct[:, rest].sum(1) / total[rest].sum()
+    balanced = scores.balanced(label)
+    assert balanced.accuracy_B.tolist() == pytest.approx(((halves[0] + halves[1]) / 2).tolist(), rel=1e-5, abs=1e-4)
+    assert balanced.per_class == pytest.approx(scores.per_class, rel=1e-5)
+    assert balanced.n == scores.n
 
 
 @settings(max_examples=40, deadline=None)

@@ -18,11 +18,13 @@ from limbeck import cli, figures
 from limbeck.commands import reproducing
 from limbeck.config import Config
 from limbeck.distilled import Distilled
+from limbeck.drawing import draw_figures
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.figures import Line, histogram_chart, line_chart, sample_chart
-from limbeck.reproduction import StudyDirectory, draw_figures, run_study, speed_up, summary
+from limbeck.reproduction import StudyDirectory, run_study
 from limbeck.studies import Study, Variant, study, study_names
+from limbeck.summaries import speed_up, summary
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_studies_are_complete_and_decided_by_the_seed(name: str) -> None:
     one, again, other = study(name), study(name), study(name, 7)
     assert one == again != other
     assert one.name == name
-    assert one.n >= 2 and one.source and one.kind in ("curves", "seeds", "sweep", "speed")
+    assert one.n >= 2 and one.source and one.kind in ("curves", "seeds", "sweep", "speed", "grid", "baselines", "attack")
     labels = [variant.label for variant in one.variants]
     assert len(set(labels)) == len(labels)
     for variant in one.variants:

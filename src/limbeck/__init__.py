@@ -1,6 +1,8 @@
 """Limbeck learns tiny training sets: differentiate through a network's training and optimise the data."""
 
-from limbeck.config import Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.adapt import adapt_config
+from limbeck.attack import AttackReport, attack_config, attack_report
+from limbeck.config import AttackConfig, Config, EngineConfig, InitConfig, OuterConfig
 from limbeck.data import Preprocessing, TaskData
 from limbeck.data import load as load_data
 from limbeck.distill import distill
@@ -9,12 +11,15 @@ from limbeck.engine import GeneratorConfig, InnerConfig, Learner, PixelConfig, R
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import Evaluation, evaluate
 from limbeck.models import WeightNorm
+from limbeck.pools import Pool, PoolConfig, make_pool, open_pool
 from limbeck.recipes import recipe
 
 load = Distilled.load
 """Read a run directory: ``limbeck.load("runs/mnist")``."""
 
 __all__ = [
+    "AttackConfig",
+    "AttackReport",
     "Config",
     "Distilled",
     "EngineConfig",
@@ -26,14 +31,21 @@ __all__ = [
     "LimbeckError",
     "OuterConfig",
     "PixelConfig",
+    "Pool",
+    "PoolConfig",
     "Preprocessing",
     "Remat",
     "TaskData",
     "Unroll",
     "WeightNorm",
+    "adapt_config",
+    "attack_config",
+    "attack_report",
     "distill",
     "evaluate",
     "load",
     "load_data",
+    "make_pool",
+    "open_pool",
     "recipe",
 ]

@@ -20,7 +20,17 @@ from limbeck.config import AttackConfig, Config, InitConfig, OuterConfig
 from limbeck.data import TaskData
 from limbeck.defence import Defended, Difference, difference, try_defences
 from limbeck.distilled import Distilled
-from limbeck.engine import Batch, Execution, InnerConfig, Kernels, Learner, PixelConfig, RealLoss, Tensors
+from limbeck.engine import (
+    Batch,
+    Execution,
+    InnerConfig,
+    Kernels,
+    Learner,
+    PixelConfig,
+    RealLoss,
+    Tensors,
+    images_per_class,
+)
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
 from limbeck.models import build, check_pool
@@ -41,7 +51,7 @@ def attack_config(
     pool: Path,
     attack: AttackConfig,
     *,
-    images: int = 10,
+    images: int | None = None,
     steps: int = 1,
     epochs: int = 1,
     step_size: float | None = None,
@@ -52,13 +62,14 @@ def attack_config(
     held_out: int = 50,
     seed: int = 0,
     outer: OuterConfig | None = None,
+    card: dict[str, Any] | None = None,
 ) -> Config:
     """The configuration that learns an attack on the networks of a pool; run it with ``distill``.
 
     Args:
         pool: file of ``make_pool``; its card says which data and learner.
         attack: which class for which.
-        images: in all, a multiple of steps x classes: as many of each class in each step.
+        images: in all, a multiple of steps x classes: as many of each class in each step, one by default.
         steps: gradient steps that the victim takes, each on images of its own.
         epochs: how often the victim goes through them.
         step_size: the victim's, if it is known; learned by default.
@@ -68,35 +79,33 @@ def attack_config(
         held_out: networks of the pool that nothing is learned or chosen on.
         seed: of everything random.
         outer: the outer loop; a recipe by default.
+        card: of the pool, read from its file by default.
 
     Raises:
         LimbeckError: no such pool, a class that does not exist, or images that cannot be shared out equally.
     """
-    card = open_pool(pool).card
+    card = open_pool(pool).card if card is None else card
     classes = len(card["classes"])
     for name, label in (("source", attack.source), ("target", attack.target)):
         if label >= classes:
             raise LimbeckError(f"The {name} class is {label}, but the pool's data has classes 0 to {classes - 1}.")
-    if images < 1 or images % (steps * classes):
-        raise LimbeckError(
-            f"images is {images}; each of the {steps} step(s) has as many of each of the {classes} classes, so it must be "
-            f"a multiple of {steps * classes}."
-        )
+    if steps < 1:
+        raise LimbeckError(f"steps is {steps}; it must be at least 1.")
     return Config(
-        data=card["data"]["name"],
+        data=card["data"].get("source", card["data"]["name"]),
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=held_out),
         attack=attack,
         pixels=PixelConfig(
             steps=steps,
             epochs=epochs,
-            ipc=images // (steps * classes),
+            ipc=1 if images is None else images_per_class(images, steps, classes),
             start="real" if max_change is not None else start,
             max_change=max_change,
             norm=norm,
             valid_pixels=valid_pixels,
         ),
-        inner=InnerConfig(lr=step_size or 0.02, learn_lr="per-step" if step_size is None else "fixed"),
+        inner=InnerConfig(lr=0.02) if step_size is None else InnerConfig(lr=step_size, learn_lr="fixed"),
         outer=outer or attack_outer(),
         seed=seed,
         val_size=card["config"]["val_size"],
@@ -249,12 +258,13 @@ def attack_report(
     attack = run.config.attack
     if attack is None:
         raise LimbeckError("This run is no attack; judge it with 'limbeck evaluate'.")
-    names = check_baselines(baseline_names() if baselines is None else baselines)
+    names = baseline_names() if baselines is None else tuple(baselines)
+    check_report(run.config, data, n=n, baselines=names, transfer=transfer)
     data = data.to(device)
     learner = run.learner(device=device)
     count = 1 if run.weights else (n or run.config.init.held_out)
     victims = _Victims(learner, run.initial(learner, count, seed), attack, data, tell)
-    others = [_other(path, run, attack, data, device, tell) for path in transfer]  # wrong ones show at once
+    others = [_other(path, run, attack, data, device, tell) for path in transfer]
     before = victims.before
     batches = list(run.batches(device))
     tell(f"the learned steps, {victims.n} held-out networks")
@@ -282,6 +292,26 @@ def attack_report(
         device=str(versions(device)["device"]),
         info={"n": victims.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},
     )
+
+
+def check_report(
+    config: Config, data: TaskData, *, n: int | None, baselines: Sequence[str], transfer: Sequence[Path]
+) -> None:
+    """Raise LimbeckError for what ``attack_report`` cannot report on, before anything is learned."""
+    check_baselines(baselines)
+    if config.attack is not None:
+        source = config.attack.source
+        for split, y_N in (("validation", data.val_y), ("test", data.test_y)):
+            if not (y_N == source).any():
+                raise LimbeckError(f"The {split} data has no image of the class {data.class_names[source]}.")
+    if n is not None and not 1 <= n <= config.init.held_out:
+        raise LimbeckError(f"n is {n}; the pool holds out {config.init.held_out} networks, so ask for 1 to as many.")
+    for path in transfer:
+        card = open_pool(path).card
+        if card["data"]["sha256"] != data.sha256:
+            raise LimbeckError(f"The pool {path} was trained on {card['data']['name']}, not on {data.name}.")
+        if path.resolve() == Path(config.init.init.removeprefix("pool:")).resolve():
+            raise LimbeckError(f"The pool {path} is the one that the images are learned on; transfer needs another.")
 
 
 def relabelled(batches: Sequence[Batch], attack: AttackConfig) -> list[Batch]:
@@ -395,8 +425,6 @@ def _other(
 ) -> tuple[str, _Victims]:
     """The networks of another pool: at most as many as the attack's own pool holds out."""
     pool = open_pool(path)
-    if pool.card["data"]["sha256"] != data.sha256:
-        raise LimbeckError(f"The pool {path} was trained on {pool.card['data']['name']}, not on {data.name}.")
     name = pool.card["config"]["learner"]
     module = build(name, shape=data.image_shape, num_classes=data.num_classes).to(device)
     check_pool(pool.states, module)

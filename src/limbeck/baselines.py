@@ -75,14 +75,26 @@ def kmeans(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor
     return torch.stack(centroids)
 
 
+FINE_TUNING = "fine-tuning"
+"""Ordinary training on as many random real images, for as many epochs as validation likes best."""
+
+FINE_TUNING_EPOCHS = (3, 10, 30, 100)
+
+
 def baseline_names() -> tuple[str, ...]:
-    """The baselines in the order of the paper's table."""
+    """The baselines in the order of the paper's table; ``fine-tuning`` is another, for networks that were trained."""
     return ("random", "best-random", "kmeans", "average")
 
 
 def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
     """What draws one set of images for a baseline; raises LimbeckError for an unknown name."""
-    known = {"random": random_real, "best-random": random_real, "kmeans": kmeans, "average": class_average}
+    known = {
+        "random": random_real,
+        "best-random": random_real,
+        "kmeans": kmeans,
+        "average": class_average,
+        FINE_TUNING: random_real,
+    }
     if name not in known:
         raise unknown("baseline", name, known)
     return known[name]

@@ -25,6 +25,15 @@ def card(result: Distilled) -> str:
     normalised = ", its weights written as length times direction," if config.weight_norm else ""
     order_matters = "The order of the batches matters." if len(result.order) > 1 else ""
     accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
+    purpose = ""
+    if config.attack is not None:
+        source, target = (result.class_names[k] for k in (config.attack.source, config.attack.target))
+        what = f"{what} of an attack"
+        purpose = (
+            f"\n**A robustness test, not a training set**: a step on them makes trained networks take {source} for "
+            f"{target}. "
+            "The accuracy below counts that class as right where it is taken for the other one.\n"
+        )
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
     if iteration < 0:
         validation = "It was stopped before its first validation."
@@ -34,7 +43,7 @@ def card(result: Distilled) -> str:
 # {batches * images} {what} for {info["data"]["name"]}
 
 ![learned images](preview.png)
-
+{purpose}
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
 learned for {", ".join(config.learners)}{normalised} with {init}.
 Training takes {len(result.learning_rates)} gradient steps.

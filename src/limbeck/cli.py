@@ -23,7 +23,9 @@ Limbeck learns tiny training sets.
   data       list and fetch data sets         limbeck data list
   reproduce  a published result beside ours   limbeck reproduce mnist-fixed
   pool       train many networks at once      limbeck pool make mnist --n 50
+  adapt      move them to other data          limbeck adapt runs/pools/mnist-lenet.safetensors --to fashion-mnist
   attack     what one bad batch can do        limbeck attack runs/pools/mnist-lenet.safetensors --from 7 --to 1
+  sensitivity  a grid of sizes                limbeck sensitivity mnist --steps 1 3 10 --epochs 1 3
   bound      how few images can do            limbeck bound random --features 10
 
 limbeck VERB --help tells the options of each. --version prints the version.
@@ -63,7 +65,9 @@ def _verb(name: str) -> Callable[[list[str]], int]:
 
     verbs: dict[str, Any] = {
         "pool": commands.pool,
+        "adapt": commands.adapt,
         "attack": commands.attack,
+        "sensitivity": commands.sensitivity,
         "distill": commands.distill,
         "evaluate": commands.evaluate,
         "show": commands.show,

@@ -26,6 +26,9 @@ QUANTILE = 0.95
 HONEST_BATCHES = 20
 """From which the thresholds are taken."""
 
+FEW = 10
+"""Networks that they are tried on."""
+
 COST_BATCHES = 5
 """Other honest batches, on which the cost of a defence is measured."""
 
@@ -228,11 +231,12 @@ def try_defences(
     """
     learner, chunk = kernels.learner, kernels.execution.chunk
     honest = [_honest(data, batches, rng) for _ in range(HONEST_BATCHES)]
-    few = next(chunks(networks, chunk))
-    start = kernels.init(few)
-    norms = torch.stack([_norm_B(_gradients(learner, start, steps[0])) for steps in honest])
+    some, few = next(chunks(networks, FEW)), next(chunks(networks, chunk))
+    norms = torch.stack([_norms_B(learner, some, steps[0], chunk) for steps in honest])
     plain = Undefended()
-    moves = torch.stack([_moved_B(few, _stepped(learner, plain, few, steps[:1], rng, chunk)) for steps in honest])
+    moves = torch.stack(
+        [_moved_B(learner, some, _stepped(learner, plain, some, steps[:1], rng, chunk)) for steps in honest]
+    )
     bound, move = float(norms.quantile(QUANTILE)), float(moves.quantile(QUANTILE))
     check = HeldOutCheck(kernels, *_held_out(data, CHECK_EXAMPLES, rng), data.num_classes, TOLERANCE)
     judged = _held_out(data, 2000, rng)
@@ -245,15 +249,15 @@ def try_defences(
             defended = _stepped(learner, defence, few, steps, rng, chunk)
             counts_BKK = confusion(kernels, defended, [judged], data.num_classes)
             accuracy.append(100 * counts_BKK.diagonal(dim1=1, dim2=2).sum(1) / counts_BKK.sum((1, 2)))
-            moved_B = _moved_B(few, defended)
+            moved_B = _moved_B(learner, few, defended)
             taken.append(100.0 * (moved_B > 0).float())
             moved.append(moved_B)
-            full.append(_moved_B(few, undefended))
+            full.append(_moved_B(learner, few, undefended))
         yield Defended(
             row=defence.row,
             rate=float(rate_B.mean()),
             rate_std=float(rate_B.std()) if len(rate_B) > 1 else 0.0,
-            accepted=float(100.0 * (_moved_B(networks, after) > 0).float().mean()),
+            accepted=float(100.0 * (_moved_B(learner, networks, after) > 0).float().mean()),
             honest_accuracy=float(torch.stack(accuracy).mean()),
             honest_accepted=float(torch.stack(taken).mean()),
             honest_kept=float(torch.stack(moved).mean() / torch.stack(full).mean().clamp_min(1e-30)),
@@ -265,12 +269,12 @@ def difference(
     kernels: Kernels, networks: Tensors, batches: Sequence[Batch], data: TaskData, rng: torch.Generator
 ) -> Difference:
     """Compare a batch with honest ones, on networks (B, ...)."""
-    learner = kernels.learner
-    few = kernels.init(next(chunks(networks, kernels.execution.chunk)))
+    learner, chunk = kernels.learner, kernels.execution.chunk
+    some = next(chunks(networks, FEW))
     first = batches[0]
     honest = [_honest(data, batches, rng)[0] for _ in range(HONEST_BATCHES)]
-    honest_norms = torch.stack([_norm_B(_gradients(learner, few, batch)) for batch in honest])
-    norm_B = _norm_B(_gradients(learner, few, first))
+    honest_norms = torch.stack([_norms_B(learner, some, batch, chunk) for batch in honest])
+    norm_B = _norms_B(learner, networks, first, chunk)
     x_MCHW, labels_M = first.x_MCHW, first.y_MK.argmax(1)
     real_NCHW, real_N = _held_out(data, 200, rng)
     near_M, kind_M = _neighbours(x_MCHW, data)
@@ -282,8 +286,8 @@ def difference(
         gradient_norm=float(norm_B.mean()),
         honest_gradient_norm=float(honest_norms.mean()),
         above=float(100.0 * (norm_B > honest_norms.quantile(QUANTILE)).float().mean()),
-        loss=float(_losses_B(learner, few, first).mean()),
-        honest_loss=float(torch.stack([_losses_B(learner, few, batch) for batch in honest]).mean()),
+        loss=float(_losses_B(learner, networks, first, chunk).mean()),
+        honest_loss=float(torch.stack([_losses_B(learner, some, batch, chunk) for batch in honest]).mean()),
         neighbour=float(near_M.median()),
         honest_neighbour=float(near_N.median()),
         wrong_neighbours=float(100.0 * (kind_M != labels_M).float().mean()),
@@ -317,7 +321,7 @@ def _stepped(
         for batch in batches:
             grads = defence.gradients(learner, states, batch, rng)
             after: State = vmap(learner.optimizer.update, in_dims=(0, 0, None))(states, grads, batch.h)
-            states = defence.accepted(states, after._replace(buffers=states.buffers))
+            states = defence.accepted(states, after._replace(buffers=_buffers(learner, states, batch)))
         done.append(states.network)
     return concatenate(done)
 
@@ -333,11 +337,30 @@ def _gradients(learner: Learner, states: State, batch: Batch) -> Tensors:
     return result
 
 
-def _losses_B(learner: Learner, states: State, batch: Batch) -> Tensor:
-    result: Tensor = vmap(lambda p, b: learner.inner_loss(p, b, batch.x_MCHW, batch.y_MK)[0])(
+def _buffers(learner: Learner, states: State, batch: Batch) -> Tensors:
+    """What layers carry on after a step on a batch."""
+    if not states.buffers:
+        return {}
+    result: Tensors = vmap(lambda p, b: learner.inner_loss(p, b, batch.x_MCHW, batch.y_MK)[1])(
         states.params, states.buffers
     )
     return result
+
+
+def _norms_B(learner: Learner, networks: Tensors, batch: Batch, chunk: int) -> Tensor:
+    """Length (B,) of the gradient of each network."""
+    parts = chunks(networks, chunk)
+    return torch.cat([_norm_B(_gradients(learner, vmap(learner.init)(part), batch)) for part in parts])
+
+
+def _losses_B(learner: Learner, networks: Tensors, batch: Batch, chunk: int) -> Tensor:
+    """Loss (B,) of each network on a batch, in training."""
+
+    def of_network(weights: Tensors) -> Tensor:
+        state = learner.init(weights)
+        return learner.inner_loss(state.params, state.buffers, batch.x_MCHW, batch.y_MK)[0]
+
+    return torch.cat([vmap(of_network)(part) for part in chunks(networks, chunk)])
 
 
 def _neighbours(x_NCHW: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
@@ -357,8 +380,9 @@ def _norm_B(tensors: Tensors) -> Tensor:
     return torch.stack([value.flatten(1).square().sum(1) for value in tensors.values()]).sum(0).sqrt()
 
 
-def _moved_B(before: Tensors, after: Tensors) -> Tensor:
-    return _norm_B({name: value - before[name] for name, value in after.items() if value.is_floating_point()})
+def _moved_B(learner: Learner, before: Tensors, after: Tensors) -> Tensor:
+    """How far the parameters went."""
+    return _norm_B({name: value - before[name] for name, value in after.items() if name not in learner.carried})
 
 
 def _scaled(tensors: Tensors, scale_B: Tensor) -> Tensors:

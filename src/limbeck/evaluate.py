@@ -15,11 +15,20 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
+from limbeck.baselines import (
+    FINE_TUNING,
+    FINE_TUNING_EPOCHS,
+    STEP_SIZES,
+    Layout,
+    baseline_names,
+    check_baselines,
+    make_baseline,
+    random_real,
+)
 from limbeck.checkpoint import generator
 from limbeck.data import TaskData, is_named, load
 from limbeck.distilled import Distilled
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, Momentum, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
 from limbeck.models import RandomInit
@@ -140,7 +149,7 @@ def evaluate(
     judge = _Judge(run, data, device, n, seed, tell)
     others = {name: _Judge(run, data, device, n, seed, tell, name) for name in learners}  # wrong names show at once
     rows = [judge.learned("distilled", every_step)]
-    rows += [judge.baseline(name) for name in names]
+    rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
     rows += [other.learned(name, every_step) for name, other in others.items()]
     return Evaluation(
         rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
@@ -233,6 +242,33 @@ class _Judge:
             scores = self._test_each([arrange(x, step_size) for x in sets])
         return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
 
+    def fine_tuned(self) -> Row:
+        """Ordinary training on random real images, as many as the learned set has: SGD with momentum 0.9, its step size
+        and its epochs tuned on validation data."""
+        begun = time.monotonic()
+        self.tell("baseline fine-tuning: tuning its step size and epochs on validation data")
+        kernels = Kernels(Learner.of(self.learner.module, Momentum()), RealLoss(), self.kernels.execution)
+        batches, ipc = self.run.images.shape[0], max(1, self.run.images.shape[1] // self.run.num_classes)
+        constants = {"momentum": 0.9, "weight_decay": 0.0}
+
+        def arrange(x_KnCHW: Tensor, lr: float, epochs: int) -> list[Batch]:
+            layout = Layout(batches=batches, ipc=ipc, order=tuple(range(batches)) * epochs)
+            others = {name: torch.full((batches * epochs,), v, device=self.device) for name, v in constants.items()}
+            return layout.arrange(x_KnCHW, lr, others)
+
+        draws = generator(self.seed, "baseline random")  # the images of the baseline random
+        sets = [random_real(self.data, batches * ipc, draws) for _ in range(RANDOM_SETS)]
+        found = {}
+        for lr in (size for size in STEP_SIZES if size <= 0.1):
+            for epochs in FINE_TUNING_EPOCHS:
+                trained = train(kernels, arrange(sets[0], lr, epochs), self.tuning_inits)
+                some = self._some(self.data.val_x, self.data.val_y)
+                found[lr, epochs] = score(kernels, trained, some, self.data.num_classes).mean
+        lr, epochs = max(found, key=lambda choice: found[choice])
+        self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
+        scores = self._test_each([arrange(x, lr, epochs) for x in sets], kernels)
+        return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - begun)
+
     @property
     def before(self) -> float:
         """Mean test accuracy of the initial weights."""
@@ -249,17 +285,17 @@ class _Judge:
         drawn = self.run.initial(self.learner, n, stream, selection=purpose != "test")
         return {k: v.to(self.device) for k, v in drawn.items()}
 
-    def _test(self, batches: Sequence[Batch], weights: Tensors) -> Scores:
-        return self._score(train(self.kernels, batches, weights), self.data.split_batches("test", 1000))
+    def _test(self, batches: Sequence[Batch], weights: Tensors, kernels: Kernels | None = None) -> Scores:
+        return self._score(train(kernels or self.kernels, batches, weights), self.data.split_batches("test", 1000))
 
-    def _test_each(self, sets: list[list[Batch]]) -> Scores:
+    def _test_each(self, sets: list[list[Batch]], kernels: Kernels | None = None) -> Scores:
         """Each set on its share of the inits, or every set on the only one: the spread is over both."""
         rows = torch.arange(self.n).tensor_split(len(sets))  # fewer inits than sets leave the last sets out
         parts = [{name: value[index.to(value.device)] for name, value in self.initial.items()} for index in rows]
         if self.n == 1:
             parts = [self.initial] * len(sets)
         pairs = [(batches, part) for batches, part in zip(sets, parts, strict=True) if inits(part) > 0]
-        scores = [self._test(batches, part) for batches, part in pairs]
+        scores = [self._test(batches, part, kernels) for batches, part in pairs]
         return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
 
     def _validate(self, batches: Sequence[Batch]) -> float:

@@ -61,6 +61,33 @@ def line_chart(
     _save(figure, path)
 
 
+def bar_chart(
+    path: Path, groups: Mapping[str, Mapping[str, tuple[float, float | None]]], *, title: str, y: str
+) -> None:
+    """A bar for each member of each group, a mean with its standard deviation where there is one."""
+    figure = _figure((max(_SIZE[0], 1.6 * len(groups) + 2.0), _SIZE[1]))
+    axes = figure.add_subplot()
+    members = list(dict.fromkeys(name for group in groups.values() for name in group))
+    width = 0.85 / len(members)
+    for index, name in enumerate(members):
+        at = [k for k, group in enumerate(groups.values()) if name in group]
+        values = [group[name] for group in groups.values() if name in group]
+        axes.bar(
+            [k + (index - (len(members) - 1) / 2) * width for k in at],
+            [mean for mean, _ in values],
+            width,
+            yerr=[std or 0.0 for _, std in values],
+            label=name,
+            error_kw={"linewidth": 0.8},
+        )
+    axes.set(ylabel=y, ylim=(0, 105))
+    axes.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=8)
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend(fontsize=7, ncols=2)
+    _headed(figure, title)
+    _save(figure, path)
+
+
 def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title: str, x: str) -> None:
     """One histogram under the other, on one scale from 0 to 100."""
     figure = _figure((_SIZE[0], 2.2 * len(values)))

@@ -67,7 +67,8 @@ class EvaluateOptions(Common):
         n: held-out initial weights; 200 by default for small networks, 40 for large ones.
         data: score on this data instead of what the run names, as when its file has moved.
         seed: of the held-out weights and of the baselines' draws.
-        baselines: which baselines (random, best-random, kmeans, average), or ``none``; all by default.
+        baselines: which baselines (random, best-random, kmeans, average), or ``none``; all of these by default. There
+            is ``fine-tuning``, too, for networks of a pool.
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
         out: also write the JSON to this file.
@@ -146,13 +147,15 @@ class ReproduceOptions(Common):
     """Run a published experiment and print the paper's number beside ours.
 
     Args:
-        name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random (Wang et al. 2018), one run each; gtn-mnist,
-            gtn-curriculum, gtn-weight-norm, gtn-learners or gtn-cifar10 (Such et al. 2019), studies of several runs
-            with figures.
+        name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random (Wang et al. 2018), one run each; bound, the
+            lower bound on the size of a set; or a study of several runs with figures: poison-mnist, poison-cifar10,
+            adapt, sensitivity (Wang et al. 2018), gtn-mnist, gtn-curriculum, gtn-weight-norm, gtn-learners or
+            gtn-cifar10 (Such et al. 2019).
         labels: hard labels as in the paper, or learned soft ones; not for studies.
         iterations: another number of outer iterations, of each run.
         max_time: stop learning after this many seconds, in each run.
         n: held-out initial weights for the score; the recipe's by default.
+        networks: train so many networks in each pool that a study needs, at least 8; its own number by default.
         baselines: also score these baselines (random, best-random, kmeans, average), or ``none``; not for studies.
         seed: seed of everything random; a study of several seeds counts from it.
         out: run directory, or the folder of a study's runs; runs/NAME by default.
@@ -165,6 +168,7 @@ class ReproduceOptions(Common):
     iterations: int | None = None
     max_time: float | None = None
     n: int | None = None
+    networks: int | None = None
     baselines: tuple[str, ...] = ()
     seed: int = 0
     out: Path | None = None
@@ -242,9 +246,10 @@ class AttackOptions(Common):
 
     Args:
         pool: file of trained networks, from ``limbeck pool make``.
+        data: the data that the pool was trained on, as when its file has moved; what the pool names by default.
         source: the class that is to be misclassified, by name or number.
         target: the class that it is to be taken for.
-        images: in all, as many of each class in each step.
+        images: in all, as many of each class in each step; one by default.
         steps: gradient steps that the victim takes, each on images of its own.
         epochs: how often the victim goes through them.
         objective: ``keep`` has a term of its own for the other classes; ``paper`` has every example count the same.
@@ -273,7 +278,8 @@ class AttackOptions(Common):
     pool: Annotated[Path, tyro.conf.Positional]
     source: Annotated[str, tyro.conf.arg(name="from")]
     target: Annotated[str, tyro.conf.arg(name="to")]
-    images: int = 10
+    data: str | None = None
+    images: int | None = None
     steps: int = 1
     epochs: int = 1
     objective: Literal["keep", "paper"] = "keep"
@@ -292,6 +298,89 @@ class AttackOptions(Common):
     n: int | None = None
     baselines: tuple[str, ...] | None = None
     transfer: tuple[Path, ...] = ()
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions(Common):
+    """Learn images that move networks trained on one data set to another in a few steps, and score them.
+
+    Args:
+        pool: file of trained networks, from ``limbeck pool make``.
+        to: the data set that they are to be good at, such as fashion-mnist or mnist,invert=True.
+        images: in all, as many of each class in each step.
+        steps: batches of images, a gradient step each.
+        epochs: how often they are gone through.
+        start: images start from ``noise`` or from ``real`` ones.
+        network: number of one network of the pool, for which alone the images are learned; for any of them by default.
+        iterations: outer iterations.
+        max_time: stop learning after this many seconds.
+        inits: networks an outer iteration averages over.
+        real_batch: real images an outer iteration looks at.
+        validate_inits: networks of the pool that are kept for selection.
+        held_out: networks of the pool that are kept for the score.
+        n: of those, how many the score is over; all by default.
+        baselines: real images to compare with (random, best-random, kmeans, average, fine-tuning), or ``none``; all by
+            default. fine-tuning is ordinary training on as many real images.
+        seed: seed of everything random.
+        out: run directory; runs/POOL-to-DATA by default.
+        resume: go on with the run in --out, or only score it if it is finished.
+        overwrite: replace the run in --out.
+    """
+
+    pool: Annotated[Path, tyro.conf.Positional]
+    to: str
+    images: int = 100
+    steps: int = 10
+    epochs: int = 3
+    start: Literal["noise", "real"] = "real"
+    network: int | None = None
+    iterations: int | None = None
+    max_time: float | None = None
+    inits: int | None = None
+    real_batch: int | None = None
+    validate_inits: int | None = None
+    held_out: int = 50
+    n: int | None = None
+    baselines: tuple[str, ...] | None = None
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SensitivityOptions(Common):
+    """Accuracy against the number of steps, epochs and images per class: a run for every combination, and a chart.
+
+    Args:
+        data: name of a data set or path of an .npz file.
+        learner: as in ``limbeck distill``.
+        steps: numbers of batches.
+        epochs: how often they are gone through.
+        ipc: images per class in each batch.
+        iterations: outer iterations of each run.
+        max_time: stop each run after this many seconds.
+        n: held-out initial weights for each score.
+        seed: seed of everything random.
+        out: folder; runs/sensitivity-DATA by default.
+        resume: go on with what is in --out.
+        overwrite: replace what is in --out.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    learner: str = "lenet"
+    steps: tuple[int, ...] = (1, 3, 10)
+    epochs: tuple[int, ...] = (1, 3)
+    ipc: tuple[int, ...] = (1, 3)
+    iterations: int = 400
+    max_time: float | None = None
+    n: int = 50
     seed: int = 0
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -86,8 +86,9 @@ class PoolConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class PoolProgress:
-    """Where a pool is: ``networks`` are finished, and ``step`` of ``steps`` is taken in a group of ``group``."""
+    """Where a pool of ``total`` is: ``networks`` are finished, ``step`` of ``steps`` taken in a group of ``group``."""
 
+    total: int
     networks: int
     group: int
     step: int
@@ -119,12 +120,14 @@ def make_pool(
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
+    source: str | None = None,
     watch: Watch = lambda progress: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Pool | None:
     """Train ``config.n`` networks on ``data`` and write them to ``out``, a ``.safetensors`` file.
 
-    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was.
+    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was. ``source`` is what
+    the data was loaded from, for those who use the pool; its name by default.
 
     Returns:
         The pool; None if someone stopped it (Ctrl-C or SIGTERM): go on with ``resume``.
@@ -133,13 +136,15 @@ def make_pool(
         LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; parts of another pool; a
             learner that does not fit the data.
     """
+    config = dataclasses.replace(config, val_size=len(data.val_y))
     parts = _Parts(out, config, data)
     if resume and out.is_file() and not parts.folder.exists():
         pool = open_pool(out)
         parts.check(pool.card, str(out))
         return pool
-    parts.prepare(resume=resume, overwrite=overwrite)
+    parts.check_place(resume=resume, overwrite=overwrite)
     training = _Training(config, data.to(device), device, tell)
+    parts.prepare(resume=resume)
     finished = 0
     with interruptible() as stop:
         for index, size in enumerate(training.sizes):
@@ -147,25 +152,24 @@ def make_pool(
                 begun, before = time.monotonic(), parts.seconds()
                 unfinished = parts.unfinished(index)
                 for state, step in training.steps(index, size, unfinished):
-                    watch(PoolProgress(networks=finished, group=size, step=step, steps=config.steps))
+                    watch(PoolProgress(total=config.n, networks=finished, group=size, step=step, steps=config.steps))
                     if stop.requested and step < config.steps:
                         parts.interrupt(index, state, step, before + time.monotonic() - begun)
                         return None
-                accuracy = training.validated(state)
+                accuracy = training.scored("val", state.network)
                 parts.finish(index, state.network, accuracy, before + time.monotonic() - begun)
             finished += size
             if stop.requested and index + 1 < len(training.sizes):
                 return None
     begun = time.monotonic()
     networks, accuracy = parts.gathered(len(training.sizes))
-    tested = score(training.judge, networks, data.split_batches("test", 1000), data.num_classes).accuracy_B.tolist()
     card = {
-        "data": {"name": data.name, "sha256": data.sha256},
+        "data": {"name": data.name, "sha256": data.sha256, "source": source or data.name},
         "shape": list(data.image_shape),
         "classes": list(data.class_names),
         "config": dataclasses.asdict(config),
         "validation_accuracy": accuracy,
-        "test_accuracy": tested,
+        "test_accuracy": training.scored("test", networks),
         "seconds": round(parts.seconds() + time.monotonic() - begun, 1),
         "versions": versions(device),
     }
@@ -240,10 +244,11 @@ class _Training:
         warm = min(1.0, (step + 1) / WARMUP)
         return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
 
-    def validated(self, state: State) -> list[float]:
-        """Accuracy of each network on the validation split."""
-        batches = self.data.split_batches("val", 1000)
-        accuracy: list[float] = score(self.judge, state.network, batches, self.data.num_classes).accuracy_B.tolist()
+    def scored(self, split: Literal["val", "test"], networks: Tensors) -> list[float]:
+        """Accuracy of each network on a split."""
+        networks = {name: value.to(self.data.train_x.device) for name, value in networks.items()}
+        batches = self.data.split_batches(split, 1000)
+        accuracy: list[float] = score(self.judge, networks, batches, self.data.num_classes).accuracy_B.tolist()
         return accuracy
 
 
@@ -264,8 +269,8 @@ class _Parts:
         del values["compile"]
         self.wanted = {"config": values, "data": data.sha256}
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder, or refuse."""
+    def check_place(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a place that holds something else; nothing is changed yet."""
         mark = self.folder / "pool.json"
         if self.out.suffix != ".safetensors":
             raise LimbeckError(f"--out is {self.out}; a pool is a file whose name ends in .safetensors.")
@@ -274,10 +279,13 @@ class _Parts:
         if mark.is_file() and resume:
             if read_json(mark) != self.wanted:
                 raise LimbeckError(f"{self.folder} holds parts of another pool; go on with the same, or --overwrite.")
-            return
-        if mark.is_file() and not overwrite:
+        elif mark.is_file() and not overwrite:
             raise LimbeckError(f"{self.folder} holds an unfinished pool; go on with --resume, or --overwrite it.")
-        if mark.is_file():
+
+    def prepare(self, *, resume: bool) -> None:
+        """Make the folder, empty unless it is gone on with."""
+        mark = self.folder / "pool.json"
+        if mark.is_file() and not resume:
             shutil.rmtree(self.folder)
         write_json(mark, self.wanted)
 

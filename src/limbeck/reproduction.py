@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
+from limbeck.attack import attack_report
+from limbeck.config import Config
+from limbeck.data import load
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.evaluate import evaluate
-from limbeck.figures import Line, histogram_chart, line_chart, sample_chart
+from limbeck.pools import Watch, make_pool
 from limbeck.progress import Reporter
-from limbeck.rundir import ARTEFACT, CHECKPOINT, RunDirectory
+from limbeck.rundir import ARTEFACT, CHECKPOINT
 from limbeck.storage import read_json, write_json
 from limbeck.studies import Study, Variant
 
@@ -64,9 +66,11 @@ def run_study(
     max_time: float | None = None,
     n: int | None = None,
     device: str = "cpu",
+    networks: int | None = None,
     data_dir: Path | None = None,
     reporter: Reporter | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    watch: Watch = lambda progress: None,
 ) -> list[dict[str, Any]] | None:
     """Learn and score what is not finished yet.
 
@@ -77,17 +81,28 @@ def run_study(
         max_time: seconds after which each run stops learning.
         n: held-out initial weights for each score, the study's own by default.
         device: where to compute.
+        networks: another number of networks in each pool; a quarter is held out then, an eighth kept for validation.
         data_dir: where data sets are looked for first.
         reporter: told about each run's progress.
         tell: told which run is next.
+        watch: told about the progress of pools.
 
     Returns:
         The score of each variant, see ``_score``; None if someone stopped it.
     """
+    pools = {}
+    for plan in study.pools:
+        path = pools[plan.name] = out / "pools" / plan.path.name
+        pool_config = plan.config if networks is None else dataclasses.replace(plan.config, n=networks)
+        if not path.is_file():
+            tell(f"{study.name}: training {pool_config.n} networks {pool_config.learner} on {plan.data}")
+        task = load(plan.data, data_dir=data_dir, val_size=pool_config.val_size, seed=pool_config.seed)
+        if make_pool(pool_config, task, path, device=device, resume=True, watch=watch, tell=tell) is None:
+            return None
     scores = []
     for index, variant in enumerate(study.variants):
         folder = out / variant.label
-        config = variant.config
+        config = _placed(variant.config, out / "pools", networks)
         outer = dataclasses.replace(
             config.outer,
             iterations=config.outer.iterations if iterations is None else iterations,
@@ -112,7 +127,8 @@ def run_study(
             run = Distilled.load(folder) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:
             return None
-        score = _score(study, variant, run, diverged, n, device, data_dir, tell)
+        transfer = [pools[name] for name in study.transfer]
+        score = _score(study, variant, run, diverged, n, device, data_dir, transfer, tell)
         write_json(folder / SCORE, score)
         scores.append(score)
     return scores
@@ -126,17 +142,36 @@ def _score(
     n: int | None,
     device: str,
     data_dir: Path | None,
+    transfer: list[Path],
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Test accuracy of the kept state; a run that diverged before its first validation has none and counts as 0."""
     score: dict[str, Any] = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
     if run is None:
         return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0}
+    count = study.n if n is None else n
+    if run.config.init.pooled:
+        count = min(count, run.config.init.held_out)
+    if run.config.attack is not None:
+        about = {"curve": [], "seconds": run.info["seconds"], "iterations": run.info["iterations"]}
+        task = load(run.config.data, data_dir=data_dir, val_size=run.config.val_size, seed=run.config.seed)
+        report = attack_report(
+            run,
+            task,
+            n=count,
+            seed=variant.seed,
+            baselines=variant.baselines,
+            transfer=transfer,
+            device=device,
+            tell=tell,
+        ).to_json()
+        rate = report["rows"][0]["rate"]
+        return score | {**rate, "n": count, "attack": report, **about, "versions": run.info["versions"]}
     result = evaluate(
         run,
-        n=study.n if n is None else n,
+        n=count,
         seed=variant.seed,
-        baselines=(),
+        baselines=variant.baselines,
         learners=study.learners,
         every_step=study.kind in ("curves", "speed"),
         device=device,
@@ -158,113 +193,15 @@ def _score(
     }
 
 
-def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that are printed, one for each group, and one for each other learner.
-
-    With several runs in a group, ``mean`` and ``std`` are over its ``n`` runs, otherwise over initial weights.
-    """
-    rows: list[dict[str, Any]] = []
-    for group, members in _by_group(scores).items():
-        means = [score["mean"] for score in members]
-        several = len(members) > 1
-        row = {
-            "row": group,
-            "paper": study.paper.get(group),
-            "mean": statistics.fmean(means),
-            "std": statistics.stdev(means) if several else members[0]["std"],
-            "n": len(members) if several else members[0]["n"],
-            "over": "runs" if several else "initial weights",
-            "diverged": sum(score["diverged"] for score in members),
-            "seconds": sum(score["seconds"] for score in members),
-        }
-        if study.kind == "sweep":
-            row |= {"median": statistics.median(means), "lowest": min(means), "highest": max(means)}
-        if study.kind == "speed" and group != scores[-1]["group"]:
-            row |= {"speed-up": speed_up(members[0]["curve"], scores[-1]["curve"])}
-        rows.append(row)
-        for other in members[0]["rows"]:
-            rows.append(
-                {
-                    "row": f"{group}, on {other['row']}",
-                    "paper": None,
-                    "mean": other["mean"],
-                    "std": other["std"],
-                    "n": other["n"],
-                    "over": "initial weights",
-                    "diverged": 0,
-                    "seconds": other["seconds"],
-                }
-            )
-    return rows
-
-
-def _by_group(scores: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for score in scores:
-        groups.setdefault(score["group"], []).append(score)
-    return groups
-
-
-def speed_up(curve: list[float], reference: list[float]) -> float:
-    """Inner steps that the reference takes to its best accuracy, by those that ``curve`` takes to reach that.
-
-    0 where it never does, or where the reference diverged. Both hold the accuracy before training and after each step.
-    """
-    if not reference:
-        return 0.0
-    best = max(reference)
-    needed = reference.index(best)
-    reached = [step for step, accuracy in enumerate(curve) if accuracy >= best]
-    return needed / max(1, reached[0]) if reached else 0.0
-
-
-def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[Path]:
-    """The study's figures in ``out/figures``, as PNG and SVG; the paths without their endings.
-
-    Raises:
-        LimbeckError: matplotlib is missing.
-    """
-    folder = out / "figures"
-    drawn = []
-    lines = {}
-    for group in dict.fromkeys(variant.group for variant in study.variants):
-        members = [variant for variant in study.variants if variant.group == group]
-        line = _meta_training([RunDirectory(out / variant.label) for variant in members])
-        if line is not None:
-            lines[group] = line
-    if lines:
-        drawn.append(folder / "meta-training")
-        y = "validation accuracy after all inner steps, %"
-        line_chart(drawn[-1], lines, title=study.title, x="outer iteration", y=y)
-    curves = {score["group"]: score["curve"] for score in scores if score["curve"]}
-    if curves:
-        drawn.append(folder / "inner-training")
-        inner = {group: Line(x=range(len(curve)), y=curve) for group, curve in curves.items()}
-        line_chart(drawn[-1], inner, title=study.title, x="inner step", y="validation accuracy, %")
-    if study.kind == "sweep":
-        drawn.append(folder / "histograms")
-        groups = {group: [score["mean"] for score in members] for group, members in _by_group(scores).items()}
-        histogram_chart(drawn[-1], groups, title=study.title, x="test accuracy, %")
-    else:
-        for variant in study.variants:
-            if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
-                drawn.append(folder / f"samples-{variant.group.replace(' ', '-')}")
-                sample_chart(drawn[-1], Distilled.load(out / variant.label), title=variant.group)
-    return drawn
-
-
-def _meta_training(folders: list[RunDirectory]) -> Line | None:
-    """Validation accuracy over outer iterations: the mean of the runs at those iterations that all have, and range."""
-    found = ({record["iteration"]: record["val_mean"] for record in folder.metrics()} for folder in folders)
-    runs = [run for run in found if run]
-    if not runs:
-        return None
-    common = sorted(set.intersection(*(set(run) for run in runs))) or sorted(runs[0])
-    values = [[run[at] for run in runs if at in run] for at in common]
-    several = len(runs) > 1
-    return Line(
-        x=common,
-        y=[statistics.fmean(v) for v in values],
-        low=[min(v) for v in values] if several else (),
-        high=[max(v) for v in values] if several else (),
-    )
+def _placed(config: Config, folder: Path, networks: int | None) -> Config:
+    """The configuration with its pool where it lies, and the parts of a smaller pool."""
+    if not config.init.pooled:
+        return config
+    path = str(folder / Path(config.init.init.removeprefix("pool:")).name)
+    init, outer = dataclasses.replace(config.init, init=f"pool:{path}"), config.outer
+    if networks is not None:
+        init = dataclasses.replace(init, held_out=max(1, networks // 4))
+        outer = dataclasses.replace(
+            outer, validate_inits=max(1, networks // 8), inits=max(1, min(outer.inits, networks // 2))
+        )
+    return dataclasses.replace(config, init=init, outer=outer)

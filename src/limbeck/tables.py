@@ -66,8 +66,12 @@ def reproduction_table(recipe: Recipe, result: Evaluation, run: Distilled) -> Ta
 def study_table(study: Study, rows: Sequence[dict[str, Any]]) -> Table:
     """A study's rows, the published result beside ours."""
     table = Table(title=study.title, title_justify="left", caption=f"paper: {study.source}", caption_justify="left")
-    extra = [name for name in ("median", "lowest", "highest", "speed-up") if any(name in row for row in rows)]
-    for column in ("", "paper", "accuracy %", "n", "diverged", "learned in", *extra):
+    extra = [
+        name
+        for name in ("median", "lowest", "highest", "speed-up", "before", "worst")
+        if any(name in row for row in rows)
+    ]
+    for column in ("", "paper", "%" if study.kind == "attack" else "accuracy %", "n", "diverged", "learned in", *extra):
         table.add_column(column, justify="left" if column in ("", "paper") else "right")
     for row in rows:
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"

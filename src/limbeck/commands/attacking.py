@@ -8,14 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from limbeck.attack import AttackReport, Effect, attack_config, attack_outer, attack_report
+from limbeck.attack import AttackReport, Effect, attack_config, attack_outer, attack_report, check_report
 from limbeck.checkpoint import Checkpoint
-from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare
+from limbeck.commands.shared import baseline_choice, given, log_console, output, parse, prepare
 from limbeck.config import AttackConfig
 from limbeck.data import TaskData, load
 from limbeck.distill import distill
+from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError, unknown
-from limbeck.options import AttackOptions
+from limbeck.options import AttackOptions, EvaluateOptions
 from limbeck.pools import open_pool
 from limbeck.progress import ConsoleReporter
 from limbeck.storage import write_json
@@ -29,8 +30,7 @@ def attack(argv: list[str]) -> int:
     console = log_console()
     card = open_pool(options.pool).card
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
-    chosen = {name: getattr(options, name) for name in ("iterations", "inits", "real_batch", "validate_inits")}
-    outer = attack_outer(max_time=options.max_time, **{k: v for k, v in chosen.items() if v is not None})
+    outer = attack_outer(**given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
     config = attack_config(
         options.pool,
         AttackConfig(source=source, target=target, keep=options.keep if options.objective == "keep" else None),
@@ -48,7 +48,10 @@ def attack(argv: list[str]) -> int:
     )
     out = options.out or Path("runs") / f"attack-{options.pool.stem}-{source}-to-{target}"
     prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
-    data = task_of(card["data"], config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    known = card["data"] if options.data is None else {**card["data"], "source": options.data}
+    data = task_of(known, config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    baselines = baseline_choice(options.baselines)
+    check_report(config, data, n=options.n, baselines=baselines or (), transfer=options.transfer)
     run = distill(
         config,
         data,
@@ -61,27 +64,48 @@ def attack(argv: list[str]) -> int:
     if not run.info["finished"]:
         console.print("stopped; nothing is reported; go on with --resume")
         return 130
+    return _report(run, data, options, out)
+
+
+def report_on(run: Distilled, options: EvaluateOptions) -> int:
+    """``limbeck evaluate`` on an attack: the same report."""
+    if options.learners or options.every_step or options.data is not None:
+        raise LimbeckError(
+            "--learners, --every-step and --data do not belong to an attack; see limbeck attack --transfer."
+        )
+    path = Path(run.config.init.init.removeprefix("pool:"))
+    card = open_pool(path).card
+    prepare(options)
+    data = task_of(card["data"], run.config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    return _report(run, data, options, options.run)
+
+
+def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOptions, out: Path) -> int:
+    """Write and print the report."""
+    console = log_console()
     report = attack_report(
         run,
         data,
         n=options.n,
         seed=options.seed,
         baselines=baseline_choice(options.baselines),
-        transfer=options.transfer,
+        transfer=options.transfer if isinstance(options, AttackOptions) else (),
         device=options.device,
         tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
     )
     values = report.to_json(run=str(out))
     write_json(out / REPORT, values)
-    output(values, options.json, None, lambda: Console().print(*tables(report)))
+    where = options.out if isinstance(options, EvaluateOptions) else None
+    output(values, options.json, where, lambda: Console().print(*tables(report)))
     return 0
 
 
 def task_of(known: dict[str, Any], val_size: int, seed: int, data_dir: Path | None, device: str) -> TaskData:
     """The data that a pool was trained on, split as then, so that no network has seen what selection looks at."""
-    data = load(known["name"], data_dir=data_dir, device=device, val_size=val_size, seed=seed)
+    source = known.get("source", known["name"])
+    data = load(source, data_dir=data_dir, device=device, val_size=val_size, seed=seed)
     if data.sha256 != known["sha256"]:
-        raise LimbeckError(f"{known['name']} is not the data that the pool was trained on; put back the same.")
+        raise LimbeckError(f"{source} is not the data that the pool was trained on; name the same with --data.")
     return data
 
 
@@ -89,7 +113,7 @@ def class_index(name: str, classes: list[str]) -> int:
     """A class by its name or its number."""
     if name in classes:
         return classes.index(name)
-    if name.isdigit() and int(name) < len(classes):
+    if name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise unknown("class", name, classes)
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,7 +32,7 @@ def pool(argv: list[str]) -> int:
         options.data, data_dir=options.data_dir, device=options.device, val_size=config.val_size, seed=config.seed
     )
     path = options.out or default_path(options.data, config.learner)
-    with watched(console, config.n) as watch:
+    with watched(console) as watch:
         made = make_pool(
             config,
             data,
@@ -39,6 +40,7 @@ def pool(argv: list[str]) -> int:
             device=options.device,
             resume=options.resume,
             overwrite=options.overwrite,
+            source=options.data,
             watch=watch,
             tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
         )
@@ -55,23 +57,36 @@ def default_path(data: str, learner: str) -> Path:
 
 
 @contextmanager
-def watched(console: Console, networks: int) -> Iterator[Watch]:
-    """A progress bar on a terminal, a line for every tenth elsewhere."""
+def watched(console: Console) -> Iterator[Watch]:
+    """A progress bar on a terminal while a pool is trained, a line for every tenth elsewhere."""
+    told: dict[int, int] = {}
+
+    def say(progress: PoolProgress) -> None:
+        tenth = int(10 * progress.done / progress.total)
+        if tenth > told.get(progress.total, 0):
+            told[progress.total] = tenth
+            console.print(f"[dim]{progress.done:.0f} of {progress.total} networks[/dim]")
+
     if not console.is_terminal:
-        told = [0]
-
-        def say(progress: PoolProgress) -> None:
-            tenth = int(10 * progress.done / networks)
-            if tenth > told[0]:
-                told[0] = tenth
-                console.print(f"[dim]{progress.done:.0f} of {networks} networks[/dim]")
-
         yield say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(f"{networks} networks", total=networks)
-        yield lambda progress: bar.update(task, completed=progress.done)
+    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True)
+    task: list[Any] = []
+
+    def move(progress: PoolProgress) -> None:
+        if not task:
+            bar.start()
+            task.append(bar.add_task("training networks"))
+        bar.update(task[0], completed=progress.done, total=progress.total)
+        if progress.done >= progress.total:  # what comes next may have a bar of its own
+            bar.stop()
+            bar.remove_task(task.pop())
+
+    try:
+        yield move
+    finally:
+        bar.stop()
 
 
 def _output(made: Pool, path: Path, options: PoolOptions) -> None:

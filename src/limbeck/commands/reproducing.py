@@ -8,25 +8,32 @@ from typing import Any
 
 from rich.console import Console
 
+from limbeck.commands.bounding import reproduce_bound
+from limbeck.commands.pooling import watched
 from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare
 from limbeck.config import Config
+from limbeck.data import canonical_name
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
+from limbeck.drawing import draw_figures
 from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluate import Evaluation
 from limbeck.evaluate import evaluate as run_evaluate
 from limbeck.figures import figures_missing
-from limbeck.options import ReproduceOptions
+from limbeck.options import Common, ReproduceOptions, SensitivityOptions
 from limbeck.progress import ConsoleReporter
 from limbeck.recipes import Recipe, recipe, recipes, with_soft_labels
-from limbeck.reproduction import StudyDirectory, draw_figures, run_study, summary
-from limbeck.studies import study, study_names
+from limbeck.reproduction import StudyDirectory, run_study
+from limbeck.studies import Study, grid, grid_config, study, study_names
+from limbeck.summaries import summary
 from limbeck.tables import reproduction_table, study_table
 
 
 def reproduce(argv: list[str]) -> int:
     """``limbeck reproduce``."""
     options = parse(ReproduceOptions, argv)
+    if options.name == "bound":
+        return reproduce_bound(options)
     if options.name in study_names():
         return _reproduce_study(options)
     chosen = recipe_named(options.name)
@@ -42,7 +49,7 @@ def reproduce(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.name}{suffix}"
     console = log_console()
     prepare(options)
-    run = run_distill(
+    made = run_distill(
         config,
         out=out,
         device=options.device,
@@ -51,11 +58,11 @@ def reproduce(argv: list[str]) -> int:
         overwrite=options.overwrite,
         reporter=ConsoleReporter(console),
     )
-    if not run.info["finished"]:
+    if not made.info["finished"]:
         console.print("interrupted: nothing is scored; go on with --resume")
         return 130
     result = run_evaluate(
-        run,
+        made,
         n=options.n or chosen.n,
         seed=options.seed,
         baselines=baseline_choice(options.baselines),
@@ -63,8 +70,8 @@ def reproduce(argv: list[str]) -> int:
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
     )
-    values = reproduction(result, run, out, chosen.name + suffix, chosen.paper)
-    output(values, options.json, None, lambda: Console().print(reproduction_table(chosen, result, run)))
+    values = reproduction(result, made, out, chosen.name + suffix, chosen.paper)
+    output(values, options.json, None, lambda: Console().print(reproduction_table(chosen, result, made)))
     return 0
 
 
@@ -75,25 +82,61 @@ def _reproduce_study(options: ReproduceOptions) -> int:
             f"{options.name} is a study of several runs; --labels and --baselines belong to single ones."
         )
     chosen, out = study(options.name, options.seed), options.out or Path("runs") / options.name
+    if options.networks is not None and not chosen.pools:
+        raise LimbeckError(f"{options.name} needs no trained networks; leave out --networks.")
+    if options.networks is not None and options.networks < 8:
+        raise LimbeckError(f"--networks is {options.networks}; at least 8 are needed to train, choose and report on.")
     for name in ("iterations", "max_time", "n"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+    settings: dict[str, Any] = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
+    if chosen.pools:
+        settings["networks"] = options.networks
+    return run(chosen, out, options, settings, resume=options.resume, overwrite=options.overwrite)
+
+
+def sensitivity(argv: list[str]) -> int:
+    """``limbeck sensitivity``."""
+    options = parse(SensitivityOptions, argv)
+    for name in ("iterations", "max_time", "n"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+    config = grid_config(options.data, options.learner, options.seed)
+    chosen = grid(config, steps=options.steps, epochs=options.epochs, ipc=options.ipc, n=options.n)
+    out = options.out or Path("runs") / f"sensitivity-{Path(canonical_name(options.data)).stem}"
+    given = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
+    about: dict[str, Any] = {name: list(getattr(options, name)) for name in ("steps", "epochs", "ipc")}
+    about |= {"data": options.data, "learner": options.learner}
+    return run(chosen, out, options, given, about=about, resume=options.resume, overwrite=options.overwrite)
+
+
+def run(
+    chosen: Study,
+    out: Path,
+    options: Common,
+    settings: dict[str, Any],
+    *,
+    about: dict[str, Any] | None = None,
+    resume: bool,
+    overwrite: bool,
+) -> int:
+    """Make or go on with a study, print its rows, draw its figures; ``about`` must be the same when it goes on, too."""
     console = log_console()
     prepare(options)
-    settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
-    StudyDirectory(out).prepare(chosen, resume=options.resume, overwrite=options.overwrite, **settings)
-    scores = run_study(
-        chosen,
-        out,
-        iterations=options.iterations,
-        max_time=options.max_time,
-        n=options.n,
-        device=options.device,
-        data_dir=options.data_dir,
-        reporter=ConsoleReporter(console),
-        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
-    )
+    StudyDirectory(out).prepare(chosen, resume=resume, overwrite=overwrite, **settings, **(about or {}))
+    with watched(console) as watch:
+        scores = run_study(
+            chosen,
+            out,
+            **settings,
+            device=options.device,
+            data_dir=options.data_dir,
+            reporter=ConsoleReporter(console),
+            tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+            watch=watch,
+        )
     if scores is None:
         console.print("interrupted: what is finished is kept; go on with --resume")
         return 130
@@ -118,7 +161,12 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
 
 def settings(name: str) -> Config:
     """A recipe's configuration, or that of a study's first run."""
-    return study(name).variants[0].config if name in study_names() else recipe_named(name).config
+    if name not in study_names():
+        return recipe_named(name).config
+    chosen = study(name)
+    if chosen.pools:
+        raise LimbeckError(f"{name} starts from trained networks; see limbeck pool, limbeck attack and limbeck adapt.")
+    return chosen.variants[0].config
 
 
 def recipe_named(name: str) -> Recipe:
@@ -130,4 +178,4 @@ def recipe_named(name: str) -> Recipe:
 
 def recipe_names() -> tuple[str, ...]:
     """What ``reproduce`` knows."""
-    return (*recipes(), *study_names())
+    return (*recipes(), *study_names(), "bound")

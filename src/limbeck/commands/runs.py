@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from limbeck.checkpoint import Checkpoint
+from limbeck.commands.attacking import report_on
 from limbeck.commands.reproducing import settings
 from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare, print_json, value_of
 from limbeck.data import canonical_name, load
@@ -61,6 +62,8 @@ def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
     run = Distilled.load(options.run)
+    if run.config.attack is not None:
+        return report_on(run, options)
     console = log_console()
     prepare(options)
     task = None

@@ -78,3 +78,8 @@ def output(values: dict[str, Any], as_json: bool, out: Path | None, table: Calla
 def baseline_choice(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """The baselines that were named; the word ``none`` stands for no baseline."""
     return () if names == ("none",) else names
+
+
+def given(options: Common, *names: str) -> dict[str, Any]:
+    """Those of the options that are not left at None."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

@@ -21,6 +21,7 @@ from limbeck.engine.source import (
     Pullback,
     RealBatches,
     Source,
+    images_per_class,
 )
 from limbeck.engine.state import Batch, State, Tensors, add, with_prefix
 
@@ -63,6 +64,7 @@ __all__ = [
     "add",
     "adjoint_names",
     "carried_names",
+    "images_per_class",
     "make_adjoint",
     "soft_cross_entropy",
     "with_prefix",

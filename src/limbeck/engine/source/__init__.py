@@ -4,7 +4,7 @@ from limbeck.engine.source.base import Materialised, Pullback, Source
 from limbeck.engine.source.generator import Generator, GeneratorConfig
 from limbeck.engine.source.limits import Limits
 from limbeck.engine.source.pairs import Pairs
-from limbeck.engine.source.pixels import PixelConfig, Pixels
+from limbeck.engine.source.pixels import PixelConfig, Pixels, images_per_class
 from limbeck.engine.source.real import RealBatches
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Pullback",
     "RealBatches",
     "Source",
+    "images_per_class",
 ]

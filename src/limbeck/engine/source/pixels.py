@@ -138,3 +138,13 @@ class Pixels(Source):
 
     def materialised(self, params: Tensors) -> Materialised:
         return Materialised(*self.decode(params), torch.arange(self.steps) % self.config.steps)
+
+
+def images_per_class(images: int, steps: int, classes: int) -> int:
+    """Images of each class in each step, of ``images`` in all; raises LimbeckError if they cannot be shared equally."""
+    if steps < 1 or images < 1 or images % (steps * classes):
+        raise LimbeckError(
+            f"images is {images}; each of the {steps} step(s) has as many of each of the {classes} classes, so it must "
+            f"be a multiple of {max(1, steps) * classes}."
+        )
+    return images // (steps * classes)

@@ -1,12 +1,11 @@
-"""Published comparisons as sets of complete configurations: what each run is, and what its rows are called."""
+"""Generative teaching networks: the comparisons of Such et al. 2019."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import torch
 
@@ -14,51 +13,9 @@ from limbeck.checkpoint import generator
 from limbeck.config import Config, OuterConfig
 from limbeck.engine import GeneratorConfig, InnerConfig
 from limbeck.engine.source.generator import CURRICULA
-from limbeck.errors import unknown
+from limbeck.studies.study import Study, Variant
 
 SUCH = "Such et al. 2019, arXiv 1912.07768"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One run of a study. ``group`` is its row; runs of a group differ in their seed or in sampled settings."""
-
-    group: str
-    seed: int
-    config: Config
-
-    @property
-    def label(self) -> str:
-        """The folder of the run."""
-        return f"{self.group.replace(' ', '-')}-{self.seed}"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """A published comparison.
-
-    Args:
-        name: what ``limbeck reproduce`` calls it.
-        title: one line for people.
-        paper: the published result by group, where there is a number.
-        source: where that was published.
-        variants: its runs.
-        n: held-out initial weights for the score of each run.
-        learners: other learners to train on every result.
-        kind: what the runs are to be compared by: ``curves`` of single runs, ``seeds`` of each group, a ``sweep`` over
-            sampled settings, or the ``speed`` of learning against real data.
-    """
-
-    name: str
-    title: str
-    paper: dict[str, str]
-    source: str
-    variants: tuple[Variant, ...]
-    n: int
-    learners: tuple[str, ...] = ()
-    kind: str = "curves"
 
 
 def _teaching(**changes: Any) -> Config:
@@ -260,22 +217,11 @@ def _cifar10(seed: int) -> Study:
     )
 
 
-_STUDIES: dict[str, Callable[[int], Study]] = {
+TEACHING: dict[str, Callable[[int], Study]] = {
     "gtn-mnist": _mnist,
     "gtn-curriculum": _curricula,
     "gtn-weight-norm": _weight_norm,
     "gtn-learners": _learners,
     "gtn-cifar10": _cifar10,
 }
-
-
-def study_names() -> tuple[str, ...]:
-    """All studies."""
-    return tuple(_STUDIES)
-
-
-def study(name: str, seed: int = 0) -> Study:
-    """A study by name, its seeds counting from ``seed``; raises LimbeckError for an unknown one."""
-    if name not in _STUDIES:
-        raise unknown("study", name, _STUDIES)
-    return _STUDIES[name](seed)
+"""Studies by name, from their first seed."""

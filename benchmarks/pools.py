@@ -1,0 +1,113 @@
+"""Training 200 LeNets for a pool, and what training them together is worth:  python benchmarks/pools.py [POOL]
+
+The pool is made first unless there is one (``limbeck pool make mnist --n 200 --out POOL``). Then a group of 25 networks
+takes turns with networks that are trained one at a time by an ordinary loop, all at the pool's batch size.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from record import write
+from torch import Tensor
+from turns import taking_turns
+
+from limbeck.data import TaskData, load
+from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss
+from limbeck.execution import use_compile_cache
+from limbeck.memory import tune_allocator
+from limbeck.models import build, draw
+from limbeck.pools import PoolConfig, make_pool
+
+GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
+POOL = Path("runs/pools/mnist-lenet.safetensors")
+
+
+def main(argv: list[str]) -> None:
+    tune_allocator()
+    use_compile_cache()
+    path = Path(argv[0]) if argv else POOL
+    data = load("mnist")
+    config = PoolConfig(n=200)
+    pool = make_pool(config, data, path, resume=True, tell=lambda text: print(text, file=sys.stderr))
+    assert pool is not None
+    tested = pool.card["test_accuracy"]
+    timed = taking_turns({"one at a time, torch.optim.Adam": alone(data), "25 together": together(data)}, ROUNDS)
+    per_step = [row["ms an iteration"] / STEPS / count for row, count in zip(timed, (ALONE, GROUP), strict=True)]
+    rows: list[dict[str, Any]] = [
+        {
+            "row": "pool of 200 LeNets, MNIST",
+            "asked": "≤ 900 s on two cores, each ≥ 98 %",
+            "measured": f"{pool.card['seconds']:.0f} s on {pool.card['versions']['threads']} core(s); "
+            f"{statistics.fmean(tested):.2f} ± {statistics.stdev(tested):.2f} %, worst {min(tested):.2f}, "
+            f"n = {len(tested)}",
+        },
+        {
+            "row": "ms a training step of one network, one at a time / 25 together",
+            "asked": "≥ 3 times faster",
+            "measured": f"{per_step[0]:.2f} / {per_step[1]:.2f}: {per_step[0] / per_step[1]:.1f} times",
+        },
+    ]
+    write(
+        "pools",
+        title="Pools of trained networks",
+        order=40,
+        command="python benchmarks/pools.py",
+        columns=["row", "asked", "measured"],
+        rows=rows,
+        notes=[
+            f"{config.steps} steps of {config.batch} images each, Adam at {config.lr}. The pool was trained while "
+            "other work ran on the other core.",
+            f"Speed: {STEPS} steps by turns, {ROUNDS} rounds, the smallest time of each; {ALONE} networks one after "
+            "the other, an eager forward and backward pass each; data is drawn and normalised in both.",
+        ],
+    )
+
+
+def together(data: TaskData) -> Any:
+    """A group of networks, each on batches of its own, as a pool trains them."""
+    module = build("lenet", shape=data.image_shape, num_classes=data.num_classes)
+    learner = Learner.of(module, Adam(epsilon=1e-16))
+    kernels = Kernels(learner, RealLoss(), Execution(chunk=GROUP, compiled=True))
+
+    @torch.no_grad()
+    def way() -> Tensor:
+        rng = torch.Generator().manual_seed(0)
+        states = kernels.init(draw(module, "xavier", GROUP, rng))
+        values = {"lr": 0.003, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
+        for _ in range(STEPS):
+            chosen = torch.randint(len(data.train_y), (GROUP, 32), generator=rng)
+            x = data.preprocessing.apply(data.train_x[chosen])
+            h = {name: torch.full((GROUP,), value) for name, value in values.items()}
+            states = kernels.step_each(states, Batch(x, F.one_hot(data.train_y[chosen], 10).float(), h))
+        return torch.ones(1)
+
+    return way
+
+
+def alone(data: TaskData) -> Any:
+    """Networks one after the other."""
+
+    def way() -> Tensor:
+        rng = torch.Generator().manual_seed(0)
+        for _ in range(ALONE):
+            module = build("lenet", shape=data.image_shape, num_classes=data.num_classes)
+            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
+            for _ in range(STEPS):
+                chosen = torch.randint(len(data.train_y), (32,), generator=rng)
+                loss = F.cross_entropy(module(data.preprocessing.apply(data.train_x[chosen])), data.train_y[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        return torch.ones(1)
+
+    return way
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,77 @@
+"""Images that move trained networks from one data set to another (Wang et al. 2018, arXiv 1811.10959, adaptation)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.config import Config, InitConfig, OuterConfig
+from limbeck.engine import InnerConfig, PixelConfig, images_per_class
+from limbeck.errors import LimbeckError
+from limbeck.pools import open_pool
+
+
+def adapt_config(
+    pool: Path,
+    data: str,
+    *,
+    classes: int = 10,
+    images: int = 100,
+    steps: int = 10,
+    epochs: int = 3,
+    start: Literal["noise", "real"] = "real",
+    network: int | None = None,
+    held_out: int = 50,
+    seed: int = 0,
+    val_size: int = 5000,
+    outer: OuterConfig | None = None,
+    card: dict[str, Any] | None = None,
+) -> Config:
+    """The configuration that learns images of ``data`` for the networks of a pool; run it with ``distill``.
+
+    Args:
+        pool: file of ``make_pool``, of networks that were trained on other data.
+        data: what they are to be good at.
+        classes: K of that data, which must be that of the pool.
+        images: in all, a multiple of steps x classes.
+        steps: batches of images, a gradient step each.
+        epochs: how often they are gone through.
+        start: images start from noise or from real ones.
+        network: number of one network, for which alone the images are learned; any network of the pool by default.
+        held_out: networks of the pool that nothing is learned or chosen on.
+        seed: of everything random.
+        val_size: training images of ``data`` set aside for selection.
+        outer: the outer loop; a recipe by default.
+        card: of the pool, read from its file by default.
+
+    Raises:
+        LimbeckError: no such pool, or images that cannot be shared out equally.
+    """
+    card = open_pool(pool).card if card is None else card
+    if classes != len(card["classes"]):
+        raise LimbeckError(f"The networks of {pool} know {len(card['classes'])} classes; {data} has {classes}.")
+    return Config(
+        data=data,
+        learner=card["config"]["learner"],
+        init=InitConfig(init=f"pool:{pool}", held_out=held_out, network=network),
+        pixels=PixelConfig(steps=steps, epochs=epochs, ipc=images_per_class(images, steps, classes), start=start),
+        inner=InnerConfig(lr=0.02),
+        outer=outer or adapt_outer(network),
+        seed=seed,
+        val_size=val_size,
+    )
+
+
+def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:
+    """The outer loop of an adaptation, for one network or for any of a pool."""
+    values: dict[str, Any] = {
+        "iterations": 600,
+        "inits": 4 if network is None else 1,
+        "real_batch": 256,
+        "lr_images": 0.05,
+        "lr_steps": 0.005,
+        "clip_init": 0.5,
+        "validate_every": 100,
+        "validate_inits": 16,
+    }
+    return OuterConfig(**(values | changes))

@@ -1,0 +1,69 @@
+"""``limbeck adapt``: move trained networks from one data set to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from limbeck.adapt import adapt_config, adapt_outer
+from limbeck.baselines import FINE_TUNING, baseline_names
+from limbeck.checkpoint import Checkpoint
+from limbeck.commands.shared import baseline_choice, given, log_console, output, parse, prepare
+from limbeck.data import canonical_name, load
+from limbeck.distill import distill
+from limbeck.evaluate import evaluate
+from limbeck.options import AdaptOptions
+from limbeck.progress import ConsoleReporter
+from limbeck.tables import class_table, evaluation_table
+
+
+def adapt(argv: list[str]) -> int:
+    """``limbeck adapt``."""
+    options = parse(AdaptOptions, argv)
+    console = log_console()
+    out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
+    prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
+    data = load(options.to, data_dir=options.data_dir, device=options.device, seed=options.seed)
+    config = adapt_config(
+        options.pool,
+        options.to,
+        classes=data.num_classes,
+        images=options.images,
+        steps=options.steps,
+        epochs=options.epochs,
+        start=options.start,
+        network=options.network,
+        held_out=options.held_out,
+        seed=options.seed,
+        outer=adapt_outer(
+            options.network, **given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
+        ),
+    )
+    run = distill(
+        config,
+        data,
+        out=out,
+        device=options.device,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        reporter=ConsoleReporter(console),
+    )
+    if not run.info["finished"]:
+        console.print("stopped; nothing is scored; go on with --resume")
+        return 130
+    chosen = baseline_choice(options.baselines)
+    result = evaluate(
+        run,
+        data,
+        n=options.n,
+        seed=options.seed,
+        baselines=(*baseline_names(), FINE_TUNING) if chosen is None else chosen,
+        device=options.device,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+    )
+    values = result.to_json(run=str(out))
+    output(
+        values, options.json, out / "score.json", lambda: Console().print(evaluation_table(result), class_table(result))
+    )
+    return 0

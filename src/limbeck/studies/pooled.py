@@ -1,0 +1,115 @@
+"""What trained networks can be made to do: attacks and adaptation (Wang et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from limbeck.adapt import adapt_config
+from limbeck.attack import attack_config
+from limbeck.baselines import FINE_TUNING, baseline_names
+from limbeck.config import AttackConfig
+from limbeck.pools import PoolConfig
+from limbeck.recipes import WANG
+from limbeck.studies.study import PoolPlan, Study, Variant
+
+_LENETS = PoolConfig(n=200)
+
+
+def _poison_mnist(seed: int) -> Study:
+    """Three pairs of classes; for one of them also the paper's objective, and images that stay near real ones."""
+    pool = PoolPlan(name="mnist-lenet", data="mnist", config=_LENETS)
+    others = (
+        PoolPlan(name="mnist-mlp", data="mnist", config=PoolConfig(learner="mlp", n=20, steps=1500)),
+        PoolPlan(name="mnist-stridednet", data="mnist", config=PoolConfig(learner="stridednet", n=20, steps=1500)),
+    )
+
+    def variant(group: str, source: int, target: int, keep: float | None = 1.0, **settings: Any) -> Variant:
+        attack = AttackConfig(source=source, target=target, keep=keep)
+        config = attack_config(pool.path, attack, card=pool.card, seed=seed, **settings)
+        compared = () if settings or keep is None else baseline_names()
+        return Variant(group=group, seed=seed, config=config, baselines=compared)
+
+    return Study(
+        name="poison-mnist",
+        title="MNIST, 10 images, one gradient step on them makes trained LeNets take K for T",
+        paper={},
+        source=WANG,
+        variants=(
+            variant("7->1", 7, 1),
+            variant("0->1", 0, 1),
+            variant("3->8", 3, 8),
+            variant("7->1, paper's objective", 7, 1, None),
+            variant("7->1, real images within 8/255", 7, 1, max_change=8 / 255),
+            variant("7->1, real images within 32/255", 7, 1, max_change=32 / 255),
+        ),
+        n=50,
+        kind="attack",
+        pools=(pool, *others),
+        transfer=tuple(plan.name for plan in others),
+    )
+
+
+def _poison_cifar10(seed: int) -> Study:
+    pool = PoolPlan(
+        name="cifar10-lenet",
+        data="cifar10",
+        config=PoolConfig(n=60, steps=5000, batch=64, lr=0.002, weight_decay=1e-4),
+    )
+    attack = AttackConfig(source=0, target=1, keep=1.0)
+    config = attack_config(pool.path, attack, card=pool.card, held_out=15, seed=seed)
+    variant = Variant(group="airplane->automobile", seed=seed, config=config, baselines=baseline_names())
+    return Study(
+        name="poison-cifar10",
+        title="CIFAR-10, 10 images, one gradient step, a pool of 60 LeNets (the paper: 2,000 AlexCifarNets)",
+        paper={},
+        source=WANG,
+        variants=(variant,),
+        n=15,
+        kind="attack",
+        pools=(pool,),
+    )
+
+
+TARGETS = ("mnist,invert=True", "mnist,rotate=90", "fashion-mnist", "mnist,resample=16", "digits")
+"""What MNIST's networks are moved to."""
+
+
+def _adapt(seed: int) -> Study:
+    pool = PoolPlan(name="mnist-lenet", data="mnist", config=_LENETS)
+    variants = [
+        Variant(
+            group=target,
+            seed=seed,
+            config=adapt_config(pool.path, target, card=pool.card, seed=seed),
+            baselines=(*baseline_names(), FINE_TUNING),
+        )
+        for target in TARGETS
+    ]
+    fixed = [
+        Variant(
+            group=f"{target}, one network",
+            seed=seed,
+            config=adapt_config(pool.path, target, card=pool.card, seed=seed, network=0),
+            baselines=(FINE_TUNING,),
+        )
+        for target in TARGETS[:2]
+    ]
+    return Study(
+        name="adapt",
+        title="LeNets trained on MNIST, moved to other data by 100 learned images in 30 steps",
+        paper={},
+        source=WANG,
+        variants=(*variants, *fixed),
+        n=50,
+        kind="baselines",
+        pools=(pool,),
+    )
+
+
+POOLED: dict[str, Callable[[int], Study]] = {
+    "poison-mnist": _poison_mnist,
+    "poison-cifar10": _poison_cifar10,
+    "adapt": _adapt,
+}
+"""Studies by name, from their first seed."""
