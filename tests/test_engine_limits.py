@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_pools import rows_file
-from tiny_runs import EAGER
+from tiny_runs import EAGER, tiny_data
 from torch import Tensor
 
 from limbeck.checkpoint import generator
@@ -201,6 +201,21 @@ def test_learned_images_keep_to_the_bound_in_pixels(
         distance, home = torch.cdist(batch.flatten(1), known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         assert distance.max() < 1e-5  # real images
         assert torch.equal(one_hot, torch.eye(3)[rows.train_y[home]])  # with their own labels
+
+
+def test_the_bound_is_a_part_of_the_range_that_pixels_have() -> None:
+    data = tiny_data()  # pixels of any size
+    low, high = data.pixel_range
+    assert high - low > 3
+    config, pixels, _ = learned(data, max_change=0.05)
+    source = make_source(config, data, generator(config.seed, "start"))
+    assert isinstance(source, Pixels)
+    assert source.limits is not None
+    assert source.limits.centre_SMCHW is not None
+    change = (pixels - data.preprocessing.invert(source.limits.centre_SMCHW)).abs() / (high - low)
+    assert 0.049 < change.max() <= 0.05 + 1e-6
+    assert pixels.min() >= low - 1e-5
+    assert pixels.max() <= high + 1e-5
 
 
 def test_free_images_stay_valid_where_that_is_asked_for(rows: TaskData) -> None:

@@ -115,13 +115,13 @@ def attack_config(
 def attack_outer(**changes: Any) -> OuterConfig:
     """The outer loop of an attack."""
     values: dict[str, Any] = {
-        "iterations": 1500,
+        "iterations": 300,
         "inits": 8,
         "real_batch": 512,
-        "lr_images": 0.05,
+        "lr_images": 0.1,
         "lr_steps": 0.01,
         "clip_init": 0.5,
-        "validate_every": 100,
+        "validate_every": 50,
         "validate_inits": 20,
     }
     return OuterConfig(**(values | changes))
