@@ -20,6 +20,7 @@ def adapt_config(
     steps: int = 10,
     epochs: int = 3,
     start: Literal["noise", "real"] = "real",
+    labels: Literal["hard", "soft"] = "soft",
     network: int | None = None,
     held_out: int = 50,
     seed: int = 0,
@@ -37,6 +38,7 @@ def adapt_config(
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
         start: images start from noise or from real ones.
+        labels: one class for each image, or a learned distribution.
         network: number of one network, for which alone the images are learned; any network of the pool by default.
         held_out: networks of the pool that nothing is learned or chosen on.
         seed: of everything random.
@@ -54,8 +56,14 @@ def adapt_config(
         data=data,
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=held_out, network=network),
-        pixels=PixelConfig(steps=steps, epochs=epochs, ipc=images_per_class(images, steps, classes), start=start),
-        inner=InnerConfig(lr=0.02),
+        pixels=PixelConfig(
+            steps=steps,
+            epochs=epochs,
+            ipc=images_per_class(images, steps, classes),
+            start=start,
+            labels=labels,
+        ),
+        inner=InnerConfig(optimizer="sgd", lr=0.01, momentum=0.8),
         outer=outer or adapt_outer(network),
         seed=seed,
         val_size=val_size,
@@ -65,11 +73,11 @@ def adapt_config(
 def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:
     """The outer loop of an adaptation, for one network or for any of a pool."""
     values: dict[str, Any] = {
-        "iterations": 600,
-        "inits": 4 if network is None else 1,
+        "iterations": 1000,
+        "inits": 2 if network is None else 1,
         "real_batch": 256,
         "lr_images": 0.05,
-        "lr_steps": 0.005,
+        "lr_steps": 0.01,
         "clip_init": 0.5,
         "validate_every": 100,
         "validate_inits": 16,

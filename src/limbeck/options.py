@@ -316,6 +316,7 @@ class AdaptOptions(Common):
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
         start: images start from ``noise`` or from ``real`` ones.
+        labels: ``hard`` ones, or ``soft`` ones that are learned.
         network: number of one network of the pool, for which alone the images are learned; for any of them by default.
         iterations: outer iterations.
         max_time: stop learning after this many seconds.
@@ -338,6 +339,7 @@ class AdaptOptions(Common):
     steps: int = 10
     epochs: int = 3
     start: Literal["noise", "real"] = "real"
+    labels: Literal["hard", "soft"] = "soft"
     network: int | None = None
     iterations: int | None = None
     max_time: float | None = None

@@ -33,6 +33,7 @@ def adapt(argv: list[str]) -> int:
         steps=options.steps,
         epochs=options.epochs,
         start=options.start,
+        labels=options.labels,
         network=options.network,
         held_out=options.held_out,
         seed=options.seed,
