@@ -236,6 +236,7 @@ def attack_report(
     seed: int = 0,
     baselines: Sequence[str] | None = None,
     transfer: Sequence[Path] = (),
+    defended: bool = True,
     device: str = "cpu",
     tell: Callable[[str], None] = lambda text: None,
 ) -> AttackReport:
@@ -249,6 +250,7 @@ def attack_report(
         baselines: real images to compare with, all by default; the source class gets the target's label. Each is tried
             at the learned step size and at one tuned for it on training images.
         transfer: pools of other architectures that take the same steps.
+        defended: also try the defences.
         device: where to compute.
         tell: told what is going on.
 
@@ -283,11 +285,12 @@ def attack_report(
     def rate_of(networks: Tensors) -> Tensor:
         return victims.counted(networks).rate_B
 
+    defences = try_defences(victims.kernels, victims.networks, batches, data, rng, rate_of) if defended else ()
     return AttackReport(
         attack=attack,
         class_names=run.class_names,
         rows=tuple(rows),
-        defences=tuple(try_defences(victims.kernels, victims.networks, batches, data, rng, rate_of)),
+        defences=tuple(defences),
         difference=difference(victims.kernels, victims.networks, batches, data, rng),
         device=str(versions(device)["device"]),
         info={"n": victims.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},

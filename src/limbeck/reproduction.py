@@ -162,6 +162,7 @@ def _score(
             seed=variant.seed,
             baselines=variant.baselines,
             transfer=transfer,
+            defended=bool(variant.baselines),
             device=device,
             tell=tell,
         ).to_json()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from limbeck.adapt import adapt_config
-from limbeck.attack import attack_config
+from limbeck.attack import attack_config, attack_outer
 from limbeck.baselines import FINE_TUNING, baseline_names
 from limbeck.config import AttackConfig
 from limbeck.pools import PoolConfig
@@ -24,10 +24,18 @@ def _poison_mnist(seed: int) -> Study:
         PoolPlan(name="mnist-stridednet", data="mnist", config=PoolConfig(learner="stridednet", n=20, steps=1500)),
     )
 
-    def variant(group: str, source: int, target: int, keep: float | None = 1.0, **settings: Any) -> Variant:
+    def variant(
+        group: str,
+        source: int,
+        target: int,
+        keep: float | None = 1.0,
+        compared: tuple[str, ...] = (),
+        iterations: int = 300,
+        **settings: Any,
+    ) -> Variant:
         attack = AttackConfig(source=source, target=target, keep=keep)
-        config = attack_config(pool.path, attack, card=pool.card, seed=seed, **settings)
-        compared = () if settings or keep is None else baseline_names()
+        outer = attack_outer(iterations=iterations)
+        config = attack_config(pool.path, attack, card=pool.card, seed=seed, outer=outer, **settings)
         return Variant(group=group, seed=seed, config=config, baselines=compared)
 
     return Study(
@@ -36,9 +44,9 @@ def _poison_mnist(seed: int) -> Study:
         paper={},
         source=WANG,
         variants=(
-            variant("7->1", 7, 1),
-            variant("0->1", 0, 1),
-            variant("3->8", 3, 8),
+            variant("7->1", 7, 1, compared=baseline_names()),
+            variant("0->1", 0, 1, compared=("best-random",), iterations=800),
+            variant("3->8", 3, 8, compared=("best-random",), iterations=600),
             variant("7->1, paper's objective", 7, 1, None),
             variant("7->1, real images within 8/255", 7, 1, max_change=8 / 255),
             variant("7->1, real images within 32/255", 7, 1, max_change=32 / 255),
