@@ -25,7 +25,9 @@ ASKED: dict[str, dict[str, str]] = {
     "gtn-learners": {"generator": "≥ 90 on at least 4 unseen learners"},
     "gtn-cifar10": {"generator": "GPU: ≥ 4 times fewer steps; CPU: reduced"},
     "poison-mnist": {
-        f"{pair}: {what}": "≥ 90" for pair in ("7->1", "0->1", "3->8") for what in ("K->T rate", "other classes")
+        f"{pair}: {what}": "≥ 90"
+        for pair in ("7->1", "0->1", "3->8", "4->9")
+        for what in ("K->T rate", "other classes")
     },
     "poison-cifar10": {"airplane->automobile: K->T rate": "stated", "airplane->automobile: other classes": "stated"},
     "adapt": {"mnist,invert=True": "≥ 5 points above fine-tuning, on two sets of the five"},

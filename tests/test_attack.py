@@ -289,7 +289,7 @@ def test_nothing_is_learned_or_chosen_on_the_networks_of_the_report(
 
 def test_the_recipe(pool: Path) -> None:
     config = attack_config(pool, ATTACK)
-    assert (config.learner, config.init.init, config.init.held_out) == ("linear", f"pool:{pool}", 50)
+    assert (config.learner, config.init.init, config.init.held_out) == ("linear", f"pool:{pool}", POOL // 4)
     assert (config.pixels.ipc, config.pixels.steps, config.pixels.start) == (1, 1, "noise")
     assert attack_config(pool, ATTACK, steps=4).pixels.ipc == 1
     bounded = attack_config(pool, ATTACK, images=12, steps=2, epochs=3, max_change=0.1, norm="l2")
@@ -481,7 +481,7 @@ def _moved(known: dict[str, Any]) -> dict[str, Any]:
         (["pool", "--from", "1", "--to", "2", "--max-change", "-1"], "max_change is -1"),
         (["pool", "--from", "1", "--to", "2", "--norm", "l2"], "give max_change"),
         (["pool", "--from", "1", "--to", "2", "--held-out", "15"], "The pool has 16 networks"),
-        (["pool", "--from", "1", "--to", "2"], "The pool has 16 networks"),
+        (["pool", "--from", "1", "--to", "2", "--validate-inits", "13"], "The pool has 16 networks"),
         (["pool", "--from", "1", "--to", "2", "--held-out", "3", "--n", "4"], "n is 4; the pool holds out 3"),
         (["pool", "--from", "1", "--to", "2", "--baselines", "k-means"], "did you mean 'kmeans'"),
         (["pool", "--from", "1", "--to", "2", "--data", "other/rows.npz"], "not the data that the pool was trained on"),

@@ -201,6 +201,7 @@ def test_pooled_studies_name_pools_that_they_make() -> None:
         (7, 1),
         (0, 1),
         (3, 8),
+        (4, 9),
     }
 
 

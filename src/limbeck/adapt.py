@@ -8,7 +8,7 @@ from typing import Any, Literal
 from limbeck.config import Config, InitConfig, OuterConfig
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
 from limbeck.errors import LimbeckError
-from limbeck.pools import open_pool
+from limbeck.pools import kept_apart, open_pool
 
 
 def adapt_config(
@@ -22,7 +22,7 @@ def adapt_config(
     start: Literal["noise", "real"] = "real",
     labels: Literal["hard", "soft"] = "soft",
     network: int | None = None,
-    held_out: int = 50,
+    held_out: int | None = None,
     seed: int = 0,
     val_size: int = 5000,
     outer: OuterConfig | None = None,
@@ -40,7 +40,7 @@ def adapt_config(
         start: images start from noise or from real ones.
         labels: one class for each image, or a learned distribution.
         network: number of one network, for which alone the images are learned; any network of the pool by default.
-        held_out: networks of the pool that nothing is learned or chosen on.
+        held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
         seed: of everything random.
         val_size: training images of ``data`` set aside for selection.
         outer: the outer loop; a recipe by default.
@@ -52,10 +52,11 @@ def adapt_config(
     card = open_pool(pool).card if card is None else card
     if classes != len(card["classes"]):
         raise LimbeckError(f"The networks of {pool} know {len(card['classes'])} classes; {data} has {classes}.")
+    kept, selection = kept_apart(card["config"]["n"])
     return Config(
         data=data,
         learner=card["config"]["learner"],
-        init=InitConfig(init=f"pool:{pool}", held_out=held_out, network=network),
+        init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out, network=network),
         pixels=PixelConfig(
             steps=steps,
             epochs=epochs,
@@ -64,7 +65,7 @@ def adapt_config(
             labels=labels,
         ),
         inner=InnerConfig(optimizer="sgd", lr=0.01, momentum=0.8),
-        outer=outer or adapt_outer(network),
+        outer=outer or adapt_outer(network, validate_inits=selection),
         seed=seed,
         val_size=val_size,
     )

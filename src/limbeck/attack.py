@@ -34,7 +34,7 @@ from limbeck.engine import (
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
 from limbeck.models import build, check_pool
-from limbeck.pools import open_pool
+from limbeck.pools import kept_apart, open_pool
 from limbeck.protocol import confusion, inits, train
 
 RANDOM_SETS = 10
@@ -59,7 +59,7 @@ def attack_config(
     max_change: float | None = None,
     norm: Literal["linf", "l2"] = "linf",
     valid_pixels: bool = False,
-    held_out: int = 50,
+    held_out: int | None = None,
     seed: int = 0,
     outer: OuterConfig | None = None,
     card: dict[str, Any] | None = None,
@@ -76,7 +76,7 @@ def attack_config(
         start: images start from noise or from real ones.
         max_change, norm, valid_pixels: bounds on the images, see ``PixelConfig``; ``max_change`` implies real ones,
             which keep their own labels.
-        held_out: networks of the pool that nothing is learned or chosen on.
+        held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
         seed: of everything random.
         outer: the outer loop; a recipe by default.
         card: of the pool, read from its file by default.
@@ -91,10 +91,11 @@ def attack_config(
             raise LimbeckError(f"The {name} class is {label}, but the pool's data has classes 0 to {classes - 1}.")
     if steps < 1:
         raise LimbeckError(f"steps is {steps}; it must be at least 1.")
+    kept, selection = kept_apart(card["config"]["n"])
     return Config(
         data=card["data"].get("source", card["data"]["name"]),
         learner=card["config"]["learner"],
-        init=InitConfig(init=f"pool:{pool}", held_out=held_out),
+        init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out),
         attack=attack,
         pixels=PixelConfig(
             steps=steps,
@@ -106,7 +107,7 @@ def attack_config(
             valid_pixels=valid_pixels,
         ),
         inner=InnerConfig(lr=0.02) if step_size is None else InnerConfig(lr=step_size, learn_lr="fixed"),
-        outer=outer or attack_outer(),
+        outer=outer or attack_outer(validate_inits=selection),
         seed=seed,
         val_size=card["config"]["val_size"],
     )
@@ -308,7 +309,10 @@ def check_report(
             if not (y_N == source).any():
                 raise LimbeckError(f"The {split} data has no image of the class {data.class_names[source]}.")
     if n is not None and not 1 <= n <= config.init.held_out:
-        raise LimbeckError(f"n is {n}; the pool holds out {config.init.held_out} networks, so ask for 1 to as many.")
+        raise LimbeckError(
+            f"n is {n}; the pool holds out {config.init.held_out} networks, so ask for 1 to "
+            f"{config.init.held_out} of them."
+        )
     for path in transfer:
         card = open_pool(path).card
         if card["data"]["sha256"] != data.sha256:

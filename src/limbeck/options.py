@@ -260,12 +260,12 @@ class AttackOptions(Common):
             0.0314). The images are free by default.
         norm: of that change: of each pixel (``linf``) or of the image (``l2``).
         valid_pixels: keep free images within the range of real pixels.
-        iterations: outer iterations.
+        iterations: outer iterations; 300 by default.
         max_time: stop learning after this many seconds.
-        inits: networks an outer iteration averages over.
-        real_batch: real images an outer iteration looks at.
-        validate_inits: networks of the pool that are kept for selection.
-        held_out: networks of the pool that are kept for the report.
+        inits: networks an outer iteration averages over; 8 by default.
+        real_batch: real images an outer iteration looks at; 512 by default.
+        validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.
+        held_out: networks of the pool that are kept for the report; a quarter by default, at most 50.
         n: of those, how many the report is over; all by default.
         baselines: real images to compare with (random, best-random, kmeans, average), or ``none``; all by default.
         transfer: pools of other architectures that take the same steps.
@@ -294,7 +294,7 @@ class AttackOptions(Common):
     inits: int | None = None
     real_batch: int | None = None
     validate_inits: int | None = None
-    held_out: int = 50
+    held_out: int | None = None
     n: int | None = None
     baselines: tuple[str, ...] | None = None
     transfer: tuple[Path, ...] = ()
@@ -318,12 +318,12 @@ class AdaptOptions(Common):
         start: images start from ``noise`` or from ``real`` ones.
         labels: ``hard`` ones, or ``soft`` ones that are learned.
         network: number of one network of the pool, for which alone the images are learned; for any of them by default.
-        iterations: outer iterations.
+        iterations: outer iterations; 1000 by default.
         max_time: stop learning after this many seconds.
-        inits: networks an outer iteration averages over.
-        real_batch: real images an outer iteration looks at.
-        validate_inits: networks of the pool that are kept for selection.
-        held_out: networks of the pool that are kept for the score.
+        inits: networks an outer iteration averages over; 2 by default.
+        real_batch: real images an outer iteration looks at; 256 by default.
+        validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.
+        held_out: networks of the pool that are kept for the score; a quarter by default, at most 50.
         n: of those, how many the score is over; all by default.
         baselines: real images to compare with (random, best-random, kmeans, average, fine-tuning), or ``none``; all by
             default. fine-tuning is ordinary training on as many real images.
@@ -346,7 +346,7 @@ class AdaptOptions(Common):
     inits: int | None = None
     real_batch: int | None = None
     validate_inits: int | None = None
-    held_out: int = 50
+    held_out: int | None = None
     n: int | None = None
     baselines: tuple[str, ...] | None = None
     seed: int = 0

@@ -194,6 +194,11 @@ def open_pool(path: Path) -> Pool:
     return Pool(states=states, card=card)
 
 
+def kept_apart(networks: int) -> tuple[int, int]:
+    """How many of a pool's networks to keep for the score, and for selection, where nobody says."""
+    return min(50, max(1, networks // 4)), min(20, max(1, networks // 8))
+
+
 @final
 class _Training:
     """The groups of a pool and how one of them is trained."""

@@ -115,6 +115,10 @@ class ConsoleReporter(Reporter):
             f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
             f"{', '.join(config.learners)}, {config.init.init} init, {config.outer.inits} at a time ({how})"
         )
+        if config.attack is not None:
+            self.message(
+                "validation counts two parts equally: the source class taken for the target, the other classes right"
+            )
         if self._console.is_terminal:
             self._bar = Bar(
                 TextColumn("{task.description}"),

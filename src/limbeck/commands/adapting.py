@@ -14,6 +14,7 @@ from limbeck.data import canonical_name, load
 from limbeck.distill import distill
 from limbeck.evaluate import evaluate
 from limbeck.options import AdaptOptions
+from limbeck.pools import kept_apart, open_pool
 from limbeck.progress import ConsoleReporter
 from limbeck.tables import class_table, evaluation_table
 
@@ -25,6 +26,8 @@ def adapt(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
     data = load(options.to, data_dir=options.data_dir, device=options.device, seed=options.seed)
+    selection = {"validate_inits": kept_apart(open_pool(options.pool).card["config"]["n"])[1]}
+    chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
         options.to,
@@ -37,9 +40,7 @@ def adapt(argv: list[str]) -> int:
         network=options.network,
         held_out=options.held_out,
         seed=options.seed,
-        outer=adapt_outer(
-            options.network, **given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
-        ),
+        outer=adapt_outer(options.network, **(selection | chosen)),
     )
     run = distill(
         config,
@@ -53,13 +54,13 @@ def adapt(argv: list[str]) -> int:
     if not run.info["finished"]:
         console.print("stopped; nothing is scored; go on with --resume")
         return 130
-    chosen = baseline_choice(options.baselines)
+    names = baseline_choice(options.baselines)
     result = evaluate(
         run,
         data,
         n=options.n,
         seed=options.seed,
-        baselines=(*baseline_names(), FINE_TUNING) if chosen is None else chosen,
+        baselines=(*baseline_names(), FINE_TUNING) if names is None else names,
         device=options.device,
         tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
     )

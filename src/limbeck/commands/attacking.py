@@ -17,7 +17,7 @@ from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError, unknown
 from limbeck.options import AttackOptions, EvaluateOptions
-from limbeck.pools import open_pool
+from limbeck.pools import kept_apart, open_pool
 from limbeck.progress import ConsoleReporter
 from limbeck.storage import write_json
 
@@ -30,7 +30,10 @@ def attack(argv: list[str]) -> int:
     console = log_console()
     card = open_pool(options.pool).card
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
-    outer = attack_outer(**given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
+    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
+    outer = attack_outer(
+        **(selection | given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
+    )
     config = attack_config(
         options.pool,
         AttackConfig(source=source, target=target, keep=options.keep if options.objective == "keep" else None),
@@ -137,7 +140,7 @@ def tables(report: AttackReport) -> list[Table]:
         caption_justify="left",
     )
     defended.add_column("defence")
-    for column in (f"{source}→{target} %", "taken %", "honest %", "taken %", "kept"):
+    for column in (f"{source}→{target} %", "step taken %", "honest: accuracy %", "step taken %", "length"):
         defended.add_column(column, justify="right", no_wrap=True)
     for each in report.defences:
         defended.add_row(

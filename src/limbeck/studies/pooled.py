@@ -47,6 +47,7 @@ def _poison_mnist(seed: int) -> Study:
             variant("7->1", 7, 1, compared=baseline_names()),
             variant("0->1", 0, 1, compared=("best-random",), iterations=800),
             variant("3->8", 3, 8, compared=("best-random",), iterations=600),
+            variant("4->9", 4, 9, compared=("best-random",)),
             variant("7->1, paper's objective", 7, 1, None),
             variant("7->1, real images within 8/255", 7, 1, max_change=8 / 255),
             variant("7->1, real images within 32/255", 7, 1, max_change=32 / 255),
