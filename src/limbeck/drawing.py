@@ -49,7 +49,7 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
     else:
         for variant in study.variants:
             if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
-                drawn.append(folder / f"samples-{variant.group.replace(' ', '-')}")
+                drawn.append(folder / f"samples-{variant.slug}")
                 sample_chart(drawn[-1], Distilled.load(out / variant.label), title=variant.group)
     return drawn
 

@@ -53,9 +53,14 @@ class Variant:
     baselines: tuple[str, ...] = ()
 
     @property
+    def slug(self) -> str:
+        """The group's name as part of a file's name."""
+        return re.sub("[^A-Za-z0-9.=]+", "-", self.group)
+
+    @property
     def label(self) -> str:
         """The folder of the run."""
-        return f"{re.sub('[^A-Za-z0-9.=]+', '-', self.group)}-{self.seed}"
+        return f"{self.slug}-{self.seed}"
 
 
 @final
