@@ -16,7 +16,7 @@ def adapt_config(
     data: str,
     *,
     classes: int = 10,
-    images: int = 100,
+    images: int | None = None,
     steps: int = 10,
     epochs: int = 3,
     start: Literal["noise", "real"] = "real",
@@ -34,7 +34,7 @@ def adapt_config(
         pool: file of ``make_pool``, of networks that were trained on other data.
         data: what they are to be good at.
         classes: K of that data, which must be that of the pool.
-        images: in all, a multiple of steps x classes.
+        images: in all, a multiple of steps x classes; one of each class in each step by default.
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
         start: images start from noise or from real ones.
@@ -60,7 +60,7 @@ def adapt_config(
         pixels=PixelConfig(
             steps=steps,
             epochs=epochs,
-            ipc=images_per_class(images, steps, classes),
+            ipc=1 if images is None else images_per_class(images, steps, classes),
             start=start,
             labels=labels,
         ),

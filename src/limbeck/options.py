@@ -312,7 +312,7 @@ class AdaptOptions(Common):
     Args:
         pool: file of trained networks, from ``limbeck pool make``.
         to: the data set that they are to be good at, such as fashion-mnist or mnist,invert=True.
-        images: in all, as many of each class in each step.
+        images: in all, as many of each class in each step; one by default.
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
         start: images start from ``noise`` or from ``real`` ones.
@@ -335,7 +335,7 @@ class AdaptOptions(Common):
 
     pool: Annotated[Path, tyro.conf.Positional]
     to: str
-    images: int = 100
+    images: int | None = None
     steps: int = 10
     epochs: int = 3
     start: Literal["noise", "real"] = "real"
