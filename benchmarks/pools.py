@@ -65,6 +65,7 @@ def main(argv: list[str]) -> None:
             "other work ran on the other core.",
             f"Speed: {STEPS} steps by turns, {ROUNDS} rounds, the smallest time of each; {ALONE} networks one after "
             "the other, an eager forward and backward pass each; data is drawn and normalised in both.",
+            "GPU: not measured.",
         ],
     )
 

@@ -128,7 +128,7 @@ def record_bound(rows: list[dict[str, Any]]) -> None:
         notes=[
             "Asked: M = D at most 1e-10 for 1,000 random θ₀ (the construction's column), M = D − 1 within 1 % of the "
             "closed form (the ratio).",
-            "θ₀ ~ N(θ*, I). Reached: the exact expectation for the learned set. Seed 0, float64.",
+            "θ₀ ~ N(θ*, I). Reached: the exact expectation for the learned set. Seed 0, float64. GPU: not measured.",
         ],
     )
 
