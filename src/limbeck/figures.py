@@ -83,7 +83,7 @@ def bar_chart(
     axes.set(ylabel=y, ylim=(0, 105))
     axes.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=8)
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(fontsize=7, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=7, ncols=6)
     _headed(figure, title)
     _save(figure, path)
 
