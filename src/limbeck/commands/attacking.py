@@ -19,7 +19,6 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.options import AttackOptions, EvaluateOptions
 from limbeck.pools import kept_apart, open_pool
 from limbeck.progress import ConsoleReporter
-from limbeck.storage import write_json
 
 REPORT = "attack.json"
 
@@ -84,7 +83,7 @@ def report_on(run: Distilled, options: EvaluateOptions) -> int:
 
 
 def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOptions, out: Path) -> int:
-    """Write and print the report."""
+    """Print the report; ``limbeck attack`` keeps it in the run directory, ``limbeck evaluate`` where it is told to."""
     console = log_console()
     report = attack_report(
         run,
@@ -97,8 +96,7 @@ def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOpt
         tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
     )
     values = report.to_json(run=str(out))
-    write_json(out / REPORT, values)
-    where = options.out if isinstance(options, EvaluateOptions) else None
+    where = options.out if isinstance(options, EvaluateOptions) else out / REPORT
     output(values, options.json, where, lambda: Console().print(*tables(report)))
     return 0
 
