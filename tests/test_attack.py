@@ -21,12 +21,10 @@ from torch import Tensor
 from limbeck.attack import (
     AttackReport,
     AttackRow,
-    Effect,
     attack_config,
     attack_outer,
     attack_report,
     relabelled,
-    summarised,
 )
 from limbeck.cli import run as run_in_process
 from limbeck.commands.attacking import class_index
@@ -39,6 +37,7 @@ from limbeck.errors import LimbeckError
 from limbeck.models import PoolInit, build, save_pool
 from limbeck.pools import open_pool
 from limbeck.progress import Stop
+from limbeck.victims import Effect, summarised
 
 ATTACK = AttackConfig(source=0, target=2, keep=1.0)
 BASELINES = ("random", "best-random", "kmeans", "average")

@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from tiny_runs import generator, random_set, same_tensors, tiny_config, tiny_data
 from torch import Tensor
 
-from limbeck.baselines import STEP_SIZES, baseline_names, class_average, random_real
+from limbeck import execution
+from limbeck.baselines import RANDOM_SETS, STEP_SIZES, baseline_names, class_average, random_real
 from limbeck.checkpoint import generator as stream
 from limbeck.data import TaskData, load
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
-from limbeck.evaluate import RANDOM_SETS, Evaluation, Row, evaluate
+from limbeck.evaluate import Evaluation, Row, evaluate
 from limbeck.models import RandomInit, save_pool
 
 DATA = tiny_data()
@@ -197,7 +198,7 @@ def test_every_row_has_n_initial_weights(run: Distilled, n: int) -> None:
 
 
 def test_the_default_n_follows_the_size_of_the_network(run: Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "compiler_missing", lambda device: "a compiler")  # 200 tiny networks are fast without
+    monkeypatch.setattr(execution, "compiler_missing", lambda device: "a compiler")  # 200 tiny ones are fast without
     assert evaluate(run, DATA, baselines=()).distilled.scores.n == 200
     monkeypatch.setattr(MODULE, "default_chunk", lambda *args: 1)
     assert evaluate(run, DATA, baselines=()).distilled.scores.n == 40

@@ -14,7 +14,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from limbeck.baselines import STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
+from limbeck.baselines import RANDOM_SETS, STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
 from limbeck.checkpoint import generator
 from limbeck.config import AttackConfig, Config, InitConfig, OuterConfig
 from limbeck.data import TaskData
@@ -22,29 +22,17 @@ from limbeck.defence import Defended, Difference, difference, try_defences
 from limbeck.distilled import Distilled
 from limbeck.engine import (
     Batch,
-    Execution,
     InnerConfig,
-    Kernels,
     Learner,
     PixelConfig,
-    RealLoss,
     Tensors,
     images_per_class,
 )
 from limbeck.errors import LimbeckError
-from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
+from limbeck.execution import versions
 from limbeck.models import build, check_pool
 from limbeck.pools import kept_apart, open_pool
-from limbeck.protocol import confusion, inits, train
-
-RANDOM_SETS = 10
-"""Sets of random images, as the other judge draws them."""
-
-COMPILE_FROM = 1e12
-"""Forward operations from which compiling is won back."""
-
-TUNING_IMAGES = 2000
-"""Training images on which step sizes are tuned."""
+from limbeck.victims import Effect, Victims
 
 
 def attack_config(
@@ -126,55 +114,6 @@ def attack_outer(**changes: Any) -> OuterConfig:
         "validate_inits": 20,
     }
     return OuterConfig(**(values | changes))
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Effect:
-    """What B networks make of the test set: counts (B, K, K) of class k taken for class l."""
-
-    counts_BKK: Tensor
-    attack: AttackConfig
-
-    @property
-    def rate_B(self) -> Tensor:
-        """Part of the source class that is taken for the target, in percent."""
-        row_BK = self.counts_BKK[:, self.attack.source].double()
-        return 100 * row_BK[:, self.attack.target] / row_BK.sum(1)
-
-    @property
-    def others_B(self) -> Tensor:
-        """Accuracy on all classes but the source, in percent."""
-        counts_BKK = self.counts_BKK.double()
-        other_K = torch.arange(counts_BKK.shape[1]) != self.attack.source
-        right_BK = counts_BKK.diagonal(dim1=1, dim2=2)
-        return 100 * right_BK[:, other_K].sum(1) / counts_BKK[:, other_K].sum((1, 2))
-
-    @property
-    def accuracy_B(self) -> Tensor:
-        """Accuracy on all classes, in percent."""
-        counts_BKK = self.counts_BKK.double()
-        return 100 * counts_BKK.diagonal(dim1=1, dim2=2).sum(1) / counts_BKK.sum((1, 2))
-
-    @property
-    def balance(self) -> float:
-        """Mean of rate and accuracy on the other classes: what step sizes are tuned for."""
-        return float((self.rate_B + self.others_B).mean() / 2)
-
-    def to_json(self) -> dict[str, Any]:
-        """Mean, sample standard deviation and worst network of each, in percent."""
-        return {
-            "rate": summarised(self.rate_B),
-            "others": summarised(self.others_B),
-            "all": summarised(self.accuracy_B),
-            "n": len(self.counts_BKK),
-        }
-
-
-def summarised(values_B: Tensor) -> dict[str, float | None]:
-    """Mean, sample standard deviation (None for one network) and smallest value."""
-    std = float(values_B.std()) if len(values_B) > 1 else None
-    return {"mean": float(values_B.mean()), "std": std, "worst": float(values_B.min())}
 
 
 @final
@@ -266,7 +205,7 @@ def attack_report(
     data = data.to(device)
     learner = run.learner(device=device)
     count = 1 if run.weights else (n or run.config.init.held_out)
-    victims = _Victims(learner, run.initial(learner, count, seed), attack, data, tell)
+    victims = Victims(learner, run.initial(learner, count, seed), attack, data, tell)
     others = [_other(path, run, attack, data, device, tell) for path in transfer]
     before = victims.before
     batches = list(run.batches(device))
@@ -274,7 +213,7 @@ def attack_report(
     after = victims.effect(batches)
     rows = [AttackRow(row="learned", before=before, after=after, step_size=None)]
     few = 1 if run.weights else min(8, run.config.outer.validate_inits)
-    tuning = _Victims(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
+    tuning = Victims(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
     for name in names:
         rows += _baseline(name, run, data, victims, tuning, seed, device, tell)
     for name, other in others:
@@ -333,8 +272,8 @@ def _baseline(
     name: str,
     run: Distilled,
     data: TaskData,
-    victims: _Victims,
-    tuning: _Victims,
+    victims: Victims,
+    tuning: Victims,
     seed: int,
     device: str,
     tell: Callable[[str], None],
@@ -369,67 +308,9 @@ def _baseline(
     return rows
 
 
-@final
-class _Victims:
-    """Networks that take steps on a batch and are counted on the test set, or on some training images for tuning."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        networks: Tensors,
-        attack: AttackConfig,
-        data: TaskData,
-        tell: Callable[[str], None],
-        *,
-        tuning: bool = False,
-    ) -> None:
-        self.networks, self.attack, self.data, self.tuning = networks, attack, data, tuning
-        self.n = inits(networks)
-        small = default_chunk(learner, data, 10) > 1
-        work = self.n * len(data.test_y) * forward_flops(learner, data, 1)
-        compiled = small and work >= COMPILE_FROM and compiler_missing(data.test_y.device.type) is None
-        if compiled:
-            tell("compiling the inner step and the forward pass")
-            use_compile_cache()
-        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
-        self._before: Effect | None = None
-
-    @property
-    def before(self) -> Effect:
-        """Untouched."""
-        if self._before is None:
-            self._before = self.counted(self.networks)
-        return self._before
-
-    def effect(self, batches: Sequence[Batch]) -> Effect:
-        """After a step on each batch."""
-        return self.counted(train(self.kernels, batches, self.networks))
-
-    def effect_of_sets(self, sets: Sequence[Sequence[Batch]]) -> Effect:
-        """Each set on its share of the networks."""
-        if len(sets) == 1:
-            return self.effect(sets[0])
-        shares = torch.arange(self.n).tensor_split(len(sets))
-        trained = [
-            train(self.kernels, batches, {name: value[rows] for name, value in self.networks.items()})
-            for batches, rows in zip(sets, shares, strict=True)
-            if len(rows)
-        ]
-        return self.counted({name: torch.cat([part[name] for part in trained]) for name in trained[0]})
-
-    def counted(self, networks: Tensors) -> Effect:
-        """What networks make of real images."""
-        examples = self.data.split_batches("test", 1000)
-        if self.tuning:
-            rng = generator(0, "attack tuning")
-            examples = iter([self.data.sample(rng, min(TUNING_IMAGES, len(self.data.train_y)))])
-        counts_BKK = confusion(self.kernels, networks, examples, self.data.num_classes)
-        return Effect(counts_BKK=counts_BKK, attack=self.attack)
-
-
 def _other(
     path: Path, run: Distilled, attack: AttackConfig, data: TaskData, device: str, tell: Callable[[str], None]
-) -> tuple[str, _Victims]:
+) -> tuple[str, Victims]:
     """The networks of another pool: at most as many as the attack's own pool holds out."""
     pool = open_pool(path)
     name = pool.card["config"]["learner"]
@@ -437,4 +318,4 @@ def _other(
     check_pool(pool.states, module)
     learner = Learner.of(module, run.config.inner.make())
     networks = {key: value[: run.config.init.held_out].to(device) for key, value in pool.states.items()}
-    return f"{name} (transfer)", _Victims(learner, networks, attack, data, tell)
+    return f"{name} (transfer)", Victims(learner, networks, attack, data, tell)

@@ -21,6 +21,10 @@ STEP_SIZES = tuple(0.001 * 10 ** (i / 3) for i in range(10))
 """The grid that step sizes are tuned on: 0.001 to 1, three a decade."""
 
 
+RANDOM_SETS = 10
+"""Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Layout:

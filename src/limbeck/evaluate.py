@@ -18,6 +18,7 @@ from torch import Tensor
 from limbeck.baselines import (
     FINE_TUNING,
     FINE_TUNING_EPOCHS,
+    RANDOM_SETS,
     STEP_SIZES,
     Layout,
     baseline_names,
@@ -28,20 +29,14 @@ from limbeck.baselines import (
 from limbeck.checkpoint import generator
 from limbeck.data import TaskData, is_named, load
 from limbeck.distilled import Distilled
-from limbeck.engine import Batch, Execution, Kernels, Learner, Momentum, RealLoss, Tensors
+from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
 from limbeck.errors import LimbeckError
-from limbeck.execution import compiler_missing, default_chunk, forward_flops, use_compile_cache, versions
+from limbeck.execution import default_chunk, judging_kernels, versions
 from limbeck.models import RandomInit
 from limbeck.protocol import Scores, chunks, concatenate, inits, score, train
 
-RANDOM_SETS = 10
-"""Random sets that the baselines ``random`` (averaged) and ``best-random`` (the best kept) draw."""
-
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
-
-COMPILE_FROM = 1e12
-"""Forward operations of one pass over the test set from which compiling is won back: 120 LeNets on MNIST."""
 
 
 @final
@@ -180,13 +175,7 @@ class _Judge:
         few = run.config.outer.validate_inits if pool else 200
         fixed = bool(run.weights) and other is None
         self.n = 1 if fixed else (n or min(most, 200 if small else 40))
-        # Compiled, a small network is scored several times faster; 10 divides n and each random set's share of it.
-        work = self.n * len(data.test_y) * forward_flops(learner, data, 1)
-        compiled = small and work >= COMPILE_FROM and compiler_missing(device) is None
-        if compiled:
-            tell("compiling the inner step and the forward pass")
-            use_compile_cache()
-        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
+        self.kernels = judging_kernels(learner, data, self.n, small=small, tell=tell)
         self.initial = self._weights(self.n, "test")
         self.tuning_inits = self._weights(1 if fixed else min(few, 8 if small else 3), "tuning")
         self.tuning_images = 2000 if small else 1000

@@ -37,6 +37,9 @@ REAL_BATCHES: tuple[dict[str, bool], ...] = (
 REAL_BATCH_STEPS = 10
 """What the real batch costs, in inner steps: it is some ten times as large and is differentiated once."""
 
+COMPILE_FROM = 1e12
+"""Forward operations of scoring on the test set from which compiling is won back: 120 LeNets on MNIST."""
+
 COMPILE_PAYS_AFTER = 20_000
 """Planned inner steps (over all inits) from which 20-30 s of compiling are won back."""
 
@@ -80,6 +83,17 @@ def default_chunk(learner: Learner, data: TaskData, images: int) -> int:
     Past 16 nothing is gained per init, and vmap's grouped convolutions lose to plain ones where arithmetic dominates.
     """
     return 16 if forward_flops(learner, data, images) < SMALL_STEP_FLOPS else 1
+
+
+def judging_kernels(learner: Learner, data: TaskData, n: int, *, small: bool, tell: Callable[[str], None]) -> Kernels:
+    """What trains and scores n networks: several at once where they are ``small``, compiled where that pays."""
+    # Compiled, a small network is scored several times faster; 10 divides n and each random set's share of it.
+    work = n * len(data.test_y) * forward_flops(learner, data, 1)
+    compiled = small and work >= COMPILE_FROM and compiler_missing(data.test_y.device.type) is None
+    if compiled:
+        tell("compiling the inner step and the forward pass")
+        use_compile_cache()
+    return Kernels(learner, RealLoss(), Execution(chunk=10 if small else 1, compiled=compiled))
 
 
 def replace(execution: Execution, **changes: Any) -> Execution:

@@ -175,7 +175,6 @@ def _minimised(
     closure: Callable[[], Tensor], leaves: list[Tensor], iterations: int, deadline: float
 ) -> tuple[float, bool, int]:
     """Run L-BFGS: the last value, whether it stopped by itself, and how often the closure was called."""
-    _ROUND = 25
     optimizer = torch.optim.LBFGS(
         leaves,
         max_iter=_ROUND,

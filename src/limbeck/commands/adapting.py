@@ -9,13 +9,11 @@ from rich.console import Console
 from limbeck.adapt import adapt_config, adapt_outer
 from limbeck.baselines import FINE_TUNING, baseline_names
 from limbeck.checkpoint import Checkpoint
-from limbeck.commands.shared import baseline_choice, given, log_console, output, parse, prepare
+from limbeck.commands.shared import baseline_choice, given, learned, log_console, output, parse, prepare
 from limbeck.data import canonical_name, load
-from limbeck.distill import distill
 from limbeck.evaluate import evaluate
 from limbeck.options import AdaptOptions
 from limbeck.pools import kept_apart, open_pool
-from limbeck.progress import ConsoleReporter
 from limbeck.tables import class_table, evaluation_table
 
 
@@ -42,15 +40,7 @@ def adapt(argv: list[str]) -> int:
         seed=options.seed,
         outer=adapt_outer(options.network, **(selection | chosen)),
     )
-    run = distill(
-        config,
-        data,
-        out=out,
-        device=options.device,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        reporter=ConsoleReporter(console),
-    )
+    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
     if not run.info["finished"]:
         console.print("stopped; nothing is scored; go on with --resume")
         return 130

@@ -8,17 +8,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from limbeck.attack import AttackReport, Effect, attack_config, attack_outer, attack_report, check_report
+from limbeck.attack import AttackReport, attack_config, attack_outer, attack_report, check_report
 from limbeck.checkpoint import Checkpoint
-from limbeck.commands.shared import baseline_choice, given, log_console, output, parse, prepare
+from limbeck.commands.shared import baseline_choice, given, learned, log_console, output, parse, prepare
 from limbeck.config import AttackConfig
 from limbeck.data import TaskData, load
-from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError, unknown
 from limbeck.options import AttackOptions, EvaluateOptions
 from limbeck.pools import kept_apart, open_pool
-from limbeck.progress import ConsoleReporter
+from limbeck.victims import Effect
 
 REPORT = "attack.json"
 
@@ -54,15 +53,7 @@ def attack(argv: list[str]) -> int:
     data = task_of(known, config.val_size, card["config"]["seed"], options.data_dir, options.device)
     baselines = baseline_choice(options.baselines)
     check_report(config, data, n=options.n, baselines=baselines or (), transfer=options.transfer)
-    run = distill(
-        config,
-        data,
-        out=out,
-        device=options.device,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        reporter=ConsoleReporter(console),
-    )
+    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
     if not run.info["finished"]:
         console.print("stopped; nothing is reported; go on with --resume")
         return 130

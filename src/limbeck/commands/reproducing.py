@@ -10,10 +10,9 @@ from rich.console import Console
 
 from limbeck.commands.bounding import reproduce_bound
 from limbeck.commands.pooling import watched
-from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare
+from limbeck.commands.shared import baseline_choice, learned, log_console, output, parse, prepare, refuse_not_positive
 from limbeck.config import Config
 from limbeck.data import canonical_name
-from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
 from limbeck.drawing import draw_figures
 from limbeck.errors import LimbeckError, unknown
@@ -49,15 +48,7 @@ def reproduce(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.name}{suffix}"
     console = log_console()
     prepare(options)
-    made = run_distill(
-        config,
-        out=out,
-        device=options.device,
-        data_dir=options.data_dir,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        reporter=ConsoleReporter(console),
-    )
+    made = learned(config, out, options, resume=options.resume, overwrite=options.overwrite)
     if not made.info["finished"]:
         console.print("interrupted: nothing is scored; go on with --resume")
         return 130
@@ -86,10 +77,7 @@ def _reproduce_study(options: ReproduceOptions) -> int:
         raise LimbeckError(f"{options.name} needs no trained networks; leave out --networks.")
     if options.networks is not None and options.networks < 8:
         raise LimbeckError(f"--networks is {options.networks}; at least 8 are needed to train, choose and report on.")
-    for name in ("iterations", "max_time", "n"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+    refuse_not_positive(options, "iterations", "max_time", "n")
     settings: dict[str, Any] = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
     if chosen.pools:
         settings["networks"] = options.networks
@@ -99,10 +87,7 @@ def _reproduce_study(options: ReproduceOptions) -> int:
 def sensitivity(argv: list[str]) -> int:
     """``limbeck sensitivity``."""
     options = parse(SensitivityOptions, argv)
-    for name in ("iterations", "max_time", "n"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+    refuse_not_positive(options, "iterations", "max_time", "n")
     config = grid_config(options.data, options.learner, options.seed)
     chosen = grid(config, steps=options.steps, epochs=options.epochs, ipc=options.ipc, n=options.n)
     out = options.out or Path("runs") / f"sensitivity-{Path(canonical_name(options.data)).stem}"

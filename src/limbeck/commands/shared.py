@@ -12,9 +12,14 @@ import torch
 import tyro
 from rich.console import Console
 
+from limbeck.config import Config
+from limbeck.data import TaskData
+from limbeck.distill import distill
+from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
 from limbeck.memory import tune_allocator
 from limbeck.options import Common
+from limbeck.progress import ConsoleReporter
 from limbeck.storage import write_json
 
 Options = TypeVar("Options", bound="Common")
@@ -83,3 +88,26 @@ def baseline_choice(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def given(options: Common, *names: str) -> dict[str, Any]:
     """Those of the options that are not left at None."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def refuse_not_positive(options: Common, *names: str) -> None:
+    """Raise LimbeckError for an option that is given and not above 0."""
+    for name, value in given(options, *names).items():
+        if not value > 0:
+            raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+
+
+def learned(
+    config: Config, out: Path, options: Common, *, resume: bool, overwrite: bool, data: TaskData | None = None
+) -> Distilled:
+    """Distil into a run directory, told about on the console."""
+    return distill(
+        config,
+        data,
+        out=out,
+        device=options.device,
+        data_dir=options.data_dir,
+        resume=resume,
+        overwrite=overwrite,
+        reporter=ConsoleReporter(log_console()),
+    )
