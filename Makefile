@@ -30,7 +30,7 @@ bench: .venv/stamp
 	@$(PYTHON) -c 'import sys; sys.exit("Limbeck needs Python 3.11 or newer, this is %d.%d: name another with PYTHON=, as in make demo PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,figures,sklearn,art]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,figures,sklearn,art,nas,ray]'
 	@touch $@
 
 # Of the runs only the demo goes: the others may have taken hours.

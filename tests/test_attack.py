@@ -15,9 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_pools import after_steps, counted, pool_of_rows, rows_file
-from tiny_runs import EAGER, assert_same_run, generator, random_set
+from tiny_runs import EAGER, Recorder, assert_same_run, generator, random_set
 from torch import Tensor
 
+from limbeck.adapt import adapt_config
 from limbeck.attack import (
     AttackReport,
     AttackRow,
@@ -26,6 +27,7 @@ from limbeck.attack import (
     attack_report,
     relabelled,
 )
+from limbeck.card import card
 from limbeck.cli import run as run_in_process
 from limbeck.commands.attacking import class_index
 from limbeck.config import AttackConfig, Config, OuterConfig
@@ -34,9 +36,10 @@ from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Learner, Relabelled, Tensors
 from limbeck.errors import LimbeckError
-from limbeck.models import PoolInit, build, save_pool
+from limbeck.models import PoolInit, build, pool_digest, save_pool
 from limbeck.pools import open_pool
 from limbeck.progress import Stop
+from limbeck.task import task_of
 from limbeck.victims import Effect, summarised
 
 ATTACK = AttackConfig(source=0, target=2, keep=1.0)
@@ -370,6 +373,100 @@ def test_one_network_of_a_pool_is_attacked_alone(pool: Path, data: TaskData) -> 
     assert found.learned.after.counts_BKK.tolist() == expected
 
 
+# --- the pool decides how data is split, and is known again ----------------------------------------------------------
+
+
+def same_split(left: TaskData, right: TaskData) -> bool:
+    return torch.equal(left.val_x, right.val_x) and torch.equal(left.train_y, right.train_y)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_data_is_split_as_the_pools_was_whatever_the_seed(
+    seed: int, pool: Path, file: Path, data: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not same_split(data, load(str(file), val_size=40, seed=7))
+    config = config_for(pool, seed=seed, outer=quick(iterations=1))
+    assert same_split(task_of(config), data)
+    plain = replace(config, split_seed=None, val_size=30)  # as limbeck distill --init pool:FILE has it
+    for started in (config, plain):
+        made = distill(started)
+        assert made.config.seed == seed
+        assert (made.config.split, made.config.val_size) == (0, 40)
+        assert same_split(task_of(made.config), data)
+        assert same_split(task_of(made.config, source=str(file)), data)
+    other = adapt_config(pool, f"{file},invert=True", seed=seed)
+    assert torch.equal(task_of(other).val_x, 255 - data.val_x)
+    assert adapt_config(pool, "digits", seed=seed).split == seed
+
+
+def test_a_resumed_attack_is_split_as_the_pools_data_was(pool: Path, data: TaskData, tmp_path: Path) -> None:
+    config = config_for(pool, seed=7, outer=quick(iterations=4, validate_every=2))
+    distill(config, out=tmp_path, reporter=Recorder(2))
+    seen: list[TaskData] = []
+    module = importlib.import_module("limbeck.distill")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "task_of", lambda *a, **k: seen.append(task_of(*a, **k)) or seen[-1])
+        assert distill(config, out=tmp_path, resume=True).info["finished"]
+    assert same_split(seen[0], data)
+
+
+def test_data_that_is_split_otherwise_is_refused(pool: Path, file: Path) -> None:
+    for options in ({"seed": 7}, {"val_size": 50}):
+        for source in (str(file), f"{file},invert=True"):
+            with pytest.raises(LimbeckError, match="load it with seed=0 and val_size=40"):
+                distill(config_for(pool), load(source, **({"val_size": 40} | options)))
+
+
+def test_a_run_knows_its_pool_again(pool: Path, other_pool: Path, data: TaskData, tmp_path: Path) -> None:
+    place = tmp_path / "before"
+    place.mkdir()
+    (place / "nets.safetensors").write_bytes(pool.read_bytes())
+    config = config_for(place / "nets.safetensors", outer=quick(iterations=2))
+    distill(config, data, out=place / "runs" / "a")
+    for name in ("config.json", "distilled.json"):
+        recorded = json.loads((place / "runs" / "a" / name).read_text())
+        recorded = recorded.get("config", recorded)["init"]
+        assert recorded["init"] == "pool:../../nets.safetensors"
+        assert recorded["pool_sha256"] == pool_digest(open_pool(pool).states)
+    place.rename(tmp_path / "after")
+    run = Distilled.load(tmp_path / "after" / "runs" / "a")
+    assert run.config.init.pool == tmp_path / "after" / "nets.safetensors"
+    assert attack_report(run, data, baselines=[]).info["n"] == HELD_OUT
+    found = open_pool(pool)
+    states = {name: value.flip(0) for name, value in found.states.items()}
+    save_pool(tmp_path / "after" / "nets.safetensors", states, found.card)
+    with pytest.raises(LimbeckError, match="holds other networks than the run began with"):
+        attack_report(run, data, baselines=[])
+    with pytest.raises(LimbeckError, match="holds other networks"):
+        run.network()
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(pool.read_bytes())
+    again = distill(config_for(moved), data, out=tmp_path / "after" / "runs" / "a", resume=True)
+    assert attack_report(again, data, baselines=[]).info["n"] == HELD_OUT
+
+
+def test_paths_from_before_they_were_relative(pool: Path, data: TaskData, tmp_path: Path) -> None:
+    distill(config_for(pool, outer=quick(iterations=1)), data, out=tmp_path)
+    summary = json.loads((tmp_path / "distilled.json").read_text())
+    summary["config"]["init"] |= {"init": f"pool:{pool}", "pool_sha256": None}
+    (tmp_path / "distilled.json").write_text(json.dumps(summary))
+    assert Distilled.load(tmp_path).config.init.pool == pool
+
+
+def test_a_pool_has_no_networks_for_calibration(pool: Path) -> None:
+    with pytest.raises(LimbeckError, match="calibrate_inits is 4, but a pool keeps no networks"):
+        config_for(pool, outer=quick(calibrate_inits=4))
+
+
+def test_the_card_of_an_attack(run: Distilled) -> None:
+    text = card(run)
+    assert "make trained networks take 0\nfor 2." in text
+    assert "those of the pool `rows.safetensors`" in text
+    assert "a network of the pool that nothing was learned on, trained on these images" in text
+    assert "Training takes 1 gradient step.\n" in text
+    assert "/" not in text.split("pool `")[1].split("`")[0]
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +490,9 @@ def test_the_command_writes_a_report(pool: Path, tmp_path: Path, capsys: pytest.
     assert run_in_process(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run_in_process([*words, "--resume"]) == 0  # only reports
-    shown = capsys.readouterr().out
+    captured = capsys.readouterr()
+    shown, lines = captured.out, captured.err.splitlines()
+    assert len(lines) == len(set(lines))
     for text in ("1 taken for 2, 3 held-out networks", "kmeans, own step", "behind defences", "pixels out of range"):
         assert text in shown
 
@@ -421,6 +520,61 @@ def test_options_of_the_command(
     assert near.min(1).values.max() <= 0.1 + 1e-6
     assert data.train_y[near.argmin(1)].tolist() == [0, 1, 2] * 2
     assert values["difference"]["out_of_range"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--iterations", "9"], "began with outer iterations 8, not 9"),
+        (["--seed", "1"], "began with seed 0, not 1"),
+        (["--to", "0"], "began with attack target 2, not 0"),
+        (["--step-size", "0.5"], "began with inner lr 0.02, not 0.5"),
+        (["--max-change", "0.1"], "began with pixels start noise, not real"),
+    ],
+)
+def test_a_resumed_attack_refuses_other_options(
+    words: list[str], says: str, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack = ["attack", str(pool), "--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(tmp_path)]
+    assert run_in_process([*attack, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert run_in_process([*attack, *words, "--resume"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err
+    assert run_in_process([*attack, "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = open_pool(pool)
+    save_pool(tmp_path / "other.safetensors", {name: -v for name, v in found.states.items()}, found.card)
+    (tmp_path / "same.safetensors").write_bytes(pool.read_bytes())
+    rest = ["--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(tmp_path / "run")]
+    assert run_in_process(["attack", str(pool), *rest]) == 0
+    assert run_in_process(["attack", str(tmp_path / "other.safetensors"), *rest, "--resume"]) == 2
+    assert "began with another pool than" in capsys.readouterr().err
+    assert run_in_process(["attack", str(tmp_path / "same.safetensors"), *rest, "--resume"]) == 0
+
+
+def test_an_attack_is_evaluated_from_another_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pool and run are found again; data that was named by a relative path is named again."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "rows.npz").write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    pool_of_rows(Path("rows.npz"), Path("nets.safetensors"), n=POOL, seed=3)
+    words = ["attack", "nets.safetensors", "--from", "1", "--to", "2", *WORDS, "--seed", "5", "--out", "run", "--json"]
+    assert run_in_process([*words, "--baselines", "average"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = ["evaluate", "../run", "--seed", "5", "--baselines", "average", "--json"]
+    assert run_in_process(again) == 2
+    assert "rows.npz" in capsys.readouterr().err
+    assert run_in_process([*again, "--data", "../rows.npz"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert first | {"run": None} == second | {"run": None}
 
 
 @contextmanager
@@ -479,6 +633,12 @@ def _moved(known: dict[str, Any]) -> dict[str, Any]:
         (["pool", "--from", "1", "--to", "2", "--step-size", "0"], "lr is 0"),
         (["pool", "--from", "1", "--to", "2", "--max-change", "-1"], "max_change is -1"),
         (["pool", "--from", "1", "--to", "2", "--norm", "l2"], "give max_change"),
+        (["pool", "--from", "1", "--to", "2", "--objective", "paper", "--keep", "1"], "leave out one of them"),
+        (
+            ["pool", "--from", "1", "--to", "2", "--start", "noise", "--max-change", "0.1"],
+            "needs start real, not noise",
+        ),
+        (["pool", "--from", "1", "--to", "2", "--resume", "--overwrite"], "give one of them"),
         (["pool", "--from", "1", "--to", "2", "--held-out", "15"], "The pool has 16 networks"),
         (["pool", "--from", "1", "--to", "2", "--validate-inits", "13"], "The pool has 16 networks"),
         (["pool", "--from", "1", "--to", "2", "--held-out", "3", "--n", "4"], "n is 4; the pool holds out 3"),

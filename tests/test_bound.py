@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from engine_cases import assert_same_gradient, generator
+from torch import Tensor
 
 from limbeck.bound import default_images, run_bound
 from limbeck.cli import run as limbeck
@@ -26,7 +28,7 @@ from limbeck.engine import (
 )
 from limbeck.errors import LimbeckError
 from limbeck.problems import problem
-from limbeck.regress import Linear, half_squared_error, initial_points, reached
+from limbeck.regress import Linear, _minimised, half_squared_error, initial_points, reached
 from limbeck.theory import best_excess, best_set, bounds, excess, expected_excess, spanned_excess, trained
 
 # The engine's part
@@ -118,6 +120,50 @@ def test_the_best_of_several_starts_is_kept() -> None:
 
 
 # Rows
+
+
+def _valley(x_N: Tensor) -> Tensor:
+    """Rosenbrock's function, of which a few iterations are not enough."""
+    return (1 - x_N[0]).square() + 100 * (x_N[1] - x_N[0].square()).square()
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 26])
+def test_no_more_iterations_than_are_asked_for(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.LBFGS] = []
+    kind = torch.optim.LBFGS
+
+    def kept(*args: Any, **options: Any) -> torch.optim.LBFGS:
+        made.append(kind(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(torch.optim, "LBFGS", kept)
+    leaf = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
+
+    def closure() -> Tensor:
+        value = _valley(leaf)
+        leaf.grad = torch.autograd.grad(value, leaf)[0]
+        return value.detach()
+
+    _minimised(closure, [leaf], iterations, math.inf)
+    assert 1 <= made[0].state[leaf]["n_iter"] <= iterations
+
+
+def test_no_number_is_no_end() -> None:
+    """What runs away is not called converged, and the last finite point is kept."""
+    leaf = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
+    calls = 0
+
+    def closure() -> Tensor:
+        nonlocal calls
+        calls += 1
+        value = _valley(leaf) * (math.nan if calls > 3 else 1.0)
+        leaf.grad = torch.autograd.grad(value, leaf)[0]
+        return value.detach()
+
+    value, converged, _ = _minimised(closure, [leaf], 100, math.inf)
+    assert not converged
+    assert value == pytest.approx(24.2)
+    assert leaf.tolist() == [-1.2, 1.0]
 
 
 def test_rows_are_a_grid_and_json() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import tiny_pools
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.defence import (
-    CHECK_EXAMPLES,
     COST_BATCHES,
     HONEST_BATCHES,
     Defence,
@@ -277,6 +276,14 @@ def honest_steps(count: int = HONEST_BATCHES, seed: int = 3) -> list[tuple[Tenso
     return [(x_MCHW, F.one_hot(y_M, 3).float()) for x_MCHW, y_M in drawn]
 
 
+def held_out_after(count: int, seed: int = 3) -> Tensor:
+    """The order in which the defender takes what is held out, after so many honest batches."""
+    rng = generator(seed)
+    for _ in range(count):
+        DATA.sample(rng, 6)
+    return torch.randperm(len(DATA.val_y), generator=rng)
+
+
 def honest_norms() -> list[float]:
     return [length(gradient("linear", row(trained(), b), *given)[1]) for given in honest_steps() for b in range(INITS)]
 
@@ -300,7 +307,7 @@ def test_thresholds_come_from_honest_batches() -> None:
     clipping, update, check, noise = defended()[1:]
     assert clipping.row == f"gradient clipped to norm {quantile(norms):.3g}"
     assert update.row == f"update bounded to norm {3.0 * quantile(norms):.3g}"
-    assert check.row == f"held-out check of {min(CHECK_EXAMPLES, len(DATA.val_y))}, 2 points"
+    assert check.row == f"held-out check of {len(DATA.val_y) // 2}, 2 points"  # the other half judges
     assert noise.row == f"examples clipped to {quantile(norms):.3g}, noise 1"
 
 
@@ -337,16 +344,17 @@ def test_what_defences_cost_on_honest_batches() -> None:
     assert (none.honest_kept, none.honest_accepted, none.accepted) == (pytest.approx(1), 100, 100)
     accuracy, kept, full = [], [], []
     norms = honest_norms()
-    for given in honest_steps()[:COST_BATCHES]:
-        for b in (0, 1):  # the first chunk of networks
+    judged = held_out_after(HONEST_BATCHES + COST_BATCHES)[len(DATA.val_y) // 2 :]
+    for given in honest_steps(HONEST_BATCHES + COST_BATCHES)[HONEST_BATCHES:]:  # none that a threshold is from
+        for b in range(INITS):
             params = row(trained(), b)
             _, grads = gradient("linear", params, *given)
             own = length(grads)
             full.append(own)
             kept.append(min(own, quantile(norms)))
             after = {name: value - 3.0 * grads[name] for name, value in params.items()}
-            logits = functional_call(module_of("linear"), after, (DATA.preprocessing.apply(DATA.val_x),))
-            accuracy.append(100 * (logits.argmax(1) == DATA.val_y).double().mean().item())
+            logits = functional_call(module_of("linear"), after, (DATA.preprocessing.apply(DATA.val_x[judged]),))
+            accuracy.append(100 * (logits.argmax(1) == DATA.val_y[judged]).double().mean().item())
     assert none.honest_accuracy == pytest.approx(sum(accuracy) / len(accuracy), abs=1e-3)
     for found in (clipping, update):
         assert found.honest_kept == pytest.approx(sum(kept) / sum(full), rel=1e-3)
@@ -393,6 +401,43 @@ def test_several_steps_are_each_defended() -> None:
         moved = length({name: value[b] - trained()[name][b] for name, value in after.items()})
         assert moved <= 3 * 3.0 * bound * (1 + 1e-3)
         assert moved > 2 * 3.0 * bound
+
+
+def test_what_is_measured_does_not_depend_on_the_chunk() -> None:
+    one, other = (
+        [each.to_json() for each in try_defences(kernels(chunk=n), trained(), harmful(), DATA, generator(3), rate_of)]
+        for n in (1, 8)
+    )
+    for left, right in zip(one[:4], other[:4], strict=True):  # noise is drawn anew for each chunk
+        assert left.pop("row") == right.pop("row")
+        assert left == pytest.approx(right, rel=1e-4)
+
+
+def test_the_check_decides_on_other_images_than_it_is_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def watched(kernels: Kernels, networks: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+        pairs = list(examples)
+        seen.append(pairs[0][0])
+        return confusion(kernels, networks, pairs, classes)
+
+    monkeypatch.setattr("limbeck.defence.confusion", watched)
+    list(try_defences(kernels(), trained(), harmful(), DATA, generator(3), rate_of))
+    decides, judges = {frozenset(tuple(row) for row in x.flatten(1).tolist()) for x in seen}
+    assert len(decides) + len(judges) == len(decides | judges) == len(DATA.val_y)
+
+
+def test_steps_that_run_away_count_as_taken_and_are_plain_json() -> None:
+    """An attack at a step size at which also honest batches end in no numbers."""
+    (attack,) = harmful()
+    huge = attack._replace(h={"lr": torch.tensor(1e38)})
+    rows = list(try_defences(kernels(), trained(), [huge, huge, huge], DATA, generator(3), rate_of))
+    assert not math.isfinite(rows[0].honest_kept)
+    assert (rows[0].accepted, rows[0].honest_accepted) == (100, 100)
+    plain = json.loads(json.dumps([each.to_json() for each in rows], allow_nan=False))
+    assert plain[0]["honest_kept"] is None
+    found = difference(kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3))
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["loss"] is None
 
 
 def test_the_same_stream_gives_the_same_rows() -> None:

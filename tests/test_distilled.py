@@ -445,7 +445,7 @@ def test_the_card_tells_of_other_initial_weights() -> None:
     assert "order of the batches" not in fixed
     pool = random_set()
     pool = replace(pool, config=replace(pool.config, init=replace(pool.config.init, init="pool:nets.safetensors")))
-    assert "initial weights from pool:nets.safetensors" in card(pool)
+    assert "trained networks as initial weights, those of the pool `nets.safetensors`" in card(pool)
 
 
 def test_the_card_of_a_run_without_validation() -> None:

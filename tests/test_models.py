@@ -229,7 +229,8 @@ def test_build_is_the_same_every_time() -> None:
     first = build("lenet", shape=(1, 28, 28), num_classes=10).state_dict()
     second = build("lenet", shape=(1, 28, 28), num_classes=10).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert known_names() == ("lenet", "alexcifarnet", "convnet3", "stridednet", "mlp", "linear")
+    plain = ("lenet", "alexcifarnet", "convnet3", "stridednet", "mlp", "linear")
+    assert known_names() == (*plain, "cellnet", "nasbench201")
 
 
 def test_unknown_learner() -> None:

@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from limbeck.cli import run as run_in_process
 from limbeck.engine import Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import build, check_pool, draw, save_pool
-from limbeck.pools import WARMUP, Pool, PoolConfig, PoolProgress, group_sizes, make_pool, open_pool
+from limbeck.pools import WARMUP, Pool, PoolConfig, PoolProgress, group_sizes, make_pool, open_pool, threads_of
 from limbeck.progress import Stop
 
 DATA = tiny_data()
@@ -190,13 +191,18 @@ def test_progress_counts_networks(tmp_path: Path) -> None:
 
 def test_the_card(tmp_path: Path) -> None:
     config = tiny_pool_config()
-    pool = made(config, DATA, tmp_path / "deep" / "pool.safetensors", source="somewhere.npz")
+    pool = made(config, replace(DATA, source="some/where.npz", split_seed=5), tmp_path / "deep" / "pool.safetensors")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["pool.safetensors"]
     loaded = open_pool(tmp_path / "deep" / "pool.safetensors")
     assert same_tensors(loaded.states, pool.states)
     assert loaded.card == pool.card
     card = loaded.card
-    assert card["data"] == {"name": "arrays", "sha256": DATA.sha256, "source": "somewhere.npz"}
+    assert card["data"] == {
+        "name": "arrays",
+        "sha256": DATA.sha256,
+        "source": "some/where.npz",
+        "split_seed": 5,
+    }
     assert (card["shape"], card["classes"]) == ([1, 8, 8], ["0", "1", "2"])
     assert PoolConfig(**card["config"]) == tiny_pool_config(val_size=18)  # as many as the data sets aside
     assert [len(card[name]) for name in ("validation_accuracy", "test_accuracy")] == [3, 3]
@@ -330,6 +336,94 @@ def _other_data() -> Any:
     return load((DATA.train_x, DATA.train_y), val_size=10)
 
 
+def test_a_pool_that_is_replaced_goes_on_when_it_is_stopped(tmp_path: Path, whole: Callable[[str], Path]) -> None:
+    out = tmp_path / "pool.safetensors"
+    made(tiny_pool_config(seed=1), DATA, out)
+    before = out.read_bytes()
+    assert make_pool(tiny_pool_config(), DATA, out, overwrite=True, watch=Watcher((1, 2))) is None
+    assert out.read_bytes() == before  # until the new one is there
+    with pytest.raises(LimbeckError, match="unfinished pool; go on with --resume"):
+        make_pool(tiny_pool_config(), DATA, out)
+    watcher = Watcher()
+    made(tiny_pool_config(), DATA, out, resume=True, watch=watcher)
+    assert len(watcher.seen) == 3
+    assert_same_pool(out, whole("linear"))
+
+
+@pytest.mark.parametrize("kept", ["all", "mark gone", "mark and a part gone"])
+def test_a_kill_between_the_pool_and_its_parts(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, parts = tmp_path / "pool.safetensors", tmp_path / "pool.safetensors.parts"
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("limbeck.pools.shutil.rmtree", killed)
+        if kept == "all":
+            patch.setattr("limbeck.pools._Parts.remove", lambda self: killed(self.folder) if out.is_file() else None)
+        made(tiny_pool_config(), DATA, out)
+    assert (parts / "pool.json").is_file() == (kept == "all")
+    if kept == "mark and a part gone":
+        (parts / "00000.safetensors").unlink()
+    before, watcher = open_pool(out), Watcher()
+    after = made(tiny_pool_config(), DATA, out, resume=True, watch=watcher)
+    assert watcher.seen == []
+    assert same_tensors(before.states, after.states)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.safetensors"]
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_in_the_way_is_left_alone(options: dict[str, bool], tmp_path: Path) -> None:
+    out, folder = tmp_path / "pool.safetensors", tmp_path / "pool.safetensors.parts"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(LimbeckError, match="holds no parts of a pool; move it away"):
+        make_pool(tiny_pool_config(), DATA, out, **options)
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_parts_without_a_mark_are_not_taken_over(tmp_path: Path, whole: Callable[[str], Path]) -> None:
+    out = tmp_path / "pool.safetensors"
+    assert make_pool(tiny_pool_config(seed=1), DATA, out, watch=Watcher((1, 2))) is None
+    (tmp_path / "pool.safetensors.parts" / "pool.json").unlink()
+    with pytest.raises(LimbeckError, match="not begun yet"):
+        make_pool(tiny_pool_config(), DATA, out, resume=True)
+    with pytest.raises(LimbeckError, match="cannot go on; --overwrite"):
+        make_pool(tiny_pool_config(), DATA, out)
+    made(tiny_pool_config(), DATA, out, overwrite=True)
+    assert_same_pool(out, whole("linear"))
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(LimbeckError, match="was not begun yet; begin it without --resume"):
+        make_pool(tiny_pool_config(), DATA, tmp_path / "pool.safetensors", resume=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_that_goes_on_otherwise_says_so(tmp_path: Path) -> None:
+    out, threads = tmp_path / "pool.safetensors", torch.get_num_threads()
+    told: list[str] = []
+    assert make_pool(tiny_pool_config(), DATA, out, watch=Watcher((0, 2)), tell=told.append) is None
+    assert threads_of(out) == threads
+    try:
+        torch.set_num_threads(threads + 1)
+        assert make_pool(tiny_pool_config(), DATA, out, resume=True, watch=Watcher((1, 2)), tell=told.append) is None
+    finally:
+        torch.set_num_threads(threads)
+    assert len(told) == 1
+    assert f"begun with {threads} thread(s) eager and goes on with {threads + 1}" in told[0]
+    made(tiny_pool_config(), DATA, out, resume=True, tell=told.append)
+    assert sum("goes on" in text for text in told) == 1
+    assert threads_of(out) is None
+
+
+def test_another_split_makes_another_pool(tmp_path: Path) -> None:
+    out = tmp_path / "pool.safetensors"
+    made(tiny_pool_config(), DATA, out)
+    with pytest.raises(LimbeckError, match="made otherwise"):
+        make_pool(tiny_pool_config(), replace(DATA, split_seed=3), out, resume=True)
+
+
 @pytest.mark.parametrize("part", ["00000.safetensors", "unfinished.safetensors", "pool.json"])
 def test_parts_that_are_damaged(part: str, tmp_path: Path) -> None:
     out = tmp_path / "pool.safetensors"
@@ -400,11 +494,13 @@ def test_a_pool_without_a_place_is_called_after_data_and_learner(
     file = rows_file(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = [*WORDS, "--learner", DROPOUT, "--n", "1"]
-    assert run_in_process(["pool", "make", str(file), *words]) == 0
-    assert "worst" in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "runs" / "pools").iterdir()] == [
-        "rows-tiny_pools.dropout_net.safetensors"
-    ]
+    for source in (str(file), f"{file},rotate=45.5"):
+        assert run_in_process(["pool", "make", source, *words]) == 0
+        assert "worst" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "runs" / "pools").iterdir()} == {
+        "rows-tiny_pools.dropout_net.safetensors",
+        "rows,rotate=45.5-tiny_pools.dropout_net.safetensors",
+    }
 
 
 @contextmanager
@@ -439,7 +535,11 @@ def test_ctrl_c_exits_with_130_and_resume_goes_on(tmp_path: Path, capsys: pytest
         (["make", "rows.npz", "--learner", "lenett"], "did you mean 'lenet'"),
         (["make", "rows.npz", "--out", "pool.pt"], ".safetensors"),
         (["make", "rows.npz", "--device", "warp"], "--device"),
+        (["make", "rows.npz", "--resume"], "not begun yet"),
+        (["make", "rows.npz", "--resume", "--overwrite"], "give one of them"),
         (["show", "nowhere.safetensors"], "no pool at nowhere.safetensors"),
+        (["show", "nowhere.safetensors", "--lr", "0.1"], "settings of training do nothing with 'limbeck pool show'"),
+        (["show", "nowhere.safetensors", "--overwrite"], "option --overwrite does nothing"),
         (["show", "rows.npz"], "rows.npz is damaged"),
     ],
 )

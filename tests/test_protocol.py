@@ -15,6 +15,7 @@ from tiny_runs import generator, same_tensors, tiny_data
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.data import Preprocessing
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.models import build, draw
 from limbeck.protocol import Scores, chunks, concatenate, confusion, inits, score, train
@@ -262,3 +263,18 @@ def test_chunks_are_a_partition(n: int, size: int) -> None:
     assert same_tensors(concatenate(parts), params)
     assert all(1 <= inits(part) <= size for part in parts)
     assert len(parts) == -(-n // size)
+
+
+@pytest.mark.parametrize("norm", ["instance", "group", "layer", "batch", "none"])
+def test_networks_of_every_normalisation_are_scored_together_as_each_alone(norm: str) -> None:
+    module = build(f"convnet3,width=4,depth=1,norm={norm}", shape=(1, 8, 8), num_classes=3)
+    networks = draw(module, "kaiming", 3, generator(0))
+    # One channel that is stored last: the layout reads as channels last, too.
+    pixels_NCHW = torch.rand(6, 8, 8, 1, generator=generator(1)).permute(0, 3, 1, 2)
+    x_NCHW = Preprocessing(scale=1.0, mean=(0.5,), std=(0.2,)).apply(pixels_NCHW)
+    kernels = Kernels(Learner.of(module), RealLoss(), Execution(chunk=3))
+    with torch.no_grad():
+        together_BNK = kernels.predict(networks, x_NCHW)
+        for index, logits_NK in enumerate(together_BNK):
+            alone_NK = functional_call(module, {name: value[index] for name, value in networks.items()}, (x_NCHW,))
+            torch.testing.assert_close(logits_NK, alone_NK)

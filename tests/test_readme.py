@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VERBS = (
-    "distill", "evaluate", "show", "export", "data", "pool", "adapt", "attack", "bound", "sensitivity", "reproduce",
+    "distill", "evaluate", "show", "export", "data", "pool", "adapt", "attack", "bound", "search", "sensitivity",
+    "reproduce",
 )  # fmt: skip
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tiny_pools import network, pool_of_rows, rows_file, tiny_pool_config
+from tiny_runs import Faulty, use
 
-from limbeck import cli
+from limbeck import cli, reproduction
 from limbeck.adapt import adapt_config
 from limbeck.attack import attack_config
 from limbeck.baselines import FINE_TUNING
@@ -19,6 +21,7 @@ from limbeck.commands import reproducing
 from limbeck.config import AttackConfig, Config, OuterConfig
 from limbeck.data import TaskData, load
 from limbeck.distill import distill
+from limbeck.distilled import Distilled
 from limbeck.drawing import draw_figures
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import evaluate
@@ -26,6 +29,7 @@ from limbeck.models import build, load_pool
 from limbeck.reproduction import run_study
 from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, study
 from limbeck.summaries import summary
+from limbeck.tables import study_table
 
 QUICK = OuterConfig(iterations=3, inits=2, real_batch=32, validate_every=3, validate_inits=2)
 
@@ -47,7 +51,7 @@ def inverted(file: Path) -> TaskData:
 
 
 def adapted(pool: Path, file: Path, **changes: Any) -> Config:
-    settings = {"classes": 3, "images": 6, "steps": 2, "epochs": 1, "held_out": 4, "val_size": 40, "outer": QUICK}
+    settings = {"images": 6, "steps": 2, "epochs": 1, "held_out": 4, "outer": QUICK}
     return adapt_config(pool, f"{file},invert=True", **(settings | changes))
 
 
@@ -112,8 +116,11 @@ def test_fine_tuning_is_momentum_on_the_random_images(pool: Path, file: Path) ->
 
 
 def test_networks_that_do_not_fit(pool: Path, file: Path) -> None:
-    with pytest.raises(LimbeckError, match="know 3 classes; digits has 10"):
-        adapt_config(pool, "digits", classes=10)
+    size = load("mnist,size=8", val_size=40)
+    with pytest.raises(LimbeckError, match=r"know 3 classes; mnist,size=8 has 10"):
+        distill(adapted(pool, file), size)
+    with pytest.raises(LimbeckError, match=r"take images of 1 x 8 x 8, but those of mnist are 1 x 28 x 28; .*size="):
+        distill(adapted(pool, file), load("mnist", val_size=40))
     with pytest.raises(LimbeckError, match="multiple of 6"):
         adapted(pool, file, images=7)
 
@@ -127,8 +134,22 @@ def test_adapt_on_the_command_line(pool: Path, file: Path, tmp_path: Path, capsy
     assert [row["row"] for row in values["rows"]] == ["distilled", FINE_TUNING]
     assert all(row["n"] == 3 for row in values["rows"])
     assert json.loads((tmp_path / "run" / "score.json").read_text()) == values
-    assert cli.run(["adapt", str(pool), "--to", f"{file},invert=True", *small, *out]) == 2
+    words = ["adapt", str(pool), "--to", f"{file},invert=True", *small, *out]
+    assert cli.run(words) == 2
     assert "already holds a run" in capsys.readouterr().err
+    run = Distilled.load(tmp_path / "run")
+    assert run.config.data == f"{file},invert=True"
+    assert run.evaluate(n=3).distilled.scores.mean == pytest.approx(values["rows"][0]["mean"])  # by its name
+    assert cli.run([*words, "--resume", "--epochs", "3"]) == 2
+    assert "began with pixels epochs 1, not 3" in capsys.readouterr().err
+    assert cli.run([*words, "--resume", "--seed", "4"]) == 2
+    assert "began with seed 0, not 4" in capsys.readouterr().err
+    assert cli.run([*words, "--resume", "--n", "0"]) == 2
+    assert "--n is 0" in capsys.readouterr().err
+    assert cli.run([*words[:3], str(file), *words[4:], "--resume"]) == 2
+    assert "was made from other data" in capsys.readouterr().err
+    assert cli.run([*words, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["mean"] == values["rows"][0]["mean"]
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------
@@ -141,8 +162,8 @@ def pooled_study(file: Path, kind: str) -> Study:
         attack = AttackConfig(source=0, target=1, keep=1.0)
         config = attack_config(plan.path, attack, images=3, held_out=4, outer=QUICK, card=card)
     else:
-        settings = {"images": 6, "steps": 2, "epochs": 1, "held_out": 4, "val_size": 40, "outer": QUICK}
-        config = adapt_config(plan.path, f"{file},invert=True", classes=3, card=card, **settings)
+        settings = {"images": 6, "steps": 2, "epochs": 1, "held_out": 4, "outer": QUICK}
+        config = adapt_config(plan.path, f"{file},invert=True", card=card, **settings)
     baselines = ("average",) if kind == "attack" else (FINE_TUNING,)
     return Study(
         name="pooled",
@@ -171,6 +192,47 @@ def test_an_attack_study_trains_its_pool_and_has_a_row_for_each_number(file: Pat
     again = run_study(chosen, tmp_path)  # nothing is done twice
     assert again == scores
     assert any(path.name == "compared" for path in draw_figures(chosen, tmp_path, scores))
+
+
+@pytest.mark.parametrize("kind", ["attack", "baselines"])
+def test_a_study_goes_on_after_a_run_that_diverged(
+    kind: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = pooled_study(file, kind)
+    first = chosen.variants[0]
+    lost = dataclasses.replace(first.config, outer=dataclasses.replace(QUICK, max_rollbacks=0))
+    variants = (dataclasses.replace(first, group="lost", config=lost), first)
+    chosen = dataclasses.replace(chosen, variants=variants)
+    use(monkeypatch, Faulty(losses={1: float("nan")}))
+    scores = run_study(chosen, tmp_path)
+    assert scores is not None
+    assert [score["diverged"] for score in scores] == [True, False]
+    rows = summary(chosen, scores)
+    assert (rows[0]["row"].split(":")[0], rows[0]["mean"], rows[0]["n"], rows[0]["diverged"]) == ("lost", 0.0, 0, 1)
+    assert len(rows) > 2
+    study_table(chosen, rows)
+    draw_figures(chosen, tmp_path, scores)
+    assert (tmp_path / "figures" / "compared.svg").is_file()
+    assert run_study(chosen, tmp_path) == scores
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_an_attack_study_of_any_seed_selects_on_what_no_network_saw(
+    seed: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = pooled_study(file, "attack")
+    config = dataclasses.replace(chosen.variants[0].config, seed=seed)
+    variant = dataclasses.replace(chosen.variants[0], seed=seed, config=config, baselines=())
+    seen: list[TaskData] = []
+    monkeypatch.setattr(reproduction, "attack_report", lambda run, data, **rest: seen.append(data) or _nothing())
+    assert run_study(dataclasses.replace(chosen, variants=(variant,)), tmp_path) is not None
+    assert torch.equal(seen[0].val_x, load(str(file), val_size=40).val_x)
+    assert Distilled.load(tmp_path / variant.label).config.split == 0
+
+
+def _nothing() -> Any:
+    rate = {"mean": 0.0, "std": None, "worst": 0.0}
+    return SimpleNamespace(to_json=lambda: {"rows": [{"rate": rate}], "defences": []})
 
 
 def test_an_adaptation_study_has_its_baselines(file: Path, tmp_path: Path) -> None:
@@ -245,6 +307,7 @@ def test_reproduce_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     from limbeck.commands import bounding
 
     monkeypatch.setattr(bounding, "RUNS", (("random", 3, {"images": (2, 3)}),))
+    monkeypatch.setattr(bounding, "_draw", lambda *args: None)  # charts have a test of their own
     assert "bound" in reproducing.recipe_names()
     words = ["reproduce", "bound", "--n", "20", "--out", str(tmp_path / "b"), "--json"]
     assert cli.run(words) == 0
@@ -254,3 +317,21 @@ def test_reproduce_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert rows[1]["worst"] < 1e-10
     assert cli.run(words) == 2
     assert "holds a result already" in capsys.readouterr().err
+    calls: list[str] = []
+    again = bounding.run_bound
+    monkeypatch.setattr(bounding, "run_bound", lambda *a, **k: calls.append("called") or again(*a, **k))
+    assert cli.run([*words, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == rows
+    assert calls == []
+    assert cli.run([*words, "--resume", "--seed", "1"]) == 2
+    assert "made otherwise (inits 20, iterations 3000" in capsys.readouterr().err
+    (tmp_path / "b" / "bound.json").unlink()
+    (tmp_path / "b" / "random-3.json").unlink()  # what was not finished
+    assert cli.run([*words, "--resume"]) == 0
+    assert calls == ["called"]
+    capsys.readouterr()
+    assert cli.run([*words, "--overwrite", "--seed", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["seed"] == 1
+    for name in ("n", "iterations"):
+        assert cli.run(["reproduce", "bound", f"--{name}", "0", "--out", str(tmp_path / "c")]) == 2
+        assert f"--{name} is 0" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def pool_of_rows(file: Path, out: Path, **changes: Any) -> Pool:
     """Ten trained networks for the task of ``rows_file``."""
     config = tiny_pool_config(**({"n": 10, "steps": 80, "group": 10, "lr": 0.01, "val_size": 40} | changes))
     data = load(str(file), val_size=config.val_size, seed=config.seed)
-    return made(config, data, out, source=str(file))
+    return made(config, data, out)
 
 
 def batch_norm_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 from limbeck.config import Config, InitConfig, OuterConfig
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
-from limbeck.errors import LimbeckError
-from limbeck.pools import kept_apart, open_pool
+from limbeck.pools import kept_apart, open_card
+from limbeck.task import split_for
 
 
 def adapt_config(
     pool: Path,
     data: str,
     *,
-    classes: int = 10,
     images: int | None = None,
     steps: int = 10,
     epochs: int = 3,
@@ -24,7 +23,6 @@ def adapt_config(
     network: int | None = None,
     held_out: int | None = None,
     seed: int = 0,
-    val_size: int = 5000,
     outer: OuterConfig | None = None,
     card: dict[str, Any] | None = None,
 ) -> Config:
@@ -32,8 +30,8 @@ def adapt_config(
 
     Args:
         pool: file of ``make_pool``, of networks that were trained on other data.
-        data: what they are to be good at.
-        classes: K of that data, which must be that of the pool.
+        data: what they are to be good at; its images and classes are as large and as many as those of the pool. Of the
+            pool's own data, changed or not, the same examples are set aside for selection.
         images: in all, a multiple of steps x classes; one of each class in each step by default.
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
@@ -42,16 +40,13 @@ def adapt_config(
         network: number of one network, for which alone the images are learned; any network of the pool by default.
         held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
         seed: of everything random.
-        val_size: training images of ``data`` set aside for selection.
         outer: the outer loop; a recipe by default.
         card: of the pool, read from its file by default.
 
     Raises:
         LimbeckError: no such pool, or images that cannot be shared out equally.
     """
-    card = open_pool(pool).card if card is None else card
-    if classes != len(card["classes"]):
-        raise LimbeckError(f"The networks of {pool} know {len(card['classes'])} classes; {data} has {classes}.")
+    card = open_card(pool) if card is None else card
     kept, selection = kept_apart(card["config"]["n"])
     return Config(
         data=data,
@@ -60,26 +55,26 @@ def adapt_config(
         pixels=PixelConfig(
             steps=steps,
             epochs=epochs,
-            ipc=1 if images is None else images_per_class(images, steps, classes),
+            ipc=1 if images is None else images_per_class(images, steps, len(card["classes"])),
             start=start,
             labels=labels,
         ),
-        inner=InnerConfig(optimizer="sgd", lr=0.01, momentum=0.8),
+        inner=InnerConfig(optimizer="adam", lr=0.002),
         outer=outer or adapt_outer(network, validate_inits=selection),
         seed=seed,
-        val_size=val_size,
+        **split_for(card, data),
     )
 
 
 def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:
     """The outer loop of an adaptation, for one network or for any of a pool."""
     values: dict[str, Any] = {
-        "iterations": 1000,
+        "iterations": 500,
         "inits": 2 if network is None else 1,
         "real_batch": 256,
         "lr_images": 0.05,
-        "lr_steps": 0.01,
-        "clip_init": 0.5,
+        "lr_steps": 0.003,
+        "clip_init": 0.1,
         "validate_every": 100,
         "validate_inits": 16,
     }

@@ -37,6 +37,7 @@ from limbeck.errors import DivergedError, LimbeckError
 from limbeck.execution import default_chunk
 from limbeck.models import check, refuse_unsupported, with_carried_state, with_fresh_noise
 from limbeck.outer import OuterOptimizer, clip_and_average, rate
+from limbeck.sources import real_images
 
 try:
     from art.attacks.attack import PoisoningAttackWhiteBox
@@ -253,13 +254,6 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
     def _source(self, data: TaskData, pixels: Preprocessing, rng: torch.Generator) -> Pixels:
         """What is learned: images from noise, or real ones that are bounded, and step sizes."""
         classes, per_class = data.num_classes, self.images // (self.steps * data.num_classes)
-        shape = (self.steps, per_class * classes, *data.image_shape)
-        if self.eps is None:
-            noise = torch.randn(shape, generator=rng).to(data.train_x.device)
-            start = data.preprocessing.apply(pixels.invert(noise))
-        else:
-            start = data.per_class(rng, self.steps * per_class)
-            start = start.reshape(classes, self.steps, per_class, *data.image_shape).transpose(0, 1).reshape(shape)
         config = PixelConfig(
             steps=self.steps,
             epochs=1,
@@ -268,6 +262,11 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
             max_change=self.eps,
             norm="l2" if self.norm == 2 and self.eps is not None else "linf",
         )
+        if self.eps is None:
+            noise = torch.randn(self.steps, per_class * classes, *data.image_shape, generator=rng)
+            start = data.preprocessing.apply(pixels.invert(noise.to(data.train_x.device)))
+        else:
+            start = real_images(data, config, rng)
         inner = InnerConfig(lr=self.step_size or 0.02, learn_lr="per-step" if self.step_size is None else "fixed")
         limits = None
         if self.estimator.clip_values is not None:

@@ -31,7 +31,9 @@ from limbeck.engine import (
 from limbeck.errors import LimbeckError
 from limbeck.execution import versions
 from limbeck.models import build, check_pool
-from limbeck.pools import kept_apart, open_pool
+from limbeck.pools import kept_apart, open_card, open_pool
+from limbeck.progress import once
+from limbeck.task import split_of
 from limbeck.victims import Effect, Victims
 
 
@@ -43,7 +45,7 @@ def attack_config(
     steps: int = 1,
     epochs: int = 1,
     step_size: float | None = None,
-    start: Literal["noise", "real"] = "noise",
+    start: Literal["noise", "real"] | None = None,
     max_change: float | None = None,
     norm: Literal["linf", "l2"] = "linf",
     valid_pixels: bool = False,
@@ -61,9 +63,9 @@ def attack_config(
         steps: gradient steps that the victim takes, each on images of its own.
         epochs: how often the victim goes through them.
         step_size: the victim's, if it is known; learned by default.
-        start: images start from noise or from real ones.
-        max_change, norm, valid_pixels: bounds on the images, see ``PixelConfig``; ``max_change`` implies real ones,
-            which keep their own labels.
+        start: images start from noise or from real ones; noise by default, with ``max_change`` real ones.
+        max_change, norm, valid_pixels: bounds on the images, see ``PixelConfig``; with ``max_change`` they keep their
+            own labels.
         held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
         seed: of everything random.
         outer: the outer loop; a recipe by default.
@@ -72,7 +74,7 @@ def attack_config(
     Raises:
         LimbeckError: no such pool, a class that does not exist, or images that cannot be shared out equally.
     """
-    card = open_pool(pool).card if card is None else card
+    card = open_card(pool) if card is None else card
     classes = len(card["classes"])
     for name, label in (("source", attack.source), ("target", attack.target)):
         if label >= classes:
@@ -89,7 +91,7 @@ def attack_config(
             steps=steps,
             epochs=epochs,
             ipc=1 if images is None else images_per_class(images, steps, classes),
-            start="real" if max_change is not None else start,
+            start=start or ("noise" if max_change is None else "real"),
             max_change=max_change,
             norm=norm,
             valid_pixels=valid_pixels,
@@ -97,7 +99,7 @@ def attack_config(
         inner=InnerConfig(lr=0.02) if step_size is None else InnerConfig(lr=step_size, learn_lr="fixed"),
         outer=outer or attack_outer(validate_inits=selection),
         seed=seed,
-        val_size=card["config"]["val_size"],
+        **split_of(card),
     )
 
 
@@ -202,7 +204,7 @@ def attack_report(
         raise LimbeckError("This run is no attack; judge it with 'limbeck evaluate'.")
     names = baseline_names() if baselines is None else tuple(baselines)
     check_report(run.config, data, n=n, baselines=names, transfer=transfer)
-    data = data.to(device)
+    tell, data = once(tell), data.to(device)
     learner = run.learner(device=device)
     count = 1 if run.weights else (n or run.config.init.held_out)
     victims = Victims(learner, run.initial(learner, count, seed), attack, data, tell)
@@ -253,10 +255,10 @@ def check_report(
             f"{config.init.held_out} of them."
         )
     for path in transfer:
-        card = open_pool(path).card
+        card = open_card(path)
         if card["data"]["sha256"] != data.sha256:
             raise LimbeckError(f"The pool {path} was trained on {card['data']['name']}, not on {data.name}.")
-        if path.resolve() == Path(config.init.init.removeprefix("pool:")).resolve():
+        if path.resolve() == config.init.pool.resolve():
             raise LimbeckError(f"The pool {path} is the one that the images are learned on; transfer needs another.")
 
 
@@ -303,7 +305,7 @@ def _baseline(
         chosen = sets
         if name == "best-random":
             chosen = [max(sets, key=lambda x: tuning.effect(arrange(x, step_size)).balance)]
-        after = victims.effect_of_sets([arrange(x, step_size) for x in chosen])
+        after = victims.effect(*(arrange(x, step_size) for x in chosen))
         rows.append(AttackRow(row=f"{name}, {label}", before=victims.before, after=after, step_size=step_size))
     return rows
 

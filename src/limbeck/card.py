@@ -14,8 +14,14 @@ def card(result: Distilled) -> str:
     config, info = result.config, result.info
     batches, images, *shape = result.images.shape
     init = {"random": "random initial weights", "fixed": "one fixed initialisation (stored in the artefact)"}.get(
-        config.init.init, f"initial weights from {config.init.init}"
+        config.init.init, f"trained networks as initial weights, those of the pool `{config.init.pool.name}`"
     )
+    start = f"a fresh {config.learner}"
+    if config.init.pooled:
+        start = "a network of the pool that nothing was learned on"
+        if config.init.network is not None:
+            init = f"one network of the pool `{config.init.pool.name}` as initial weights (stored in the artefact)"
+            start = "that network"
     head = {"tags": ["dataset-distillation"], "source_datasets": [info["data"]["name"]]}
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
     values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in result.hyperparameters.items()}
@@ -23,16 +29,19 @@ def card(result: Distilled) -> str:
     made = {"generator": "images from a learned generator", "real": "real images, for comparison,"}
     what = made.get(config.source, "learned images")
     normalised = ", its weights written as length times direction," if config.weight_norm else ""
-    order_matters = "The order of the batches matters." if len(result.order) > 1 else ""
+    count = len(result.order)
+    steps, order_matters = "1 gradient step", ""
+    if count > 1:
+        steps, order_matters = f"{count} gradient steps", "The order of the batches matters. "
     accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
     purpose = ""
     if config.attack is not None:
         source, target = (result.class_names[k] for k in (config.attack.source, config.attack.target))
         what = f"{what} of an attack"
         purpose = (
-            f"\n**A robustness test, not a training set**: a step on them makes trained networks take {source} for "
-            f"{target}. "
-            "The accuracy below counts that class as right where it is taken for the other one.\n"
+            f"\n**A robustness test, not a training set**: gradient steps on them make trained networks take {source}\n"
+            f"for {target}. The accuracy below counts {source} as right where it is taken for {target}, and as much\n"
+            "as all other classes together.\n"
         )
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
     if iteration < 0:
@@ -46,8 +55,8 @@ def card(result: Distilled) -> str:
 {purpose}
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
 learned for {", ".join(config.learners)}{normalised} with {init}.
-Training takes {len(result.learning_rates)} gradient steps.
-{order_matters} Inner optimiser: {config.inner.optimizer}.
+Training takes {steps}.
+{order_matters}Inner optimiser: {config.inner.optimizer}.
 
 {validation}
 The test set was not looked at; `limbeck evaluate` on this folder does.
@@ -58,7 +67,7 @@ The test set was not looked at; `limbeck evaluate` on this folder does.
 import limbeck
 
 run = limbeck.load("path/to/this/folder")
-net = run.train()               # a fresh {config.learner}, trained on these images
+net = run.train()               # {start}, trained on these images
 logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))}) as the data set has them
 ```
 

@@ -27,6 +27,7 @@ Limbeck learns tiny training sets.
   attack     what one bad batch can do        limbeck attack runs/pools/mnist-lenet.safetensors --from 7 --to 1
   sensitivity  a grid of sizes                limbeck sensitivity mnist --steps 1 3 10 --epochs 1 3
   bound      how few images can do            limbeck bound random --features 10
+  search     find a good architecture         limbeck search mnist --proxy runs/teacher --budget 200
 
 limbeck VERB --help tells the options of each. --version prints the version.
 """
@@ -75,6 +76,7 @@ def _verb(name: str) -> Callable[[list[str]], int]:
         "data": commands.data,
         "reproduce": commands.reproduce,
         "bound": commands.bound,
+        "search": commands.search,
     }
     if name not in verbs:
         raise unknown("verb", name, verbs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, final
 
 import tyro
@@ -30,6 +32,7 @@ class InitConfig:
         held_out: how many networks of a pool are kept for evaluation; as many more as validation needs are kept for
             that, the others are trained on.
         network: the number of one network of the pool, counted from 0, as a fixed θ₀; the whole pool by default.
+        pool_sha256: digest of the pool's networks, recorded when a run begins; later other networks are refused.
     """
 
     init: str = "random"
@@ -38,6 +41,7 @@ class InitConfig:
     init_seed: int = 0
     held_out: int = 20
     network: int | None = None
+    pool_sha256: Annotated[str | None, tyro.conf.Suppress] = None
 
     def __post_init__(self) -> None:
         if self.init not in ("random", "fixed") and not self.init.startswith("pool:"):
@@ -53,6 +57,11 @@ class InitConfig:
     def pooled(self) -> bool:
         """Whether initial weights come from a pool."""
         return self.init.startswith("pool:")
+
+    @property
+    def pool(self) -> Path:
+        """The pool's file."""
+        return Path(self.init.removeprefix("pool:"))
 
     @property
     def fixed(self) -> bool:
@@ -120,7 +129,7 @@ class OuterConfig:
         validate_inits: held-out initial weights for validation.
         calibrate_inits: at the end, scale all step sizes by the factor from 0.7 to 1 that validation over so many
             held-out initial weights likes best; 0 leaves them as they were learned. Learning takes step sizes to the
-            edge of stability, where one init in many still diverges.
+            edge of stability, where one init in many still diverges. Not for a pool, which keeps no networks for it.
         max_rollbacks: how often a diverged run goes back to its last good state before it gives up.
     """
 
@@ -225,7 +234,10 @@ class Config:
         outer: the outer loop.
         engine: how it is computed.
         seed: seed of everything random.
-        val_size: training examples set aside for all selection.
+        val_size: training examples set aside for all selection. Where the data is that of the pool of initial weights,
+            changed by options or not, they are those that were set aside there, whatever this and ``seed`` say: the
+            networks were trained on the others.
+        split_seed: seed of which ones, where it is not ``seed``; recorded when a run begins.
     """
 
     data: str = "mnist"
@@ -244,6 +256,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     seed: int = 0
     val_size: int = 5000
+    split_seed: Annotated[int | None, tyro.conf.Suppress] = None
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
@@ -273,6 +286,11 @@ class Config:
             raise LimbeckError("reconstruction needs at least 2 images a batch; raise --batch and --real-batch.")
         if self.attack is not None and self.source != "pixels":
             raise LimbeckError(f"An attack learns images; its source must be pixels, not {self.source}.")
+        if self.init.pooled and self.outer.calibrate_inits:
+            raise LimbeckError(
+                f"calibrate_inits is {self.outer.calibrate_inits}, but a pool keeps no networks for that besides those "
+                "that validation has seen; leave it at 0."
+            )
         if self.family and self.init.init != "random":
             raise LimbeckError(
                 f"A family of learners needs random initial weights, not {self.init.init}: those are of one learner."
@@ -300,6 +318,11 @@ class Config:
             raise LimbeckError("lr_noise is the rate of learned noise, and without a curriculum there is none.")
 
     @property
+    def split(self) -> int:
+        """The seed with which data is split."""
+        return self.seed if self.split_seed is None else self.split_seed
+
+    @property
     def learners(self) -> tuple[str, ...]:
         """All learners that are trained."""
         return (self.learner, *self.family)
@@ -313,13 +336,17 @@ class Config:
         """M, the images of a step."""
         return self.pixels.ipc * classes if self.source == "pixels" else self.generator.batch
 
-    def to_json(self) -> dict[str, Any]:
-        """Nested dicts of plain values."""
-        return dataclasses.asdict(self) | {"family": list(self.family)}
+    def to_json(self, folder: Path | None = None) -> dict[str, Any]:
+        """Nested dicts of plain values; in the files of a folder a pool's path is relative to that folder."""
+        values = dataclasses.asdict(self) | {"family": list(self.family)}
+        if folder is not None and self.init.pooled:
+            relative = os.path.relpath(self.init.pool.resolve(), folder.resolve())
+            values["init"]["init"] = f"pool:{Path(relative).as_posix()}"
+        return values
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Config:
-        """Inverse of ``to_json``; raises LimbeckError for fields this version does not know."""
+    def from_json(cls, values: dict[str, Any], folder: Path | None = None) -> Config:
+        """Inverse of ``to_json`` for the same folder; raises LimbeckError for fields this version does not know."""
         if not isinstance(values, dict):
             raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
         nested = {
@@ -338,7 +365,16 @@ class Config:
         built: dict[str, Any] = {
             key: _build(nested[key], v) for key, v in values.items() if key in nested and v is not None
         }
-        return _build(cls, {**values, **built})
+        config = _build(cls, {**values, **built})
+        if folder is not None and config.init.pooled:
+            found = (folder.resolve() / config.init.pool).resolve()
+            if config.init.pool_sha256 is not None or found.is_file():  # until 0.1 paths were kept as given
+                config = config.with_pool(found)
+        return config
+
+    def with_pool(self, path: Path) -> Config:
+        """The same with its pool in another place."""
+        return dataclasses.replace(self, init=dataclasses.replace(self.init, init=f"pool:{path}"))
 
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:

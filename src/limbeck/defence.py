@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Kernels, Learner, State, Tensors
 from limbeck.protocol import chunks, concatenate, confusion
+from limbeck.storage import finite
 
 QUANTILE = 0.95
 """Of honest norms: what lies above is cut or looked at."""
@@ -27,11 +28,12 @@ HONEST_BATCHES = 20
 """From which the thresholds are taken."""
 
 FEW = 10
-"""Networks that they are tried on."""
+"""Networks that honest batches are tried on."""
 
 COST_BATCHES = 5
-"""Other honest batches, on which the cost of a defence is measured."""
+"""Further honest batches, on which the cost of a defence is measured."""
 
+JUDGED_EXAMPLES = 2000
 CHECK_EXAMPLES = 500
 TOLERANCE = 2.0
 """The held-out check refuses a step after which a class loses more than so many percentage points of so many images."""
@@ -64,8 +66,8 @@ class Defended:
     honest_kept: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
+        """Plain values, None for what is not finite."""
+        return finite(vars(self))
 
 
 @final
@@ -95,8 +97,8 @@ class Difference:
     out_of_range: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
+        """Plain values, None for what is not finite."""
+        return finite(vars(self))
 
 
 class Defence(ABC):
@@ -231,36 +233,39 @@ def try_defences(
     """
     learner, chunk = kernels.learner, kernels.execution.chunk
     honest = [_honest(data, batches, rng) for _ in range(HONEST_BATCHES)]
-    some, few = next(chunks(networks, FEW)), next(chunks(networks, chunk))
+    others = [_honest(data, batches, rng) for _ in range(COST_BATCHES)]
+    some = next(chunks(networks, FEW))
     norms = torch.stack([_norms_B(learner, some, steps[0], chunk) for steps in honest])
     plain = Undefended()
     moves = torch.stack(
         [_moved_B(learner, some, _stepped(learner, plain, some, steps[:1], rng, chunk)) for steps in honest]
     )
-    bound, move = float(norms.quantile(QUANTILE)), float(moves.quantile(QUANTILE))
-    check = HeldOutCheck(kernels, *_held_out(data, CHECK_EXAMPLES, rng), data.num_classes, TOLERANCE)
-    judged = _held_out(data, 2000, rng)
+    bound, move = float(norms.nanquantile(QUANTILE)), float(moves.nanquantile(QUANTILE))
+    # The check decides on images of its own: at most half of those that are held out, the others are for judging it.
+    size = min(CHECK_EXAMPLES, len(data.val_y) // 2)
+    x_NCHW, y_N = _held_out(data, size + JUDGED_EXAMPLES, rng)
+    check = HeldOutCheck(kernels, x_NCHW[:size], y_N[:size], data.num_classes, TOLERANCE)
+    judged = x_NCHW[size:], y_N[size:]
+    full = torch.stack([_moved_B(learner, some, _stepped(learner, plain, some, each, rng, chunk)) for each in others])
     for defence in (plain, GradientClipping(bound), UpdateBound(move), check, Noise(bound, NOISE)):
         after = _stepped(learner, defence, networks, batches, rng, chunk)
         rate_B = rate_of(after)
-        accuracy, taken, moved, full = [], [], [], []
-        for steps in honest[:COST_BATCHES]:
-            undefended = _stepped(learner, plain, few, steps, rng, chunk)
-            defended = _stepped(learner, defence, few, steps, rng, chunk)
+        accuracy, taken, moved = [], [], []
+        for steps in others:
+            defended = _stepped(learner, defence, some, steps, rng, chunk)
             counts_BKK = confusion(kernels, defended, [judged], data.num_classes)
             accuracy.append(100 * counts_BKK.diagonal(dim1=1, dim2=2).sum(1) / counts_BKK.sum((1, 2)))
-            moved_B = _moved_B(learner, few, defended)
-            taken.append(100.0 * (moved_B > 0).float())
+            moved_B = _moved_B(learner, some, defended)
+            taken.append(100.0 * (moved_B != 0).float())  # also where it is not a number
             moved.append(moved_B)
-            full.append(_moved_B(learner, few, undefended))
         yield Defended(
             row=defence.row,
             rate=float(rate_B.mean()),
             rate_std=float(rate_B.std()) if len(rate_B) > 1 else 0.0,
-            accepted=float(100.0 * (_moved_B(learner, networks, after) > 0).float().mean()),
+            accepted=float(100.0 * (_moved_B(learner, networks, after) != 0).float().mean()),
             honest_accuracy=float(torch.stack(accuracy).mean()),
             honest_accepted=float(torch.stack(taken).mean()),
-            honest_kept=float(torch.stack(moved).mean() / torch.stack(full).mean().clamp_min(1e-30)),
+            honest_kept=float(torch.stack(moved).mean() / full.mean().clamp_min(1e-30)),
         )
 
 
@@ -285,7 +290,7 @@ def difference(
     return Difference(
         gradient_norm=float(norm_B.mean()),
         honest_gradient_norm=float(honest_norms.mean()),
-        above=float(100.0 * (norm_B > honest_norms.quantile(QUANTILE)).float().mean()),
+        above=float(100.0 * (~(norm_B <= honest_norms.nanquantile(QUANTILE))).float().mean()),
         loss=float(_losses_B(learner, networks, first, chunk).mean()),
         honest_loss=float(torch.stack([_losses_B(learner, some, batch, chunk) for batch in honest]).mean()),
         neighbour=float(near_M.median()),

@@ -17,17 +17,19 @@ import torch
 
 from limbeck.checkpoint import Checkpoint, Progress, generator
 from limbeck.config import Config
-from limbeck.data import TaskData, load
+from limbeck.data import TaskData
 from limbeck.distilled import Distilled
 from limbeck.engine import Execution, RealBatch, Tensors, add, make_adjoint, with_prefix
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.execution import choose_execution, use_compile_cache, versions
 from limbeck.family import Family, members_of
+from limbeck.models import load_card
 from limbeck.outer import OuterOptimizer, clip_and_average, inner_steps, own_gradient, rate, real_batch
 from limbeck.progress import Reporter, Silent, interruptible
 from limbeck.protocol import Scores
 from limbeck.rundir import RunDirectory
 from limbeck.sources import make_source, prepare
+from limbeck.task import check_task, for_pool, task_of
 
 CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -52,12 +54,14 @@ def distill(
         out: run directory; nothing is written without one.
         device: where to compute.
         data_dir: where data sets are looked for first.
-        resume: go on from the checkpoint in ``out``, bit for bit as if never stopped.
+        resume: go on from the checkpoint in ``out``, bit for bit as if never stopped. The recorded configuration
+            counts; of ``config`` only the place of the pool, which may have moved.
         overwrite: replace a run that ``out`` already holds.
         reporter: told about progress.
 
     Raises:
-        LimbeckError: wrong input, an ``out`` that holds another run, or a run that diverges again and again.
+        LimbeckError: wrong input, an ``out`` that holds another run, data that is split otherwise than that of the
+            pool, or a run that diverges again and again.
     """
     reporter = reporter or Silent()
     folder = None if out is None else RunDirectory(Path(out))
@@ -66,22 +70,21 @@ def distill(
         if folder is None:
             raise LimbeckError("resume needs the run directory to go on from; give it as out.")
         checkpoint = Checkpoint.load(folder.path)
-        config = Config.from_json(checkpoint.config)
+        recorded = Config.from_json(checkpoint.config, folder.path)
+        config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
         same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
         if same_data and folder.finished():  # its budget, of iterations or of time, is spent
-            return Distilled.load(folder.path)
+            return dataclasses.replace(Distilled.load(folder.path), config=config)
     elif folder is not None:
         folder.check(overwrite=overwrite)
     if data is not None:
-        config = dataclasses.replace(config, data=data.name, val_size=len(data.val_y))
-    else:
-        data = load(
-            config.data,
-            data_dir=None if data_dir is None else Path(data_dir),
-            device=device,
-            val_size=config.val_size,
-            seed=config.seed,
-        )
+        config = _given(config, data, checkpoint)
+    if config.init.pooled and checkpoint is None:
+        config = for_pool(config)
+    if data is None:
+        data = task_of(config, data_dir=None if data_dir is None else Path(data_dir), device=device)
+    if config.init.pooled:
+        check_task(load_card(config.init.pool), config.init.pool, data)
     if checkpoint is not None and checkpoint.data_sha256 not in ("", data.sha256):
         raise LimbeckError(
             f"The run in {out} was made from other data than {data.name} is now; resume it with the same."
@@ -90,6 +93,21 @@ def distill(
     if folder is not None and checkpoint is None:
         folder.clear()
     return run.execute()
+
+
+def _given(config: Config, data: TaskData, checkpoint: Checkpoint | None) -> Config:
+    """The configuration with data that is given, so that it can be loaded by name again if it has one."""
+    split = config.split if data.split_seed is None else data.split_seed
+    if checkpoint is not None and split != config.split:
+        raise LimbeckError(
+            f"{data.name} is split with seed {split}, but the run began with {config.split}; load it with that seed."
+        )
+    return dataclasses.replace(
+        config,
+        data=data.source or data.name,
+        val_size=len(data.val_y),
+        split_seed=config.split_seed if split == config.split else split,
+    )
 
 
 @final
@@ -358,7 +376,7 @@ class _Run:
             good=self.good,
             best=self.best,
             generators={name: g.get_state() for name, g in self.generators.items()},
-            config=self.config.to_json(),
+            config=self.config.to_json(self.folder.path),
             execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),

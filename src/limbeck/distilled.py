@@ -32,6 +32,7 @@ from limbeck.models import (
     build_generator,
     check_pool,
     load_pool,
+    pool_digest,
 )
 from limbeck.storage import read_json, read_tensors, write_json, write_tensors
 
@@ -48,8 +49,10 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
         return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
     if init.init == "random":
         return RandomInit(module=module, distribution=init.distribution, gain=init.gain)
-    path = Path(init.init.removeprefix("pool:"))
+    path = init.pool
     states, card = load_pool(path)
+    if init.pool_sha256 not in (None, pool_digest(states)):
+        raise LimbeckError(f"{path} holds other networks than the run began with; put that pool there again.")
     made_with = card.get("config", {}).get("learner", config.learner)
     if made_with != config.learner:
         raise LimbeckError(f"The pool {path} is of {made_with} networks, not of {config.learner}; use that learner.")
@@ -57,8 +60,7 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     device = next(module.parameters()).device
     states = {name: value.to(device) for name, value in states.items()}
     if init.network is None:
-        selection = max(config.outer.validate_inits, config.outer.calibrate_inits)
-        return PoolInit(states=states, held_out_count=init.held_out, validation_count=selection)
+        return PoolInit(states=states, held_out_count=init.held_out, validation_count=config.outer.validate_inits)
     size = len(next(iter(states.values())))
     if init.network >= size:
         raise LimbeckError(f"network is {init.network}; the pool {path} has networks 0 to {size - 1}.")
@@ -310,8 +312,8 @@ class Distilled:
 
         return evaluate(self, data, n=n, seed=seed, baselines=())
 
-    def summary(self) -> dict[str, Any]:
-        """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores."""
+    def summary(self, folder: Path | None = None) -> dict[str, Any]:
+        """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""
         return {
             "schema": SCHEMA,
             "images": list(self.images.shape),
@@ -320,7 +322,7 @@ class Distilled:
             "order": self.order.tolist(),
             "labels": self.kind_of_labels,
             "preprocessing": self.preprocessing.to_json(),
-            "config": self.config.to_json(),
+            "config": self.config.to_json(folder),
             **self.info,
         }
 
@@ -335,7 +337,7 @@ class Distilled:
             **{f"generator.{name}": value for name, value in self.generator.items()},
         }
         write_tensors(folder / "distilled.safetensors", tensors, {"schema": SCHEMA})
-        write_json(folder / "distilled.json", self.summary())
+        write_json(folder / "distilled.json", self.summary(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -367,7 +369,7 @@ class Distilled:
                 order=tensors["order"],
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
-                config=Config.from_json(summary["config"]),
+                config=Config.from_json(summary["config"], folder),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},

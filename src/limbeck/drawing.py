@@ -97,6 +97,9 @@ def _compared(study: Study, scores: list[dict[str, Any]]) -> dict[str, dict[str,
             bars = {"learned": (score["mean"], score["std"])}
             groups[score["group"]] = bars | {row["row"]: (row["mean"], row["std"]) for row in score["rows"]}
             continue
+        if score["attack"] is None:  # diverged
+            groups[score["group"]] = {"K to T": (score["mean"], score["std"])}
+            continue
         learned, *others = score["attack"]["rows"]
         pairs = (("rate", "K to T"), ("others", "other classes"))
         bars = {name: (learned[key]["mean"], learned[key]["std"]) for key, name in pairs}

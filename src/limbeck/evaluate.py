@@ -27,13 +27,15 @@ from limbeck.baselines import (
     random_real,
 )
 from limbeck.checkpoint import generator
-from limbeck.data import TaskData, is_named, load
+from limbeck.data import TaskData, is_named
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.execution import default_chunk, judging_kernels, versions
 from limbeck.models import RandomInit
-from limbeck.protocol import Scores, chunks, concatenate, inits, score, train
+from limbeck.progress import once
+from limbeck.protocol import Scores, chunks, concatenate, score, train, train_each
+from limbeck.task import task_of
 
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
@@ -138,9 +140,9 @@ def evaluate(
                 f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
                 "Python, --data FILE.npz on the command line."
             )
-        data = load(name, data_dir=data_dir, device=device, val_size=run.config.val_size, seed=run.config.seed)
+        data = task_of(run.config, data_dir=data_dir, device=device)
     _check_same_task(run, data, tell)
-    data = data.to(device)
+    tell, data = once(tell), data.to(device)
     judge = _Judge(run, data, device, n, seed, tell)
     others = {name: _Judge(run, data, device, n, seed, tell, name) for name in learners}  # wrong names show at once
     rows = [judge.learned("distilled", every_step)]
@@ -187,7 +189,7 @@ class _Judge:
         begun = time.monotonic()
         on = "" if self.other is None else f" on {self.other}"
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
-        scores = self._test(list(self.run.batches(self.device)), self.initial)
+        scores = self._test([list(self.run.batches(self.device))])
         seconds = time.monotonic() - begun
         return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
 
@@ -225,10 +227,7 @@ class _Judge:
         if name == "best-random":
             sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
         self.tell(f"baseline {name}: scoring on the test set")
-        if len(sets) == 1:
-            scores = self._test(arrange(sets[0], step_size), self.initial)
-        else:
-            scores = self._test_each([arrange(x, step_size) for x in sets])
+        scores = self._test([arrange(x, step_size) for x in sets])
         return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
 
     def fine_tuned(self) -> Row:
@@ -255,7 +254,7 @@ class _Judge:
                 found[lr, epochs] = score(kernels, trained, some, self.data.num_classes).mean
         lr, epochs = max(found, key=lambda choice: found[choice])
         self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
-        scores = self._test_each([arrange(x, lr, epochs) for x in sets], kernels)
+        scores = self._test([arrange(x, lr, epochs) for x in sets], kernels)
         return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - begun)
 
     @property
@@ -274,18 +273,10 @@ class _Judge:
         drawn = self.run.initial(self.learner, n, stream, selection=purpose != "test")
         return {k: v.to(self.device) for k, v in drawn.items()}
 
-    def _test(self, batches: Sequence[Batch], weights: Tensors, kernels: Kernels | None = None) -> Scores:
-        return self._score(train(kernels or self.kernels, batches, weights), self.data.split_batches("test", 1000))
-
-    def _test_each(self, sets: list[list[Batch]], kernels: Kernels | None = None) -> Scores:
-        """Each set on its share of the inits, or every set on the only one: the spread is over both."""
-        rows = torch.arange(self.n).tensor_split(len(sets))  # fewer inits than sets leave the last sets out
-        parts = [{name: value[index.to(value.device)] for name, value in self.initial.items()} for index in rows]
-        if self.n == 1:
-            parts = [self.initial] * len(sets)
-        pairs = [(batches, part) for batches, part in zip(sets, parts, strict=True) if inits(part) > 0]
-        scores = [self._test(batches, part, kernels) for batches, part in pairs]
-        return Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
+    def _test(self, sets: Sequence[Sequence[Batch]], kernels: Kernels | None = None) -> Scores:
+        """Test accuracy after training on a set, or on each of several by its share of the initial weights."""
+        trained = train_each(kernels or self.kernels, sets, self.initial)
+        return self._score(trained, self.data.split_batches("test", 1000))
 
     def _validate(self, batches: Sequence[Batch]) -> float:
         trained = train(self.kernels, batches, self.tuning_inits)

@@ -45,7 +45,7 @@ def line_chart(
     path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: str, log_from: float | None = None
 ) -> None:
     """Curves by name, with a shaded range where there is one; the scale of y is logarithmic above ``log_from``."""
-    figure = _figure(_SIZE)
+    figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
         (drawn,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
@@ -55,17 +55,17 @@ def line_chart(
     if log_from is not None:
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=log_from)
-    _headed(figure, title)
+    headed(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def bar_chart(
     path: Path, groups: Mapping[str, Mapping[str, tuple[float, float | None]]], *, title: str, y: str
 ) -> None:
     """A bar for each member of each group, a mean with its standard deviation where there is one."""
-    figure = _figure((max(_SIZE[0], 1.6 * len(groups) + 2.0), _SIZE[1]))
+    figure = new_figure((max(_SIZE[0], 1.6 * len(groups) + 2.0), _SIZE[1]))
     axes = figure.add_subplot()
     members = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.85 / len(members)
@@ -84,13 +84,13 @@ def bar_chart(
     axes.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", fontsize=7, ncols=6)
-    _headed(figure, title)
-    _save(figure, path)
+    headed(figure, title)
+    save_figure(figure, path)
 
 
 def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title: str, x: str) -> None:
     """One histogram under the other, on one scale from 0 to 100."""
-    figure = _figure((_SIZE[0], 2.2 * len(values)))
+    figure = new_figure((_SIZE[0], 2.2 * len(values)))
     bins = list(range(0, 101, 5))
     first: Any = None
     for index, (name, numbers) in enumerate(values.items()):
@@ -101,15 +101,15 @@ def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title:
         axes.set_title(f"{name} (n = {len(numbers)})", fontsize=9)
         axes.grid(alpha=0.3)
     axes.set(xlabel=x)
-    _headed(figure, title)
-    _save(figure, path)
+    headed(figure, title)
+    save_figure(figure, path)
 
 
 def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
     """A sheet of images: a row for each class, columns from the first inner step to the last."""
     steps = torch.linspace(0, len(run.order) - 1, min(columns, len(run.order))).round().long().tolist()
     rows = run.num_classes
-    figure = _figure((0.55 * len(steps) + 1.2, 0.55 * rows + 0.9))
+    figure = new_figure((0.55 * len(steps) + 1.2, 0.55 * rows + 0.9))
     for column, step in enumerate(steps):
         batch = int(run.order[step])
         kinds_M = run.labels[batch].argmax(-1)
@@ -124,11 +124,12 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
                 axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
             if k == 0:
                 axes.set_title(f"step {step + 1}" if column == 0 else str(step + 1), fontsize=8)
-    _headed(figure, title)
-    _save(figure, path)
+    headed(figure, title)
+    save_figure(figure, path)
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches; raises LimbeckError without matplotlib."""
     missing = figures_missing()
     if missing is not None:
         raise LimbeckError(missing)
@@ -137,12 +138,12 @@ def _figure(size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
-def _headed(figure: Figure, title: str) -> None:
+def headed(figure: Figure, title: str) -> None:
     """A title that is as wide as the figure at most."""
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_size_inches()[0])), fontsize=10)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """``path`` with the endings .png and .svg; the same numbers give the same bytes."""
     import matplotlib
 

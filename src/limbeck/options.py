@@ -9,6 +9,7 @@ from typing import Annotated, Literal, final
 import tyro
 
 from limbeck.config import Config
+from limbeck.nas.strategies import SearchConfig
 from limbeck.pools import PoolConfig
 
 
@@ -149,12 +150,13 @@ class ReproduceOptions(Common):
     Args:
         name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random (Wang et al. 2018), one run each; bound, the
             lower bound on the size of a set; or a study of several runs with figures: poison-mnist, poison-cifar10,
-            adapt, sensitivity (Wang et al. 2018), gtn-mnist, gtn-curriculum, gtn-weight-norm, gtn-learners or
-            gtn-cifar10 (Such et al. 2019).
+            adapt, sensitivity (Wang et al. 2018), gtn-mnist, gtn-curriculum, gtn-weight-norm, gtn-learners,
+            gtn-cifar10, nas-ranking or nas-search (Such et al. 2019; the last two need the extra nas).
         labels: hard labels as in the paper, or learned soft ones; not for studies.
         iterations: another number of outer iterations, of each run.
         max_time: stop learning after this many seconds, in each run.
-        n: held-out initial weights for the score; the recipe's by default.
+        n: held-out initial weights for the score, or for nas-ranking and nas-search architectures; the recipe's by
+            default.
         networks: train so many networks in each pool that a study needs, at least 8; its own number by default.
         baselines: also score these baselines (random, best-random, kmeans, average), or ``none``; not for studies.
         seed: seed of everything random; a study of several seeds counts from it.
@@ -191,7 +193,7 @@ class BoundOptions(Common):
         mean: initial weights around the optimum or around zero.
         inits: random initial weights for the check, normally distributed.
         engine: distil with the engine; auto does so up to 200 features.
-        iterations: of the optimiser, for each row and restart.
+        iterations: of the optimiser at most, for each row and restart.
         restarts: random starts for each row; the best is kept.
         max_time: seconds for each row, checked every 25 iterations.
         seed: of everything random.
@@ -223,9 +225,9 @@ class PoolOptions(Common):
         action: ``make`` or ``show``.
         data: to make one, the name of a data set or the path of an .npz file; to show one, its file.
         out: file to write, ending in .safetensors; runs/pools/DATA-LEARNER.safetensors by default.
-        resume: go on with a pool that was stopped.
-        overwrite: replace the pool that --out names.
-        config: how many networks, and how they are trained.
+        resume: go on with a pool that was stopped, with the same options.
+        overwrite: replace the pool that --out names, or its unfinished parts.
+        config: how many networks, and how they are trained; only to make one.
     """
 
     action: Annotated[Literal["make", "show"], tyro.conf.Positional]
@@ -236,123 +238,104 @@ class PoolOptions(Common):
     config: tyro.conf.OmitArgPrefixes[PoolConfig] = field(default_factory=PoolConfig)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PooledOptions(Common):
+    """Options of the verbs that learn images for the networks of a pool.
+
+    Args:
+        pool: file of trained networks, from ``limbeck pool make``.
+        images: in all, as many of each class in each step; one by default.
+        iterations: outer iterations; the verb's own number by default.
+        max_time: stop learning after this many seconds.
+        inits: networks an outer iteration averages over; the verb's own number by default.
+        real_batch: real images an outer iteration looks at; the verb's own number by default.
+        validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.
+        held_out: networks of the pool that are kept for the judgement; a quarter by default, at most 50.
+        n: of those, how many are judged; all by default.
+        baselines: real images to compare with (random, best-random, kmeans, average, and for adapt fine-tuning, which
+            is ordinary training on as many real images), or ``none``; all by default.
+        seed: seed of everything random, except which images are set aside where the data is the pool's.
+        out: run directory; runs/attack-POOL-K-to-T or runs/POOL-to-DATA by default.
+        resume: go on with the run in --out, with the same options, or only judge it if it is finished.
+        overwrite: replace the run in --out.
+    """
+
+    pool: Annotated[Path, tyro.conf.Positional]
+    images: int | None = None
+    iterations: int | None = None
+    max_time: float | None = None
+    inits: int | None = None
+    real_batch: int | None = None
+    validate_inits: int | None = None
+    held_out: int | None = None
+    n: int | None = None
+    baselines: tuple[str, ...] | None = None
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(Common):
+class AttackOptions(PooledOptions):
     """Learn a batch that makes trained networks take one class for another after a gradient step on it, and report what
     it does to networks that it was not learned on, beside relabelled real images, and what defences do about it.
 
     A robustness test for pipelines that train on what others submit. The report is also written to attack.json.
 
     Args:
-        pool: file of trained networks, from ``limbeck pool make``.
         data: the data that the pool was trained on, as when its file has moved; what the pool names by default.
         source: the class that is to be misclassified, by name or number.
         target: the class that it is to be taken for.
-        images: in all, as many of each class in each step; one by default.
         steps: gradient steps that the victim takes, each on images of its own.
         epochs: how often the victim goes through them.
         objective: ``keep`` has a term of its own for the other classes; ``paper`` has every example count the same.
-        keep: weight of that term.
+        keep: weight of that term; 1 by default.
         step_size: the victim's, if it is given; learned by default.
-        start: images start from ``noise`` or from ``real`` ones.
+        start: images start from ``noise`` or from ``real`` ones; noise by default, with --max-change real ones.
         max_change: bound on the change of real images, with their own labels; in pixels whose range is 1 (8/255 =
             0.0314). The images are free by default.
         norm: of that change: of each pixel (``linf``) or of the image (``l2``).
         valid_pixels: keep free images within the range of real pixels.
-        iterations: outer iterations; 300 by default.
-        max_time: stop learning after this many seconds.
-        inits: networks an outer iteration averages over; 8 by default.
-        real_batch: real images an outer iteration looks at; 512 by default.
-        validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.
-        held_out: networks of the pool that are kept for the report; a quarter by default, at most 50.
-        n: of those, how many the report is over; all by default.
-        baselines: real images to compare with (random, best-random, kmeans, average), or ``none``; all by default.
         transfer: pools of other architectures that take the same steps.
-        seed: seed of everything random.
-        out: run directory; runs/attack-POOL-K-to-T by default.
-        resume: go on with the run in --out, or only report on it if it is finished.
-        overwrite: replace the run in --out.
     """
 
-    pool: Annotated[Path, tyro.conf.Positional]
     source: Annotated[str, tyro.conf.arg(name="from")]
     target: Annotated[str, tyro.conf.arg(name="to")]
     data: str | None = None
-    images: int | None = None
     steps: int = 1
     epochs: int = 1
     objective: Literal["keep", "paper"] = "keep"
-    keep: float = 1.0
+    keep: float | None = None
     step_size: float | None = None
-    start: Literal["noise", "real"] = "noise"
+    start: Literal["noise", "real"] | None = None
     max_change: float | None = None
     norm: Literal["linf", "l2"] = "linf"
     valid_pixels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    iterations: int | None = None
-    max_time: float | None = None
-    inits: int | None = None
-    real_batch: int | None = None
-    validate_inits: int | None = None
-    held_out: int | None = None
-    n: int | None = None
-    baselines: tuple[str, ...] | None = None
     transfer: tuple[Path, ...] = ()
-    seed: int = 0
-    out: Path | None = None
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class AdaptOptions(Common):
+class AdaptOptions(PooledOptions):
     """Learn images that move networks trained on one data set to another in a few steps, and score them.
 
     Args:
-        pool: file of trained networks, from ``limbeck pool make``.
         to: the data set that they are to be good at, such as fashion-mnist or mnist,invert=True.
-        images: in all, as many of each class in each step; one by default.
         steps: batches of images, a gradient step each.
         epochs: how often they are gone through.
         start: images start from ``noise`` or from ``real`` ones.
         labels: ``hard`` ones, or ``soft`` ones that are learned.
         network: number of one network of the pool, for which alone the images are learned; for any of them by default.
-        iterations: outer iterations; 1000 by default.
-        max_time: stop learning after this many seconds.
-        inits: networks an outer iteration averages over; 2 by default.
-        real_batch: real images an outer iteration looks at; 256 by default.
-        validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.
-        held_out: networks of the pool that are kept for the score; a quarter by default, at most 50.
-        n: of those, how many the score is over; all by default.
-        baselines: real images to compare with (random, best-random, kmeans, average, fine-tuning), or ``none``; all by
-            default. fine-tuning is ordinary training on as many real images.
-        seed: seed of everything random.
-        out: run directory; runs/POOL-to-DATA by default.
-        resume: go on with the run in --out, or only score it if it is finished.
-        overwrite: replace the run in --out.
     """
 
-    pool: Annotated[Path, tyro.conf.Positional]
     to: str
-    images: int | None = None
     steps: int = 10
     epochs: int = 3
     start: Literal["noise", "real"] = "real"
     labels: Literal["hard", "soft"] = "soft"
     network: int | None = None
-    iterations: int | None = None
-    max_time: float | None = None
-    inits: int | None = None
-    real_batch: int | None = None
-    validate_inits: int | None = None
-    held_out: int | None = None
-    n: int | None = None
-    baselines: tuple[str, ...] | None = None
-    seed: int = 0
-    out: Path | None = None
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @final
@@ -387,3 +370,48 @@ class SensitivityOptions(Common):
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Common):
+    """Search for the architecture that a proxy scores highest on data, or show a search: ``limbeck search show OUT``.
+
+    Args:
+        data: name of a data set or path of an .npz file; or the word ``show``.
+        shown: to show one, the folder of a search, or the storage of its study.
+        space: which networks there are: convnets, convnets-narrow, cells, nasbench201, or package.module:function.
+        proxy: what scores them: the run directory of a learned set (``runs/gtn,steps=16``), real data for a while
+            (``real,steps=128``), or ``naswot``, ``sharing`` and others.
+        val_size: images on which architectures are compared, at most a fifth of the training images.
+        seed: of everything random.
+        out: folder to write; runs/search-DATA-STRATEGY by default.
+        resume: go on with the search in --out, or in --storage; its budget may be raised.
+        overwrite: replace the search that --out holds.
+        storage: where the Optuna study is kept instead of --out: a URL such as sqlite:///studies.db, or a journal file.
+        study: name of the study; that of --out by default.
+        workers: processes that score, a thread each; the results are the same with any number.
+        ray: score on a Ray cluster: HOST:PORT of its head, ``auto``, or ``local`` to start one here (extra: ray).
+        gpus_per_worker: of Ray's workers, with --device cuda; 0.25 lets four share a GPU.
+        max_time: stop after this many seconds, once what has begun is over.
+        top: how many of the best are shown.
+        config: how the space is searched.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    shown: Annotated[str | None, tyro.conf.Positional] = None
+    space: str = "convnets-narrow"
+    proxy: str | None = None
+    val_size: int = 5000
+    seed: int = 0
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    storage: str | None = None
+    study: str | None = None
+    workers: int = 1
+    ray: str | None = None
+    gpus_per_worker: float = 0.0
+    max_time: float | None = None
+    top: int = 5
+    config: tyro.conf.OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from limbeck.data import TaskData
 from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, State, Tensors, with_prefix
 from limbeck.errors import LimbeckError, unknown
 from limbeck.execution import compiler_missing, default_chunk, use_compile_cache, versions
-from limbeck.models import build, distribution_names, draw, load_pool, save_pool
+from limbeck.models import build, distribution_names, draw, load_card, load_pool, save_pool
 from limbeck.progress import interruptible
 from limbeck.protocol import concatenate, score
 from limbeck.storage import read_json, read_tensors, write_json, write_tensors
@@ -120,31 +121,31 @@ def make_pool(
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
-    source: str | None = None,
     watch: Watch = lambda progress: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Pool | None:
     """Train ``config.n`` networks on ``data`` and write them to ``out``, a ``.safetensors`` file.
 
-    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was. ``source`` is what
-    the data was loaded from, for those who use the pool; its name by default.
+    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was, ``resume``; one that
+    is finished is opened. A pool that is replaced stays until the new one is there.
 
     Returns:
         The pool; None if someone stopped it (Ctrl-C or SIGTERM): go on with ``resume``.
 
     Raises:
-        LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; parts of another pool; a
-            learner that does not fit the data.
+        LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; nothing to resume, or
+            parts of another pool; a learner that does not fit the data.
     """
     config = dataclasses.replace(config, val_size=len(data.val_y))
     parts = _Parts(out, config, data)
-    if resume and out.is_file() and not parts.folder.exists():
+    if resume and parts.saved():
         pool = open_pool(out)
         parts.check(pool.card, str(out))
+        parts.remove()
         return pool
     parts.check_place(resume=resume, overwrite=overwrite)
     training = _Training(config, data.to(device), device, tell)
-    parts.prepare(resume=resume)
+    parts.prepare(training.compiled, resume=resume, tell=tell)
     finished = 0
     with interruptible() as stop:
         for index, size in enumerate(training.sizes):
@@ -164,7 +165,12 @@ def make_pool(
     begun = time.monotonic()
     networks, accuracy = parts.gathered(len(training.sizes))
     card = {
-        "data": {"name": data.name, "sha256": data.sha256, "source": source or data.name},
+        "data": {
+            "name": data.name,
+            "sha256": data.sha256,
+            "source": data.source or data.name,
+            "split_seed": parts.split_seed,
+        },
         "shape": list(data.image_shape),
         "classes": list(data.class_names),
         "config": dataclasses.asdict(config),
@@ -187,11 +193,29 @@ def open_pool(path: Path) -> Pool:
     Raises:
         LimbeckError: no such file, a damaged one, or a pool that ``limbeck pool make`` did not write.
     """
-    states, card = load_pool(path)
+    card = open_card(path)
+    return Pool(states=load_pool(path)[0], card=card)
+
+
+def open_card(path: Path) -> dict[str, Any]:
+    """The card of a pool, without its networks; raises LimbeckError as ``open_pool``."""
+    card = load_card(path)
     missing = [name for name in ("data", "shape", "classes", "config") if name not in card]
     if missing:
         raise LimbeckError(f"The pool {path} has no {missing[0]} on its card; make it with 'limbeck pool make'.")
-    return Pool(states=states, card=card)
+    return card
+
+
+def begun(out: Path) -> bool:
+    """Whether there is a pool or parts of one, for ``make_pool`` to go on with."""
+    return out.is_file() or _mark(out).is_file()
+
+
+def threads_of(out: Path) -> int | None:
+    """CPU threads that an unfinished pool was begun with; None where there is none."""
+    mark = _mark(out)
+    threads: int | None = read_json(mark).get("computed", {}).get("threads") if mark.is_file() else None
+    return threads
 
 
 def kept_apart(networks: int) -> tuple[int, int]:
@@ -211,7 +235,7 @@ class _Training:
         self.module = module
         small = default_chunk(learner, data, config.batch) > 1
         self.sizes = group_sizes(config.n, config.group or (None if small else 1))
-        compiled = config.compile == "on" or (
+        self.compiled = compiled = config.compile == "on" or (
             config.compile == "auto" and config.n * config.steps >= COMPILE_PAYS_AFTER and not compiler_missing(device)
         )
         if compiled:
@@ -264,40 +288,61 @@ def group_sizes(n: int, group: int | None) -> list[int]:
     return [size] * full + [rest] * (rest > 0)
 
 
+def _mark(out: Path) -> Path:
+    """Says what lies beside it; parts without it belong to nothing."""
+    return out.with_name(f"{out.name}.parts") / "pool.json"
+
+
 @final
 class _Parts:
     """The groups that are finished, and the one that is not, in a folder beside the pool."""
 
     def __init__(self, out: Path, config: PoolConfig, data: TaskData) -> None:
-        self.out, self.folder = out, out.with_name(f"{out.name}.parts")
+        self.out, self.mark = out, _mark(out)
+        self.folder = self.mark.parent
+        self.split_seed = config.seed if data.split_seed is None else data.split_seed
         values = dataclasses.asdict(config)
         del values["compile"]
-        self.wanted = {"config": values, "data": data.sha256}
+        self.wanted = {"config": values, "data": data.sha256, "split_seed": self.split_seed}
+
+    def saved(self) -> bool:
+        """Whether the pool is written; a kill may have left something of its parts, but not their mark."""
+        return self.out.is_file() and not self.mark.is_file()
 
     def check_place(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a place that holds something else; nothing is changed yet."""
-        mark = self.folder / "pool.json"
         if self.out.suffix != ".safetensors":
             raise LimbeckError(f"--out is {self.out}; a pool is a file whose name ends in .safetensors.")
-        if self.out.exists() and not overwrite:
-            raise LimbeckError(f"{self.out} is there already; replace it with --overwrite, or choose another --out.")
-        if mark.is_file() and resume:
-            if read_json(mark) != self.wanted:
+        if self.folder.exists() and not self._ours():
+            raise LimbeckError(f"{self.folder} holds no parts of a pool; move it away, or choose another --out.")
+        if resume:
+            if not self.mark.is_file():
+                raise LimbeckError(f"{self.out} was not begun yet; begin it without --resume.")
+            if {name: read_json(self.mark).get(name) for name in self.wanted} != self.wanted:
                 raise LimbeckError(f"{self.folder} holds parts of another pool; go on with the same, or --overwrite.")
-        elif mark.is_file() and not overwrite:
+        elif self.mark.is_file() and not overwrite:
             raise LimbeckError(f"{self.folder} holds an unfinished pool; go on with --resume, or --overwrite it.")
+        elif self.out.exists() and not overwrite:
+            raise LimbeckError(f"{self.out} is there already; replace it with --overwrite, or choose another --out.")
+        elif self.folder.exists() and not overwrite:
+            raise LimbeckError(f"{self.folder} is what is left of a pool that cannot go on; --overwrite it.")
 
-    def prepare(self, *, resume: bool) -> None:
+    def prepare(self, compiled: bool, *, resume: bool, tell: Callable[[str], None]) -> None:
         """Make the folder, empty unless it is gone on with."""
-        mark = self.folder / "pool.json"
-        if mark.is_file() and not resume:
-            shutil.rmtree(self.folder)
-        write_json(mark, self.wanted)
+        computed: dict[str, Any] = {"threads": torch.get_num_threads(), "compiled": compiled}
+        if not resume:
+            self.remove()
+            write_json(self.mark, self.wanted | {"computed": computed})
+        elif (before := read_json(self.mark).get("computed")) not in (None, computed):
+            changed = f"begun {_how(before)} and goes on {_how(computed)}"
+            tell(f"the pool was {changed}: equal to rounding, not bit for bit")
 
     def check(self, card: dict[str, Any], where: str) -> None:
         """Refuse a finished pool that was made otherwise."""
         found = {name: value for name, value in card["config"].items() if name != "compile"}
-        if {"config": found, "data": card["data"]["sha256"]} != self.wanted:
+        known = card["data"]
+        split_seed = known.get("split_seed", self.split_seed)  # pools of 0.1's beginnings do not say
+        if {"config": found, "data": known["sha256"], "split_seed": split_seed} != self.wanted:
             raise LimbeckError(f"{where} was made otherwise; choose another --out, or replace it with --overwrite.")
 
     def has(self, index: int) -> bool:
@@ -337,8 +382,19 @@ class _Parts:
         return concatenate([tensors for tensors, _ in found]), [a for _, told in found for a in told["accuracy"]]
 
     def remove(self) -> None:
-        """The pool is written: the parts go."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Let the parts go, their mark first: what a kill leaves then is not taken for the parts of a pool."""
+        if self.folder.exists() and self._ours():
+            self.mark.unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ours(self) -> bool:
+        """Whether the folder holds nothing but what is written here."""
+        names = r"\.?(\d{5}|unfinished)\.safetensors(\.part)?|\.?(pool|seconds)\.json(\.part)?"
+        return self.folder.is_dir() and all(re.fullmatch(names, path.name) for path in self.folder.iterdir())
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:05d}.safetensors"
+
+
+def _how(computed: dict[str, Any]) -> str:
+    return f"with {computed['threads']} thread(s) {'compiled' if computed['compiled'] else 'eager'}"

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -111,9 +111,10 @@ class ConsoleReporter(Reporter):
         self._spent_at_start, self._last, self._val = None, 0.0, ""
         self._planned = config.outer.iterations
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
+        steps = "1 inner step" if config.inner_steps == 1 else f"{config.inner_steps} inner steps"
         self.message(
-            f"{config.data}: {_taught_by(config)}, {config.inner_steps} inner steps, "
-            f"{', '.join(config.learners)}, {config.init.init} init, {config.outer.inits} at a time ({how})"
+            f"{config.data}: {_taught_by(config)}, {steps}, {', '.join(config.learners)}, {config.init.init} init, "
+            f"{config.outer.inits} at a time ({how})"
         )
         if config.attack is not None:
             self.message(
@@ -179,9 +180,26 @@ class ConsoleReporter(Reporter):
 def _taught_by(config: Config) -> str:
     """What is learned, in a few words."""
     if config.source == "pixels":
-        return f"{config.pixels.steps} x {config.pixels.ipc} image(s) per class"
+        steps, ipc = config.pixels.steps, config.pixels.ipc
+        each = f"{ipc} image{'s' if ipc > 1 else ''} per class"
+        taught = each if steps == 1 else f"{steps} batches of {each}"
+        if config.attack is not None:
+            return f"an attack of {taught}, class {config.attack.source} taken for {config.attack.target}"
+        return taught
     made = f"{config.generator.batch} images a step"
     return made + (" from a generator" if config.source == "generator" else " of real data")
+
+
+def once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """The same for a piece of work whose parts each say what concerns them all: nothing is told twice."""
+    told: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    return say
 
 
 @final

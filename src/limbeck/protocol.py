@@ -92,6 +92,19 @@ def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensor
     return concatenate(trained)
 
 
+def train_each(kernels: Kernels, sets: Sequence[Sequence[Batch]], params: Tensors) -> Tensors:
+    """Each set on its share of the B learners, or every set on the only one: the spread is over both.
+
+    Fewer learners than sets leave the last sets out.
+    """
+    shares = [params] * len(sets)
+    if inits(params) > 1:
+        rows = torch.arange(inits(params)).tensor_split(len(sets))
+        shares = [{name: value[index.to(value.device)] for name, value in params.items()} for index in rows]
+    pairs = [(batches, share) for batches, share in zip(sets, shares, strict=True) if inits(share)]
+    return concatenate([train(kernels, batches, share) for batches, share in pairs])
+
+
 def score(
     kernels: Kernels,
     params: Tensors,

@@ -174,7 +174,10 @@ def reached(
 def _minimised(
     closure: Callable[[], Tensor], leaves: list[Tensor], iterations: int, deadline: float
 ) -> tuple[float, bool, int]:
-    """Run L-BFGS: the last value, whether it stopped by itself, and how often the closure was called."""
+    """Run L-BFGS: the last value, whether it stopped by itself, and how often the closure was called.
+
+    Where it runs away to no number, the leaves stay as they were before.
+    """
     optimizer = torch.optim.LBFGS(
         leaves,
         max_iter=_ROUND,
@@ -191,12 +194,20 @@ def _minimised(
         return closure()
 
     values = [float(counted())]
-    for _ in range(-(-iterations // _ROUND)):
+    for done in range(0, iterations, _ROUND):
         if time.monotonic() > deadline:
             return values[-1], False, calls
+        optimizer.param_groups[0]["max_iter"] = min(_ROUND, iterations - done)
+        kept = [leaf.detach().clone() for leaf in leaves]
         optimizer.step(counted)  # type: ignore[no-untyped-call]
-        values.append(float(counted()))
+        value = float(counted())
+        if not math.isfinite(value):
+            with torch.no_grad():
+                for leaf, before in zip(leaves, kept, strict=True):
+                    leaf.copy_(before)
+            return values[-1], False, calls
+        values.append(value)
         # As exact as float64 has it, or nothing won.
-        if values[-1] <= 1e-26 * values[0] or not values[-1] < values[-2] * (1 - 1e-7):
-            return values[-1], True, calls
+        if value <= 1e-26 * values[0] or not value < values[-2] * (1 - 1e-7):
+            return value, True, calls
     return values[-1], False, calls

@@ -18,11 +18,12 @@ from limbeck.distill import distill
 from limbeck.distilled import Distilled
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.evaluate import evaluate
-from limbeck.pools import Watch, make_pool
+from limbeck.pools import Watch, begun, make_pool
 from limbeck.progress import Reporter
 from limbeck.rundir import ARTEFACT, CHECKPOINT
 from limbeck.storage import read_json, write_json
 from limbeck.studies import Study, Variant
+from limbeck.task import task_of
 
 SCORE = "score.json"
 MARK = "study.json"
@@ -97,7 +98,8 @@ def run_study(
         if not path.is_file():
             tell(f"{study.name}: training {pool_config.n} networks {pool_config.learner} on {plan.data}")
         task = load(plan.data, data_dir=data_dir, val_size=pool_config.val_size, seed=pool_config.seed)
-        if make_pool(pool_config, task, path, device=device, resume=True, watch=watch, tell=tell) is None:
+        resume = begun(path)
+        if make_pool(pool_config, task, path, device=device, resume=resume, watch=watch, tell=tell) is None:
             return None
     scores = []
     for index, variant in enumerate(study.variants):
@@ -114,12 +116,12 @@ def run_study(
             scores.append(read_json(folder / SCORE))
             continue
         tell(f"{study.name}: run {index + 1} of {len(study.variants)}, {variant.label}")
-        begun = (folder / CHECKPOINT).is_file()
+        going_on = (folder / CHECKPOINT).is_file()
         diverged = False
         run: Distilled | None
         try:
             run = distill(
-                config, out=folder, device=device, data_dir=data_dir, resume=begun, overwrite=True, reporter=reporter
+                config, out=folder, device=device, data_dir=data_dir, resume=going_on, overwrite=True, reporter=reporter
             )
         except DivergedError as error:
             tell(f"{variant.label}: {error}")
@@ -145,16 +147,20 @@ def _score(
     transfer: list[Path],
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Test accuracy of the kept state; a run that diverged before its first validation has none and counts as 0."""
+    """Test accuracy of the kept state, or what it does as an attack.
+
+    A run that diverged before its first validation has none and counts as 0; its ``attack`` is None.
+    """
     score: dict[str, Any] = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
     if run is None:
-        return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0}
+        attacked = {"attack": None} if study.kind == "attack" else {}
+        return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0} | attacked
     count = study.n if n is None else n
     if run.config.init.pooled:
         count = min(count, run.config.init.held_out)
     if run.config.attack is not None:
         about = {"curve": [], "seconds": run.info["seconds"], "iterations": run.info["iterations"]}
-        task = load(run.config.data, data_dir=data_dir, val_size=run.config.val_size, seed=run.config.seed)
+        task = task_of(run.config, data_dir=data_dir)
         report = attack_report(
             run,
             task,
@@ -198,8 +204,8 @@ def _placed(config: Config, folder: Path, networks: int | None) -> Config:
     """The configuration with its pool where it lies, and the parts of a smaller pool."""
     if not config.init.pooled:
         return config
-    path = str(folder / Path(config.init.init.removeprefix("pool:")).name)
-    init, outer = dataclasses.replace(config.init, init=f"pool:{path}"), config.outer
+    config = config.with_pool(folder / config.init.pool.name)
+    init, outer = config.init, config.outer
     if networks is not None:
         init = dataclasses.replace(init, held_out=max(1, networks // 4))
         outer = dataclasses.replace(

@@ -56,7 +56,7 @@ class RunDirectory:
 
     def start(self, config: Config, iteration: int) -> None:
         """Record the configuration, and drop metrics that a resumed run will write again."""
-        write_json(self.path / "config.json", config.to_json())
+        write_json(self.path / "config.json", config.to_json(self.path))
         kept = [line for line in self.metrics() if line["iteration"] <= iteration]
         # always: the next line must not be glued to one that a kill cut off
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))

@@ -9,7 +9,7 @@ import torch
 from limbeck.config import Config
 from limbeck.data import TaskData
 from limbeck.distilled import generator_for
-from limbeck.engine import Generator, Limits, Pixels, RealBatches, Source
+from limbeck.engine import Generator, Limits, PixelConfig, Pixels, RealBatches, Source
 from limbeck.models import ConvEncoder
 from limbeck.warm_start import warm_start
 
@@ -35,13 +35,19 @@ def prepare(source: Source, data: TaskData, rng: torch.Generator) -> str | None:
 
 def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:
     chosen, classes = config.pixels, data.num_classes
-    shape = (chosen.steps, chosen.ipc * classes, *data.image_shape)
     if chosen.start == "noise":
+        shape = (chosen.steps, chosen.ipc * classes, *data.image_shape)
         start = torch.randn(shape, generator=rng).to(data.train_x.device)
     else:
-        start = data.per_class(rng, chosen.steps * chosen.ipc)  # (K, S·ipc, C, H, W)
-        start = start.reshape(classes, chosen.steps, chosen.ipc, *data.image_shape).transpose(0, 1).reshape(shape)
+        start = real_images(data, chosen, rng)
     return Pixels(chosen, classes, start, config.inner, _limits(config, data, start))
+
+
+def real_images(data: TaskData, config: PixelConfig, rng: torch.Generator) -> torch.Tensor:
+    """Normalised training images to start from, as many of each class in each batch: (S, M, C, H, W)."""
+    drawn = data.per_class(rng, config.steps * config.ipc)  # (K, S·ipc, C, H, W)
+    split = drawn.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
+    return split.transpose(0, 1).flatten(1, 2)
 
 
 def _limits(config: Config, data: TaskData, start_SMCHW: torch.Tensor) -> Limits | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON knows: None for what runs away to no number or to infinity."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
 def _write_bytes(path: Path, blob: bytes) -> None:

@@ -73,9 +73,12 @@ def speed_up(curve: list[float], reference: list[float]) -> float:
 
 
 def _attack_rows(score: dict[str, Any]) -> list[dict[str, Any]]:
-    """Three rows for each batch that was tried, and one for each defence."""
+    """Three rows for each batch that was tried, and one for each defence; a single one where nothing was learned."""
     rows: list[dict[str, Any]] = []
     common = {"paper": None, "over": "networks", "diverged": int(score["diverged"])}
+    if score["attack"] is None:
+        values = {name: score[name] for name in ("mean", "std", "n", "seconds")}
+        return [{"row": f"{score['group']}: K->T rate", **values, **common}]
     for tried in score["attack"]["rows"]:
         learned = tried["row"] == "learned"
         batch = "" if learned else f", {tried['row']}"

@@ -169,8 +169,6 @@ def expected_excess(problem: Regression, tiny: TinySet, mean_DK: Tensor, sigma: 
 def exact_set(problem: Regression, images: int, *, scale: float | None = None) -> TinySet:
     """One step that ends in θ* from every θ₀: d̃ = c·I, rows of zeros below, t̃ = d̃θ*, η = M/c²; needs M ≥ D.
 
-    The paper has M = D, c = N and calls the constant of its own step η/M.
-
     Args:
         problem: the regression.
         images: M.

@@ -17,7 +17,7 @@ from limbeck.config import AttackConfig
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Learner, Tensors
 from limbeck.execution import default_chunk, judging_kernels
-from limbeck.protocol import concatenate, confusion, inits, train
+from limbeck.protocol import confusion, inits, train_each
 
 TUNING_IMAGES = 2000
 """Training images on which step sizes are tuned."""
@@ -99,21 +99,9 @@ class Victims:
             self._before = self.counted(self.networks)
         return self._before
 
-    def effect(self, batches: Sequence[Batch]) -> Effect:
-        """After a step on each batch."""
-        return self.counted(train(self.kernels, batches, self.networks))
-
-    def effect_of_sets(self, sets: Sequence[Sequence[Batch]]) -> Effect:
-        """Each set on its share of the networks."""
-        if len(sets) == 1:
-            return self.effect(sets[0])
-        shares = torch.arange(self.n).tensor_split(len(sets))
-        trained = [
-            train(self.kernels, batches, {name: value[rows] for name, value in self.networks.items()})
-            for batches, rows in zip(sets, shares, strict=True)
-            if len(rows)
-        ]
-        return self.counted(concatenate(trained))
+    def effect(self, *sets: Sequence[Batch]) -> Effect:
+        """After a step on each batch of a set; each of several sets takes its share of the networks."""
+        return self.counted(train_each(self.kernels, sets, self.networks))
 
     def counted(self, networks: Tensors) -> Effect:
         """What networks make of real images."""

@@ -7,6 +7,7 @@ from limbeck.commands.datasets import data
 from limbeck.commands.pooling import pool
 from limbeck.commands.reproducing import reproduce, sensitivity
 from limbeck.commands.runs import distill, evaluate, export, show
+from limbeck.commands.searching import search
 
 __all__ = [
     "adapt",
@@ -18,6 +19,7 @@ __all__ = [
     "export",
     "pool",
     "reproduce",
+    "search",
     "sensitivity",
     "show",
 ]

@@ -8,28 +8,37 @@ from rich.console import Console
 
 from limbeck.adapt import adapt_config, adapt_outer
 from limbeck.baselines import FINE_TUNING, baseline_names
-from limbeck.checkpoint import Checkpoint
-from limbeck.commands.shared import baseline_choice, given, learned, log_console, output, parse, prepare
-from limbeck.data import canonical_name, load
+from limbeck.commands.shared import (
+    baseline_choice,
+    checkpoint_of,
+    given,
+    learned,
+    log_console,
+    output,
+    parse,
+    prepare,
+    refuse_not_positive,
+)
+from limbeck.data import canonical_name
 from limbeck.evaluate import evaluate
 from limbeck.options import AdaptOptions
-from limbeck.pools import kept_apart, open_pool
+from limbeck.pools import kept_apart, open_card
 from limbeck.tables import class_table, evaluation_table
+from limbeck.task import task_of
 
 
 def adapt(argv: list[str]) -> int:
     """``limbeck adapt``."""
     options = parse(AdaptOptions, argv)
+    refuse_not_positive(options, "n")
     console = log_console()
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
-    prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
-    data = load(options.to, data_dir=options.data_dir, device=options.device, seed=options.seed)
-    selection = {"validate_inits": kept_apart(open_pool(options.pool).card["config"]["n"])[1]}
+    card = open_card(options.pool)
+    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
     chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
         options.to,
-        classes=data.num_classes,
         images=options.images,
         steps=options.steps,
         epochs=options.epochs,
@@ -39,7 +48,10 @@ def adapt(argv: list[str]) -> int:
         held_out=options.held_out,
         seed=options.seed,
         outer=adapt_outer(options.network, **(selection | chosen)),
+        card=card,
     )
+    prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
+    data = task_of(config, data_dir=options.data_dir, device=options.device)
     run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
     if not run.info["finished"]:
         console.print("stopped; nothing is scored; go on with --resume")

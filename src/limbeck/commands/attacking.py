@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from limbeck.attack import AttackReport, attack_config, attack_outer, attack_report, check_report
-from limbeck.checkpoint import Checkpoint
-from limbeck.commands.shared import baseline_choice, given, learned, log_console, output, parse, prepare
-from limbeck.config import AttackConfig
-from limbeck.data import TaskData, load
+from limbeck.commands.shared import baseline_choice, checkpoint_of, given, learned, log_console, output, parse, prepare
+from limbeck.config import AttackConfig, Config
+from limbeck.data import TaskData
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError, unknown
-from limbeck.options import AttackOptions, EvaluateOptions
-from limbeck.pools import kept_apart, open_pool
+from limbeck.options import AttackOptions, Common, EvaluateOptions
+from limbeck.pools import kept_apart, open_card
+from limbeck.task import task_of
 from limbeck.victims import Effect
 
 REPORT = "attack.json"
@@ -26,7 +25,10 @@ def attack(argv: list[str]) -> int:
     """``limbeck attack``."""
     options = parse(AttackOptions, argv)
     console = log_console()
-    card = open_pool(options.pool).card
+    if options.objective == "paper" and options.keep is not None:
+        raise LimbeckError("--keep weighs a term that --objective paper does not have; leave out one of them.")
+    keep = (1.0 if options.keep is None else options.keep) if options.objective == "keep" else None
+    card = open_card(options.pool)
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
     selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
     outer = attack_outer(
@@ -34,7 +36,7 @@ def attack(argv: list[str]) -> int:
     )
     config = attack_config(
         options.pool,
-        AttackConfig(source=source, target=target, keep=options.keep if options.objective == "keep" else None),
+        AttackConfig(source=source, target=target, keep=keep),
         images=options.images,
         steps=options.steps,
         epochs=options.epochs,
@@ -46,11 +48,11 @@ def attack(argv: list[str]) -> int:
         held_out=options.held_out,
         seed=options.seed,
         outer=outer,
+        card=card,
     )
     out = options.out or Path("runs") / f"attack-{options.pool.stem}-{source}-to-{target}"
-    prepare(options, default_threads=Checkpoint.load(out).threads if options.resume else None)
-    known = card["data"] if options.data is None else {**card["data"], "source": options.data}
-    data = task_of(known, config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
+    data = _task(config, card["data"]["sha256"], options, options.data)
     baselines = baseline_choice(options.baselines)
     check_report(config, data, n=options.n, baselines=baselines or (), transfer=options.transfer)
     run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
@@ -62,15 +64,20 @@ def attack(argv: list[str]) -> int:
 
 def report_on(run: Distilled, options: EvaluateOptions) -> int:
     """``limbeck evaluate`` on an attack: the same report."""
-    if options.learners or options.every_step or options.data is not None:
-        raise LimbeckError(
-            "--learners, --every-step and --data do not belong to an attack; see limbeck attack --transfer."
-        )
-    path = Path(run.config.init.init.removeprefix("pool:"))
-    card = open_pool(path).card
+    if options.learners or options.every_step:
+        raise LimbeckError("--learners and --every-step do not belong to an attack; see limbeck attack --transfer.")
     prepare(options)
-    data = task_of(card["data"], run.config.val_size, card["config"]["seed"], options.data_dir, options.device)
+    data = _task(run.config, run.info["data"]["sha256"], options, options.data)
     return _report(run, data, options, options.run)
+
+
+def _task(config: Config, sha256: str, options: Common, source: str | None = None) -> TaskData:
+    """The data that the pool was trained on, split as then, so that no network has seen what selection looks at."""
+    data = task_of(config, data_dir=options.data_dir, device=options.device, source=source)
+    if data.sha256 != sha256:
+        where = source or config.data
+        raise LimbeckError(f"{where} is not the data that the pool was trained on; name the same with --data.")
+    return data
 
 
 def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOptions, out: Path) -> int:
@@ -90,15 +97,6 @@ def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOpt
     where = options.out if isinstance(options, EvaluateOptions) else out / REPORT
     output(values, options.json, where, lambda: Console().print(*tables(report)))
     return 0
-
-
-def task_of(known: dict[str, Any], val_size: int, seed: int, data_dir: Path | None, device: str) -> TaskData:
-    """The data that a pool was trained on, split as then, so that no network has seen what selection looks at."""
-    source = known.get("source", known["name"])
-    data = load(source, data_dir=data_dir, device=device, val_size=val_size, seed=seed)
-    if data.sha256 != known["sha256"]:
-        raise LimbeckError(f"{source} is not the data that the pool was trained on; name the same with --data.")
-    return data
 
 
 def class_index(name: str, classes: list[str]) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
 from limbeck.bound import draw_bound, run_bound
-from limbeck.commands.shared import log_console, output, parse, prepare
+from limbeck.commands.shared import log_console, output, parse, prepare, refuse_not_positive
 from limbeck.errors import LimbeckError
 from limbeck.figures import figures_missing
 from limbeck.options import BoundOptions, ReproduceOptions
 from limbeck.problems import problem as problem_named
+from limbeck.storage import read_json, write_json
 from limbeck.tables import bound_table
 from limbeck.theory import Regression
 
@@ -23,6 +25,8 @@ RUNS: Final[tuple[tuple[str, int | None, dict[str, Any]], ...]] = (
     ("random", 8, {"images": (1, 2, 4), "steps": (1, 2, 4), "epochs": (1, 3), "restarts": 2}),
 )
 """Problem, features, and what is tried of images, steps and epochs."""
+
+RESULT: Final = "bound.json"
 
 
 def bound(argv: list[str]) -> int:
@@ -49,7 +53,7 @@ def bound(argv: list[str]) -> int:
     )
     title = _title(problem)
     values = {"problem": problem.name, "note": problem.note, "floor": problem.floor, "rows": rows}
-    where = None if options.out is None else options.out / "bound.json"
+    where = None if options.out is None else options.out / RESULT
     output(values, options.json, where, lambda: Console().print(bound_table(rows, title)))
     if options.out is not None:
         _draw(problem, rows, options.out / "bound", console)
@@ -57,32 +61,58 @@ def bound(argv: list[str]) -> int:
 
 
 def reproduce_bound(options: ReproduceOptions) -> int:
-    """``limbeck reproduce bound``: three problems, and steps and epochs on one of them."""
+    """``limbeck reproduce bound``: three problems, and steps and epochs on one of them.
+
+    What is finished of each lies in a file of its own, for --resume.
+    """
     if options.labels != "hard" or options.baselines or options.networks is not None:
         raise LimbeckError("bound is a linear regression; --labels, --baselines and --networks do not belong to it.")
+    refuse_not_positive(options, "iterations", "max_time", "n")
     console, out = log_console(), options.out or Path("runs") / "bound"
-    if (out / "bound.json").is_file() and not (options.overwrite or options.resume):
-        raise LimbeckError(f"{out} holds a result already; replace it with --overwrite, or choose another --out.")
+    asked: dict[str, Any] = {
+        "inits": 1000 if options.n is None else options.n,
+        "iterations": 3000 if options.iterations is None else options.iterations,
+        "max_time": options.max_time,
+        "seed": options.seed,
+    }
+    parts = [out / f"{name}-{features or name}.json" for name, features, _ in RUNS]
+    _check_place(out, parts, asked, options)
     prepare(options)
     rows: list[dict[str, Any]] = []
-    for name, features, settings in RUNS:
-        problem = problem_named(name, features=features, seed=options.seed, data_dir=options.data_dir)
-        found = run_bound(
-            problem,
-            **settings,
-            inits=options.n or 1000,
-            iterations=options.iterations or 3000,
-            max_time=options.max_time,
-            seed=options.seed,
-            device=options.device,
-            tell=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
-        )
-        _draw(problem, found, out / f"{name}-{problem.dim}", console)
-        rows += [{**row, "row": f"{name}, D = {problem.dim}: {row['row']}"} for row in found]
+    for part, (name, features, settings) in zip(parts, RUNS, strict=True):
+        if not part.is_file():
+            problem = problem_named(name, features=features, seed=options.seed, data_dir=options.data_dir)
+            found = run_bound(
+                problem,
+                **settings,
+                **asked,
+                device=options.device,
+                tell=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+            )
+            _draw(problem, found, out / f"{name}-{problem.dim}", console)
+            write_json(part, {"asked": asked, "rows": found})
+        found = read_json(part)["rows"]
+        rows += [{**row, "row": f"{name}, D = {row['features']}: {row['row']}"} for row in found]
     values = {"study": "bound", "rows": rows}
     title = "excess loss over the closed form, and of the construction"
-    output(values, options.json, out / "bound.json", lambda: Console().print(bound_table(rows, title)))
+    output(values, options.json, out / RESULT, lambda: Console().print(bound_table(rows, title)))
     return 0
+
+
+def _check_place(out: Path, parts: Sequence[Path], asked: dict[str, Any], options: ReproduceOptions) -> None:
+    """Refuse a folder with results that are not to be gone on with; --overwrite removes them."""
+    found = [path for path in (out / RESULT, *parts) if path.exists()]
+    if options.overwrite:
+        for path in found:
+            path.unlink()
+    elif found and not options.resume:
+        raise LimbeckError(
+            f"{out} holds a result already; go on with --resume, replace it with --overwrite, or choose another --out."
+        )
+    for part in parts:
+        if part.is_file() and (before := read_json(part)["asked"]) != asked:
+            settings = ", ".join(f"{name} {value}" for name, value in before.items())
+            raise LimbeckError(f"{part} was made otherwise ({settings}); go on with the same, or --overwrite it.")
 
 
 def _title(problem: Regression) -> str:

@@ -14,24 +14,23 @@ from rich.table import Table
 
 from limbeck.commands.shared import log_console, output, parse, prepare
 from limbeck.data import canonical_name, load
+from limbeck.errors import LimbeckError
 from limbeck.options import PoolOptions
-from limbeck.pools import Pool, PoolProgress, Watch, make_pool, open_pool
+from limbeck.pools import PoolProgress, Watch, make_pool, open_card, threads_of
 
 
 def pool(argv: list[str]) -> int:
     """``limbeck pool``."""
     options = parse(PoolOptions, argv)
     if options.action == "show":
-        path = Path(options.data)
-        _output(open_pool(path), path, options)
-        return 0
+        return _show(options)
     console = log_console()
-    prepare(options)
     config = options.config
+    path = options.out or default_path(options.data, config.learner)
+    prepare(options, default_threads=threads_of(path) if options.resume else None)
     data = load(
         options.data, data_dir=options.data_dir, device=options.device, val_size=config.val_size, seed=config.seed
     )
-    path = options.out or default_path(options.data, config.learner)
     with watched(console) as watch:
         made = make_pool(
             config,
@@ -40,20 +39,31 @@ def pool(argv: list[str]) -> int:
             device=options.device,
             resume=options.resume,
             overwrite=options.overwrite,
-            source=options.data,
             watch=watch,
             tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
         )
     if made is None:
         console.print("stopped; what is trained is kept, go on with --resume", soft_wrap=True)
         return 130
-    _output(made, path, options)
+    _output(made.card, path, options)
+    return 0
+
+
+def _show(options: PoolOptions) -> int:
+    """The card of a pool."""
+    plain = PoolOptions(action="show", data=options.data)
+    for name in ("out", "resume", "overwrite", "config"):
+        if getattr(options, name) != getattr(plain, name):
+            what = "settings of training do" if name == "config" else f"option --{name} does"
+            raise LimbeckError(f"The {what} nothing with 'limbeck pool show', which only reads a file.")
+    path = Path(options.data)
+    _output(open_card(path), path, options)
     return 0
 
 
 def default_path(data: str, learner: str) -> Path:
     """Where a pool goes that is given no place."""
-    return Path("runs") / "pools" / f"{Path(canonical_name(data)).stem}-{learner.replace(':', '.')}.safetensors"
+    return Path("runs") / "pools" / f"{canonical_name(data)}-{learner.replace(':', '.')}.safetensors"
 
 
 @contextmanager
@@ -89,14 +99,12 @@ def watched(console: Console) -> Iterator[Watch]:
         bar.stop()
 
 
-def _output(made: Pool, path: Path, options: PoolOptions) -> None:
-    card = made.card
+def _output(card: dict[str, Any], path: Path, options: PoolOptions) -> None:
     values = {"path": str(path), "n": len(card["validation_accuracy"]), **card}
-    output(values, options.json, None, lambda: Console().print(_table(made, path)))
+    output(values, options.json, None, lambda: Console().print(_table(card, path)))
 
 
-def _table(made: Pool, path: Path) -> Table:
-    card = made.card
+def _table(card: dict[str, Any], path: Path) -> Table:
     table = Table(title=str(path), title_justify="left", show_header=False)
     rows = {
         "networks": f"{len(card['validation_accuracy'])} x {card['config']['learner']}",

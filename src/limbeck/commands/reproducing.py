@@ -9,8 +9,19 @@ from typing import Any
 from rich.console import Console
 
 from limbeck.commands.bounding import reproduce_bound
+from limbeck.commands.nas_studies import TITLES as NAS_STUDIES
+from limbeck.commands.nas_studies import reproduce_nas
 from limbeck.commands.pooling import watched
-from limbeck.commands.shared import baseline_choice, learned, log_console, output, parse, prepare, refuse_not_positive
+from limbeck.commands.shared import (
+    baseline_choice,
+    checkpoint_of,
+    learned,
+    log_console,
+    output,
+    parse,
+    prepare,
+    refuse_not_positive,
+)
 from limbeck.config import Config
 from limbeck.data import canonical_name
 from limbeck.distilled import Distilled
@@ -19,6 +30,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluate import Evaluation
 from limbeck.evaluate import evaluate as run_evaluate
 from limbeck.figures import figures_missing
+from limbeck.nas.ranking import synthetic_config
 from limbeck.options import Common, ReproduceOptions, SensitivityOptions
 from limbeck.progress import ConsoleReporter
 from limbeck.recipes import Recipe, recipe, recipes, with_soft_labels
@@ -33,8 +45,11 @@ def reproduce(argv: list[str]) -> int:
     options = parse(ReproduceOptions, argv)
     if options.name == "bound":
         return reproduce_bound(options)
+    if options.name in NAS_STUDIES:
+        return reproduce_nas(options)
     if options.name in study_names():
         return _reproduce_study(options)
+    refuse_not_positive(options, "iterations", "max_time", "n")
     chosen = recipe_named(options.name)
     if options.labels == "soft":
         chosen = with_soft_labels(chosen)
@@ -47,7 +62,7 @@ def reproduce(argv: list[str]) -> int:
     suffix = "-soft" if options.labels == "soft" else ""
     out = options.out or Path("runs") / f"{options.name}{suffix}"
     console = log_console()
-    prepare(options)
+    prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     made = learned(config, out, options, resume=options.resume, overwrite=options.overwrite)
     if not made.info["finished"]:
         console.print("interrupted: nothing is scored; go on with --resume")
@@ -90,7 +105,7 @@ def sensitivity(argv: list[str]) -> int:
     refuse_not_positive(options, "iterations", "max_time", "n")
     config = grid_config(options.data, options.learner, options.seed)
     chosen = grid(config, steps=options.steps, epochs=options.epochs, ipc=options.ipc, n=options.n)
-    out = options.out or Path("runs") / f"sensitivity-{Path(canonical_name(options.data)).stem}"
+    out = options.out or Path("runs") / f"sensitivity-{canonical_name(options.data)}"
     given = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
     about: dict[str, Any] = {name: list(getattr(options, name)) for name in ("steps", "epochs", "ipc")}
     about |= {"data": options.data, "learner": options.learner}
@@ -146,6 +161,8 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
 
 def settings(name: str) -> Config:
     """A recipe's configuration, or that of a study's first run."""
+    if name in NAS_STUDIES:
+        return synthetic_config(0)
     if name not in study_names():
         return recipe_named(name).config
     chosen = study(name)
@@ -163,4 +180,4 @@ def recipe_named(name: str) -> Recipe:
 
 def recipe_names() -> tuple[str, ...]:
     """What ``reproduce`` knows."""
-    return (*recipes(), *study_names(), "bound")
+    return (*recipes(), *study_names(), *NAS_STUDIES, "bound")

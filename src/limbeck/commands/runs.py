@@ -11,7 +11,8 @@ from limbeck.checkpoint import Checkpoint
 from limbeck.commands.attacking import report_on
 from limbeck.commands.reproducing import settings
 from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare, print_json, value_of
-from limbeck.data import canonical_name, load
+from limbeck.config import Config
+from limbeck.data import canonical_name
 from limbeck.distill import distill as run_distill
 from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
@@ -19,6 +20,7 @@ from limbeck.evaluate import evaluate as run_evaluate
 from limbeck.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
 from limbeck.progress import ConsoleReporter, Reporter, Several
 from limbeck.tables import class_table, curve_table, evaluation_table, print_images, show_table
+from limbeck.task import task_of
 
 
 def distill(argv: list[str]) -> int:
@@ -29,6 +31,11 @@ def distill(argv: list[str]) -> int:
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
     if options.resume is not None and options.out not in (None, options.resume):
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
+    if options.resume is not None and _settings_given(options):
+        raise LimbeckError(
+            "--resume goes on with the settings that the run began with; leave out the others (but --init pool:FILE "
+            "tells where its pool is now)."
+        )
     init = config.init.init.split(":")[0]
     out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
     console = log_console()
@@ -58,6 +65,14 @@ def distill(argv: list[str]) -> int:
     return 0 if result.info["finished"] else 130
 
 
+def _settings_given(options: DistillOptions) -> bool:
+    """Whether anything is said about what to learn, besides where a pool is."""
+    given, plain = options.config, Config()
+    if given.init.pooled:
+        given = dataclasses.replace(given, init=dataclasses.replace(given.init, init=plain.init.init))
+    return given != plain or options.data is not None or options.recipe is not None
+
+
 def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
@@ -68,8 +83,7 @@ def evaluate(argv: list[str]) -> int:
     prepare(options)
     task = None
     if options.data is not None:
-        size, split_seed = run.config.val_size, run.config.seed
-        task = load(options.data, data_dir=options.data_dir, device=options.device, val_size=size, seed=split_seed)
+        task = task_of(run.config, data_dir=options.data_dir, device=options.device, source=options.data)
     result = run_evaluate(
         run,
         task,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from limbeck.checkpoint import Checkpoint
 from limbeck.config import Config
 from limbeck.data import TaskData
 from limbeck.distill import distill
@@ -21,6 +22,7 @@ from limbeck.memory import tune_allocator
 from limbeck.options import Common
 from limbeck.progress import ConsoleReporter
 from limbeck.storage import write_json
+from limbeck.task import for_pool
 
 Options = TypeVar("Options", bound="Common")
 
@@ -30,8 +32,12 @@ def parse(kind: type[Options], argv: list[str], default: Options | None = None) 
     verb = kind.__name__.removesuffix("Options").lower()
     config = (tyro.conf.ConsolidateSubcommandArgs,)
     if default is None:
-        return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
-    return tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
+    else:
+        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+    if getattr(options, "resume", None) and getattr(options, "overwrite", False):
+        raise LimbeckError("--resume goes on with what is there and --overwrite begins anew; give one of them.")
+    return options
 
 
 def value_of(argv: list[str], flag: str) -> str | None:
@@ -95,6 +101,42 @@ def refuse_not_positive(options: Common, *names: str) -> None:
     for name, value in given(options, *names).items():
         if not value > 0:
             raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+
+
+def checkpoint_of(config: Config, out: Path) -> Checkpoint:
+    """The checkpoint of a run that is to go on.
+
+    Raises:
+        LimbeckError: none is there, or the run began with other settings or another pool.
+    """
+    checkpoint = Checkpoint.load(out)
+    recorded, wanted = Config.from_json(checkpoint.config, out), config
+    if recorded.init.pool_sha256 is not None and config.init.pooled:
+        wanted = for_pool(config)
+        if wanted.init.pool_sha256 != recorded.init.pool_sha256:
+            raise LimbeckError(
+                f"The run in {out} began with another pool than {config.init.pool}; name that one, or choose another "
+                "--out."
+            )
+    before, now = dict(_settings(recorded.to_json())), dict(_settings(wanted.to_json()))
+    # Digests tell whether pool and data are the same, wherever they lie.
+    moved = {"data", "val_size", "split_seed", "init pool_sha256"} | ({"init init"} if config.init.pooled else set())
+    for name in [name for name in now if name not in moved]:
+        if before.get(name) != now[name]:
+            raise LimbeckError(
+                f"The run in {out} began with {name} {before.get(name)}, not {now[name]}; go on with the same options, "
+                "or replace it with --overwrite."
+            )
+    return checkpoint
+
+
+def _settings(values: dict[str, Any], part: str = "") -> Iterator[tuple[str, Any]]:
+    """All of a configuration, the parts within parts too."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{name} ")
+        else:
+            yield part + name, value
 
 
 def learned(

@@ -7,7 +7,7 @@ from limbeck.data.download import get
 from limbeck.data.known import known_names
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.registry import available
-from limbeck.data.variants import canonical_name, is_named
+from limbeck.data.variants import canonical_name, is_named, same_source
 
 __all__ = [
     "Preprocessing",
@@ -18,4 +18,5 @@ __all__ = [
     "is_named",
     "known_names",
     "load",
+    "same_source",
 ]

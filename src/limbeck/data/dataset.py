@@ -46,6 +46,8 @@ class TaskData:
         class_names: K names.
         preprocessing: normalises the stored pixels.
         sha256: of the training and test arrays as given, before any split; the same for every seed.
+        source: the name or path, options included, by which it can be loaded again; None for what has none.
+        split_seed: seed of which training examples are set aside; None where none are.
     """
 
     name: str
@@ -58,6 +60,8 @@ class TaskData:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     sha256: str
+    source: str | None = None
+    split_seed: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -219,6 +223,8 @@ def load(
         class_names=raw.class_names or tuple(map(str, range(classes))),
         preprocessing=raw.preprocessing or Preprocessing.measure(train_x),
         sha256=digest,
+        source=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
+        split_seed=seed,
     )
 
 

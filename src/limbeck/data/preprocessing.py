@@ -62,8 +62,10 @@ class Preprocessing:
             LimbeckError: if C is not the number of channels this was made for.
         """
         mean_C11, std_C11 = self._constants(x_NCHW, torch.float32)
-        # The product is a fresh tensor, so working in place after it never touches the caller's data.
-        return (x_NCHW.to(torch.float32) * self.scale).sub_(mean_C11).div_(std_C11)
+        # A copy, so working in place never touches the caller's data; its rows are one after the other, since a single
+        # channel can pass for channels last, which group normalisation then asks for and vmap cannot give.
+        fresh_NCHW = x_NCHW.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        return fresh_NCHW.mul_(self.scale).sub_(mean_C11).div_(std_C11)
 
     def invert(self, x_NCHW: Tensor) -> Tensor:
         """Images in the units of a picture, ``x * std + mean``: about [0, 1], not clipped.

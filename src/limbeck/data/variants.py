@@ -68,6 +68,16 @@ def is_named(source: str) -> bool:
     return base.lower() in known_sets() or base.lower().endswith(".npz")
 
 
+def same_source(one: str, other: str) -> bool:
+    """Whether two sources are one set of images but for the options that change it; files go by their names.
+
+    >>> same_source("mnist", "MNIST,rotate=90"), same_source("a.npz", "b/a.npz,invert=True"), same_source("a.npz", "a")
+    (True, True, False)
+    """
+    first, second = (Path(split_source(source)[0]).name.lower() for source in (one, other))
+    return first == second
+
+
 def canonical_name(source: str) -> str:
     """The name that the data of a source has: ``mnist,rotate=270`` for ``MNIST,invert=False,rotate=-90``.
 

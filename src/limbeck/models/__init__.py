@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limbeck.models.cells import CellNet, NasBench201
 from limbeck.models.generators import ConvEncoder, ConvGenerator
 from limbeck.models.init import (
     FixedInit,
@@ -13,8 +14,8 @@ from limbeck.models.init import (
     draw,
     with_fresh_noise,
 )
-from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, StridedNet
-from limbeck.models.pool import check_pool, load_pool, save_pool
+from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
+from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
 from limbeck.models.registry import build, build_generator, check, known_names, refuse_unsupported
 from limbeck.models.stateful import Augmented, BatchNorm, Dropout, with_carried_state
 from limbeck.models.weightnorm import WeightNorm
@@ -24,6 +25,7 @@ __all__ = [
     "AlexCifarNet",
     "Augmented",
     "BatchNorm",
+    "CellNet",
     "ConvEncoder",
     "ConvGenerator",
     "ConvNet",
@@ -32,9 +34,12 @@ __all__ = [
     "InitialWeights",
     "LeNet",
     "LinearClassifier",
+    "NasBench201",
+    "Norm",
     "PoolInit",
     "RandomInit",
     "SavedInit",
+    "Shape",
     "StridedNet",
     "WeightNorm",
     "build",
@@ -44,7 +49,9 @@ __all__ = [
     "distribution_names",
     "draw",
     "known_names",
+    "load_card",
     "load_pool",
+    "pool_digest",
     "refuse_unsupported",
     "save_pool",
     "with_carried_state",

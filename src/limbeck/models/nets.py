@@ -21,7 +21,7 @@ Shape: TypeAlias = tuple[int, int, int]
 """Channels, height and width of one image."""
 
 Norm: TypeAlias = Literal["instance", "group", "layer", "batch", "running", "none"]
-Pooling: TypeAlias = Literal["avg", "max"]
+Pooling: TypeAlias = Literal["avg", "max", "none"]
 Activation: TypeAlias = Literal["relu", "leaky-relu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 
 _ACTIVATIONS: Final[dict[str, Callable[[], nn.Module]]] = {
@@ -102,7 +102,7 @@ class LeNet(nn.Module):
 
     def __init__(self, shape: Shape = (1, 28, 28), num_classes: int = 10) -> None:
         super().__init__()
-        channels, height, width = _validated(shape, num_classes)
+        channels, height, width = validated(shape, num_classes)
         padding = 0 if (height, width) == (32, 32) else 2
         rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
         _require_features("LeNet", shape, rows, columns)
@@ -132,7 +132,7 @@ class AlexCifarNet(nn.Module):
 
     def __init__(self, shape: Shape = (3, 32, 32), num_classes: int = 10) -> None:
         super().__init__()
-        channels, height, width = _validated(shape, num_classes)
+        channels, height, width = validated(shape, num_classes)
         rows, columns = ((side + 3) // 4 for side in (height, width))  # two poolings, each ceil(side / 2)
         self.conv1 = nn.Conv2d(channels, 64, 5, padding=2)
         self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
@@ -161,11 +161,11 @@ class ConvNet(nn.Module):
         shape: channels, height, width of an image.
         num_classes: K, at least 1.
         width: channels of every block, at least 1 (a multiple of 4 for `norm="group"`).
-        depth: number of blocks, at least 1; the sides are halved this many times and must not vanish.
+        depth: number of blocks, at least 1; pooling halves the sides this many times, and they must not vanish.
         norm: "instance" (one group a channel), "group" (4 groups), "layer" (over channels and pixels, affine
             elementwise), "batch" (the batch's own statistics, none kept), "running" (batch normalisation as usual: the
             batch's statistics in training, running ones after) or "none".
-        pooling: "avg" or "max".
+        pooling: "avg", "max" or "none"; without it the sides stay, and the last layer is wide.
         activation: "relu", "leaky-relu", "gelu", "silu", "softplus", "tanh" or "sigmoid".
     """
 
@@ -180,7 +180,7 @@ class ConvNet(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        channels, height, columns = _validated(shape, num_classes)
+        channels, height, columns = validated(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"ConvNet needs width and depth of at least 1, not width {width} and depth {depth}.")
         if activation not in _ACTIVATIONS:
@@ -192,11 +192,11 @@ class ConvNet(nn.Module):
             sides = (sides[0] + 2 * padding - 2, sides[1] + 2 * padding - 2)
             blocks += [
                 nn.Conv2d(channels, width, 3, padding=padding),
-                *_norm(norm, width, sides),
+                *normalisation(norm, width, sides),
                 _ACTIVATIONS[activation](),
-                _pool(pooling),
+                *_pool(pooling),
             ]
-            channels, sides = width, (sides[0] // 2, sides[1] // 2)
+            channels, sides = width, sides if pooling == "none" else (sides[0] // 2, sides[1] // 2)
             _require_features(f"ConvNet of depth {depth}", shape, *sides)
         self.features = nn.Sequential(*blocks)
         self.head = nn.Linear(width * sides[0] * sides[1], num_classes)
@@ -224,7 +224,7 @@ class StridedNet(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int, width: int = 16, depth: int = 3, norm: Norm = "none") -> None:
         super().__init__()
-        channels, height, columns = _validated(shape, num_classes)
+        channels, height, columns = validated(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"StridedNet needs width and depth of at least 1, not width {width} and depth {depth}.")
         self.padding = (0, columns % 2, 0, height % 2)
@@ -234,7 +234,7 @@ class StridedNet(nn.Module):
             stride, out = (1, width) if index == 0 else (2, 2 * width)
             sides = (-(-sides[0] // stride), -(-sides[1] // stride))
             convolution = nn.Conv2d(features, out, 3, stride=stride, padding=1)
-            blocks += [convolution, *_norm(norm, out, sides), nn.LeakyReLU(0.1)]
+            blocks += [convolution, *normalisation(norm, out, sides), nn.LeakyReLU(0.1)]
             features = out
         self.features = nn.Sequential(*blocks)
         self.head = nn.Linear(features * sides[0] * sides[1], num_classes)
@@ -251,7 +251,7 @@ class MLP(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int, hidden: tuple[int, ...] = (128, 128)) -> None:
         super().__init__()
-        channels, height, width = _validated(shape, num_classes)
+        channels, height, width = validated(shape, num_classes)
         if any(size < 1 for size in hidden):
             raise LimbeckError(f"MLP needs hidden widths of at least 1, not {hidden}.")
         sizes = (channels * height * width, *hidden, num_classes)
@@ -271,7 +271,7 @@ class LinearClassifier(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int) -> None:
         super().__init__()
-        channels, height, width = _validated(shape, num_classes)
+        channels, height, width = validated(shape, num_classes)
         self.linear = nn.Linear(channels * height * width, num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -279,8 +279,8 @@ class LinearClassifier(nn.Module):
         return _tensor(self.linear(x_NCHW.flatten(1)))
 
 
-def _norm(name: str, channels: int, sides: tuple[int, int]) -> list[nn.Module]:
-    """The normalisation of a block as a list of no or one module."""
+def normalisation(name: str, channels: int, sides: tuple[int, int]) -> list[nn.Module]:
+    """The normalisation of a block as a list of no or one module; see `ConvNet` for its names."""
     match name:
         case "instance":
             return [nn.GroupNorm(channels, channels)]
@@ -300,17 +300,20 @@ def _norm(name: str, channels: int, sides: tuple[int, int]) -> list[nn.Module]:
             raise unknown("normalisation", name, ("instance", "group", "layer", "batch", "running", "none"))
 
 
-def _pool(name: str) -> nn.Module:
+def _pool(name: str) -> list[nn.Module]:
+    """The pooling of a block as a list of no or one module."""
     match name:
         case "avg":
-            return AvgPool2x2()
+            return [AvgPool2x2()]
         case "max":
-            return MaxPool2x2()
+            return [MaxPool2x2()]
+        case "none":
+            return []
         case _:
-            raise unknown("pooling", name, ("avg", "max"))
+            raise unknown("pooling", name, ("avg", "max", "none"))
 
 
-def _validated(shape: Shape, num_classes: int) -> Shape:
+def validated(shape: Shape, num_classes: int) -> Shape:
     """The shape itself, or `LimbeckError` when it is not three positive sizes or there is no class."""
     if len(shape) != 3 or min(shape) < 1:
         raise LimbeckError(f"An image shape is (channels, height, width), each at least 1, not {tuple(shape)}.")

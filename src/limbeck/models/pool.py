@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -58,13 +60,21 @@ def load_pool(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
     Raises:
         LimbeckError: no such file, a damaged one, one that is no pool, or one of a later version.
     """
+    card = load_card(path)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        states: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    pool_size(states)
+    return states, card
+
+
+def load_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The card alone, without its networks; raises `LimbeckError` as `load_pool`."""
     target = Path(path)
     if not target.is_file():
         raise LimbeckError(f"There is no pool at {target}; expected a .safetensors file that holds trained states.")
     try:
         with safe_open(target, framework="pt", device="cpu") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            states: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise LimbeckError(f"The pool {target} is damaged ({error}); make it again.") from error
     if metadata.get("kind") != _KIND:
@@ -80,8 +90,16 @@ def load_pool(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
         raise LimbeckError(f"The pool {target} is damaged: its card is not JSON; make it again.") from error
     if not isinstance(card, dict):
         raise LimbeckError(f"The pool {target} is damaged: its card is not a JSON object; make it again.")
-    pool_size(states)
-    return states, card
+    return card
+
+
+def pool_digest(states: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the networks' names, shapes and numbers: the same where a pool was made again with the same result."""
+    digest = hashlib.sha256()
+    for name, state in sorted(states.items()):
+        digest.update(f"{name} {state.dtype} {tuple(state.shape)};".encode())
+        digest.update(state.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_pool(states: Mapping[str, Tensor], module: nn.Module) -> None:

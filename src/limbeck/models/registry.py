@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.cells import CellNet, NasBench201
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.stateful import with_carried_state
@@ -33,6 +34,8 @@ _BUILDERS: Final[dict[str, Callable[..., nn.Module]]] = {
     "stridednet": StridedNet,
     "mlp": MLP,
     "linear": LinearClassifier,
+    "cellnet": CellNet,
+    "nasbench201": NasBench201,
 }
 
 
@@ -110,7 +113,7 @@ def build_generator(
             except Exception as error:
                 raise LimbeckError(
                     f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
-                    f"{_told(error)}."
+                    f"{told(error)}."
                 ) from error
         if not all(torch.equal(buffers[key], value) for key, value in module.named_buffers()):
             raise LimbeckError(f"The generator '{name}' updates a buffer; it must be a function of noise and labels.")
@@ -130,8 +133,8 @@ def build_generator(
 
 
 def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn.Module:
-    with _cwd_on_path():
-        function = _import(name, "generator")
+    with cwd_on_path():
+        function = load_function(name, "generator")
         try:
             module = function(shape=shape, num_classes=num_classes, latent=latent)
         except LimbeckError:
@@ -139,7 +142,7 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
         except Exception as error:
             raise LimbeckError(
                 f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
-                f"latent={latent}: {_told(error)}."
+                f"latent={latent}: {told(error)}."
             ) from error
     if not isinstance(module, nn.Module):
         raise LimbeckError(
@@ -232,7 +235,7 @@ def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict
         except Exception as error:
             raise LimbeckError(
                 f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
-                f"{_told(error)}."
+                f"{told(error)}."
             ) from error
     return output, buffers
 
@@ -263,12 +266,12 @@ def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str,
         return _BUILDERS[name](shape, num_classes, **options)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {_told(error)}.") from error
+        raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {told(error)}.") from error
 
 
 def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    with _cwd_on_path():  # while the function runs, too: it may import its neighbours late
-        function = _import(name)
+    with cwd_on_path():  # while the function runs, too: it may import its neighbours late
+        function = load_function(name)
         arguments = _arguments(name, function, shape, num_classes, options)
         try:
             module = function(**arguments)
@@ -276,14 +279,18 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
             raise
         except Exception as error:
             called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise LimbeckError(f"The learner '{name}' failed when called with ({called}): {_told(error)}.") from error
+            raise LimbeckError(f"The learner '{name}' failed when called with ({called}): {told(error)}.") from error
     if not isinstance(module, nn.Module):
         raise LimbeckError(f"The learner '{name}' returned {type(module).__name__}; it must return a torch.nn.Module.")
     return module
 
 
-def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
-    """The callable that `package.module:function` names."""
+def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
+    """The callable that `package.module:function` names; `kind` is what it makes, in an error.
+
+    Raises:
+        LimbeckError: it cannot be imported, is not there or is no function.
+    """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
@@ -291,7 +298,7 @@ def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise LimbeckError(
-            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {_told(error)}. "
+            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {told(error)}. "
             "It is looked for in the current directory and the installed packages."
         ) from error
     try:
@@ -300,7 +307,7 @@ def _import(name: str, kind: str = "learner") -> Callable[..., Any]:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise unknown(f"function of '{module_name}'", attribute, public) from None
     if not callable(function):
-        raise LimbeckError(f"'{name}' is {type(function).__name__}, not a function that returns a torch.nn.Module.")
+        raise LimbeckError(f"'{name}' is {type(function).__name__}, not a function that makes a {kind}.")
     return function
 
 
@@ -333,14 +340,15 @@ def _arguments(
     return {key: value for key, value in offered.items() if key in by_name} | options
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """An exception as a part of a sentence."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @contextmanager
-def _cwd_on_path() -> Iterator[None]:
+def cwd_on_path() -> Iterator[None]:
+    """With modules in the current working directory importable."""
     entry = os.getcwd()
     sys.path.insert(0, entry)
     importlib.invalidate_caches()
