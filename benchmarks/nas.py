@@ -1,0 +1,216 @@
+"""Architecture search, measured:  python benchmarks/nas.py oracle|merge|throughput|nas-ranking|nas-search
+
+``oracle --part I N --out FILE`` trains the architectures of the study nas-ranking on real data to the end; that takes
+hours, and what is done is kept. ``merge --out FILE`` makes one table of the parts. ``throughput`` compares training
+networks together and one at a time. The names of the studies record what ``limbeck reproduce`` has left in ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from record import write
+from torch import Tensor
+from turns import taking_turns
+
+from limbeck.checkpoint import generator
+from limbeck.memory import tune_allocator
+from limbeck.nas.proxies.base import Task
+from limbeck.nas.ranking import INITS, KNOWN_ORACLE, SAMPLE, oracle, sampled, study_task
+from limbeck.nas.spaces.base import Arch
+from limbeck.nas.table import fill, merged, parts_of
+from limbeck.nas.training import Schedule, train_real
+from limbeck.progress import interruptible
+from limbeck.storage import read_json
+
+STEPS, ROUNDS = 20, 3
+BATCHES = (10, 64)
+"""Images a step: of the learned set, and of real data."""
+LEARNERS = (
+    "convnet3,width=4,depth=2,norm=none,pooling=max,activation=relu",
+    "convnet3,width=8,depth=2,norm=instance,pooling=avg,activation=relu",
+    "convnet3,width=16,depth=3,norm=batch,pooling=max,activation=leaky-relu",
+    "convnet3,width=32,depth=2,norm=group,pooling=avg,activation=relu",
+)
+NOTES = {
+    "nas-ranking": [
+        "Spearman's ρ with the oracle, ± its bootstrap standard error over architectures (1000 draws), and the 95 % "
+        "interval; better half: on the architectures that the oracle does not place below its median.",
+        "Regret: the oracle's best accuracy minus that of the proxy's best. Seconds: scoring all architectures; once: "
+        "what is done before, learning the set included; share: both, of the oracle's seconds.",
+        "Paper: Such et al. 2019, arXiv 1912.07768. GPU: not measured.",
+    ],
+    "nas-search": [
+        "Test error in percent, mean ± sample standard deviation over n initial weights; each network was tried on the "
+        "test set once. Search seconds include what is done once, learning the set included.",
+        "Paper: Such et al. 2019, arXiv 1912.07768, on CIFAR-10 with the cells of NASNet. GPU: not measured.",
+    ],
+}
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    torch.set_num_threads(options.threads)
+    tune_allocator()
+    if options.what == "throughput":
+        throughput(study_task(options.seed))
+    elif options.what in NOTES:
+        record(options.what, options.out or Path("runs") / options.what)
+    elif options.what == "merge":
+        path = options.out or KNOWN_ORACLE
+        table = merged(parts_of(path))
+        table.save(path)
+        say(f"{path}: {len(table.scores)} architectures, {table.seconds:.0f} s")
+    else:
+        task = study_task(options.seed)
+        archs = sampled(task.space, options.n, options.seed)
+        with interruptible() as stop:
+            fill(options.out or KNOWN_ORACLE, task, oracle(), archs, part=tuple(options.part), tell=say, stop=stop)
+            return 130 if stop.requested else 0
+    return 0
+
+
+def say(text: str) -> None:
+    """To stderr, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def throughput(task: Task) -> None:
+    """Write results/nas-throughput.json: networks of one architecture trained together, and one at a time."""
+    rows: list[dict[str, Any]] = []
+    for learner in LEARNERS:
+        arch = task.space.read(learner)
+        for batch in BATCHES:
+            ways = {"alone": alone(task, arch, batch), "together": together(task, arch, batch)}
+            timed = taking_turns(ways, ROUNDS)
+            one, many = (row["ms an iteration"] / STEPS / INITS for row in timed)
+            rows.append(
+                {
+                    "architecture": learner.removeprefix("convnet3,"),
+                    "images": batch,
+                    "one at a time, ms": one,
+                    "together, ms": many,
+                    "times faster": one / many,
+                }
+            )
+    write(
+        "nas-throughput",
+        title=f"Architecture search: {INITS} networks of one architecture trained together",
+        order=52,
+        command="python benchmarks/nas.py throughput",
+        columns=list(rows[0]),
+        rows=rows,
+        notes=[
+            f"Milliseconds a training step of one network, Adam, Fashion-MNIST; {STEPS} steps by turns, {ROUNDS} "
+            "rounds, the smallest time of each; one at a time: an ordinary loop with torch.optim.Adam; data is drawn "
+            "and normalised in both. Nothing is compiled.",
+            "GPU: not measured.",
+        ],
+    )
+
+
+def together(task: Task, arch: Arch, batch: int) -> Callable[[], Tensor]:
+    """All of them take each step at once, as proxies train them."""
+    module = task.space.build(arch)
+
+    def way() -> Tensor:
+        train_real(module, task.data, Schedule(steps=STEPS, batch=batch, inits=INITS), seed=0, stream="throughput")
+        return torch.ones(1)
+
+    return way
+
+
+def alone(task: Task, arch: Arch, batch: int) -> Callable[[], Tensor]:
+    """One after the other."""
+    data = task.data
+
+    def way() -> Tensor:
+        rng = generator(0, "throughput")
+        for _ in range(INITS):
+            module = task.space.build(arch)
+            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
+            for _ in range(STEPS):
+                chosen = torch.randint(len(data.train_y), (batch,), generator=rng)
+                loss = F.cross_entropy(module(data.preprocessing.apply(data.train_x[chosen])), data.train_y[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        return torch.ones(1)
+
+    return way
+
+
+def record(name: str, out: Path) -> Path:
+    """Write results/NAME.json from the rows of a study's folder."""
+    mark = read_json(out / "study.json")
+    words = [f"--{key.replace('_', '-')} {mark[key]:g}" for key in ("iterations", "max_time", "n") if mark.get(key)]
+    words += [f"--seed {mark['seed']}"] if mark["seed"] else []
+    rows = [
+        ranking_row(row) if name == "nas-ranking" else search_row(row) for row in read_json(out / "rows.json")["rows"]
+    ]
+    machine = read_json(out / "tables" / "synthetic.json")["meta"]["machine"]
+    return write(
+        name,
+        title="Architecture search: "
+        + ("how well proxies rank" if name == "nas-ranking" else "what each search finds"),
+        order=50 if name == "nas-ranking" else 51,
+        command=" ".join(["limbeck reproduce", name, *words]),
+        columns=list(rows[0]),
+        rows=rows,
+        threads=machine["threads"],
+        notes=NOTES[name],
+    )
+
+
+def ranking_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of nas-ranking as it is shown."""
+    return {
+        "row": row["row"],
+        "paper": row["paper"],
+        "Spearman": f"{row['mean']:.2f} ± {row['std']:.2f}",
+        "95 %": f"{row['low']:.2f} – {row['high']:.2f}",
+        "Kendall": f"{row['kendall']:.2f} ± {row['kendall_std']:.2f}",
+        "better half": f"{row['better_half']:.2f} ± {row['better_half_std']:.2f}",
+        "regret": f"{row['regret']:.2f}",
+        f"top {row['k']}": f"{row['overlap']:.0%}",
+        "n": row["n"],
+        "failed": row["failed"],
+        "seconds": f"{row['seconds']:.1f}",
+        "once, s": f"{row['prepare_seconds']:.1f}",
+        "share": "–" if row["share"] is None else f"{row['share']:.2%}",
+    }
+
+
+def search_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of nas-search as it is shown."""
+    return {
+        "row": row["row"],
+        "paper": row["paper"],
+        "error": f"{row['mean']:.2f}" + ("" if row["std"] is None else f" ± {row['std']:.2f}"),
+        "n": row["n"],
+        "parameters": f"{row['parameters']:,}",
+        "search, s": f"{row['seconds']:.0f}",
+        "training, s": f"{row['training_seconds']:.0f}",
+        "architecture": row["arch"].removeprefix("convnet3,"),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("oracle", "merge", "throughput", *NOTES))
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="part I of N, from 0")
+    parser.add_argument("--out", type=Path, help="the table, parts of which lie beside it, or the study's folder")
+    parser.add_argument("--n", type=int, default=SAMPLE, help="architectures of the oracle")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

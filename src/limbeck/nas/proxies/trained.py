@@ -1,0 +1,142 @@
+"""Proxies that train the network itself: on a learned set, or on real data for a while or to the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import torch
+
+from limbeck.checkpoint import generator
+from limbeck.distilled import Distilled
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss
+from limbeck.errors import LimbeckError
+from limbeck.models import RandomInit
+from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
+from limbeck.nas.spaces.base import Arch
+from limbeck.nas.training import Schedule, examples, train_real, validation_accuracy
+from limbeck.protocol import score, train
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SyntheticData(Proxy):
+    """Train on a learned set, from a generator or of images, and score on validation data (Such et al. 2019).
+
+    Args:
+        run: run directory of the learned set.
+        steps: of the learned ones, how many are taken; all by default.
+        inits: initial weights that are trained together and averaged over.
+        images: validation images; all by default.
+        label: the proxy's name; ``synthetic`` by default.
+    """
+
+    run: Path
+    steps: int | None = None
+    inits: int = 4
+    images: int | None = 2000
+    label: str = "synthetic"
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    def at(self, fraction: float) -> Proxy:
+        steps = self.steps or sum(1 for _ in Distilled.load(self.run).batches())
+        return replace(self, steps=max(1, round(fraction * steps)))
+
+    def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
+        run = Distilled.load(self.run)
+        if run.shape != task.space.shape or run.num_classes != task.space.num_classes:
+            raise LimbeckError(
+                f"The set in {self.run} has images of {run.shape} and {run.num_classes} classes; the search needs "
+                f"{task.space.shape} and {task.space.num_classes}. Learn a set on {task.data.name}."
+            )
+        if run.info["data"]["sha256"] != task.data.sha256:
+            raise LimbeckError(
+                f"The set in {self.run} was learned from {run.info['data']['name']}; the search is on "
+                f"{task.data.name}. Learn a set on that."
+            )
+        if run.weights:
+            raise LimbeckError(
+                f"The set in {self.run} was learned for one fixed initialisation, so that other networks learn little "
+                "from it; learn one with --init random."
+            )
+        batches = tuple(run.batches())
+        if self.steps is not None and not 1 <= self.steps <= len(batches):
+            raise LimbeckError(f"steps is {self.steps}; the set in {self.run} has 1 to {len(batches)}.")
+        return _OnLearnedSet(config=self, source=run, batches=batches[: self.steps])
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OnLearnedSet(Scorer):
+    config: SyntheticData
+    source: Distilled
+    batches: tuple[Batch, ...]
+
+    def score(self, task: Task, arch: Arch) -> float:
+        module = task.space.build(arch).to(task.device)
+        learner = Learner.of(module, self.source.config.inner.make())
+        kernels = Kernels(learner, RealLoss(), Execution(chunk=self.config.inits))
+        chosen = self.source.config.init
+        init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
+        stream = f"learned set {task.space.text(arch)}"
+        weights = init.sample(self.config.inits, generator(task.seed, stream))
+        h_on = [
+            Batch(
+                batch.x_MCHW.to(task.device),
+                batch.y_MK.to(task.device),
+                {name: value.to(task.device) for name, value in batch.h.items()},
+            )
+            for batch in self.batches
+        ]
+        with torch.no_grad():
+            trained = train(kernels, h_on, weights)
+            found = score(kernels, trained, examples(task.data, self.config.images), task.data.num_classes)
+        return found.mean
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RealData(Proxy):
+    """Train on real data by a schedule and score on validation data: for a few steps or seconds, or to the end.
+
+    Args:
+        schedule: for how long and how.
+        images: validation images; all by default.
+        label: the proxy's name; ``real`` by default.
+    """
+
+    schedule: Schedule
+    images: int | None = None
+    label: str = "real"
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    def at(self, fraction: float) -> Proxy:
+        steps, seconds = self.schedule.steps, self.schedule.seconds
+        shorter = replace(
+            self.schedule,
+            steps=None if steps is None else max(1, round(fraction * steps)),
+            seconds=None if seconds is None else fraction * seconds,
+        )
+        return replace(self, schedule=shorter)
+
+    def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
+        return _OnRealData(config=self)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OnRealData(Scorer):
+    config: RealData
+
+    def score(self, task: Task, arch: Arch) -> float:
+        module = task.space.build(arch).to(task.device)
+        stream = f"real data {task.space.text(arch)}"
+        kernels, networks = train_real(module, task.data, self.config.schedule, seed=task.seed, stream=stream)
+        return validation_accuracy(kernels, networks, task.data, self.config.images)

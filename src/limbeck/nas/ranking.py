@@ -1,0 +1,384 @@
+"""The study ``nas-ranking``: how well each proxy orders the architectures of a space, and what it costs.
+
+The question is that of Such et al. 2019 (arXiv 1912.07768): does training on a learned set tell good architectures from
+bad ones, as fast as nothing else does? Here on Fashion-MNIST, among convolutional networks that two processor cores can
+train to the end, which is what the oracle does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+from limbeck.config import Config, InitConfig, OuterConfig
+from limbeck.data import TaskData
+from limbeck.distill import distill
+from limbeck.distilled import Distilled
+from limbeck.engine import InnerConfig, PixelConfig
+from limbeck.errors import LimbeckError
+from limbeck.nas.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
+from limbeck.nas.proxies.base import Proxy, Task, Tell
+from limbeck.nas.proxies.common import numpy_generator
+from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
+from limbeck.nas.proxies.sharing import WeightSharing
+from limbeck.nas.proxies.trained import RealData, SyntheticData
+from limbeck.nas.proxies.zero_cost import ZeroCost
+from limbeck.nas.rank import DRAWS, Estimate, ranked, scipy_missing
+from limbeck.nas.spaces import space_named
+from limbeck.nas.spaces.base import Arch, Space
+from limbeck.nas.table import ScoreTable, describe, fill
+from limbeck.nas.training import Schedule
+from limbeck.progress import Reporter, Stop
+from limbeck.rundir import CHECKPOINT
+from limbeck.task import task_of
+
+DATA: Final = "fashion-mnist"
+SPACE: Final = "convnets-narrow"
+SAMPLE: Final = 72
+"""Architectures that are ranked."""
+KNOWN_ORACLE: Final = Path("benchmarks/results/tables/nas-oracle.json")
+"""The oracle's scores as measured before, in a checkout of the project: they take hours."""
+INITS: Final = 2
+"""Initial weights that proxies which train average over."""
+IMAGES: Final = 500
+"""Validation images that proxies score on."""
+
+Maker: TypeAlias = Callable[[Mapping[str, ScoreTable]], Proxy]
+"""Makes a proxy; it may look at the tables of those before it."""
+
+PAPER: Final = {"synthetic": "0.56 on the better half (CIFAR-10 cells)"}
+"""Such et al. 2019, Spearman's ρ, by row."""
+
+
+def oracle() -> RealData:
+    """Real data to the end: what every proxy is measured by."""
+    return RealData(schedule=Schedule(steps=1000, batch=32), label="oracle")
+
+
+def synthetic_config(seed: int) -> Config:
+    """The learned set: ten images a step, for eight networks of the space and any initial weights.
+
+    Steps are Adam's, and small: with larger ones the set teaches better and tells architectures apart worse, because
+    then narrow and shallow networks are ahead.
+    """
+    networks = (
+        "width=4,depth=1,norm=instance,pooling=avg,activation=relu",
+        "width=4,depth=4,norm=group,pooling=none,activation=sigmoid",
+        "width=16,depth=4,norm=none,pooling=max,activation=relu",
+        "width=8,depth=2,norm=instance,pooling=max,activation=leaky-relu",
+        "width=4,depth=4,norm=layer,pooling=max,activation=relu",
+        "width=32,depth=1,norm=layer,pooling=max,activation=sigmoid",
+        "width=16,depth=2,norm=group,pooling=avg,activation=relu",
+        "width=32,depth=1,norm=none,pooling=avg,activation=leaky-relu",
+    )
+    learner, *family = (f"convnet3,{network}" for network in networks)
+    return Config(
+        data=DATA,
+        learner=learner,
+        family=tuple(family),
+        init=InitConfig(distribution="kaiming"),
+        pixels=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
+        inner=InnerConfig(optimizer="adam", lr=0.0015),
+        outer=OuterConfig(
+            iterations=350,
+            inits=1,
+            real_batch=128,
+            lr_images=0.1,
+            lr_steps=0.0005,
+            clip_init=0.1,
+            validate_every=50,
+            validate_inits=1,
+        ),
+        seed=seed,
+    )
+
+
+def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
+    """What is ranked: the set in ``run``, learned for so many steps, and everything that it has to compete with.
+
+    Real data gets batches of 64, where the learned set has ten images a step: its own best.
+    """
+    real = Schedule(steps=steps, batch=64, inits=INITS, warmup=0)
+    trained = Schedule(steps=300, batch=32)
+    shared = Schedule(steps=1000, batch=32)
+
+    def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
+        schedule = dataclasses.replace(real, steps=None, seconds=mean_seconds(tables["synthetic"]))
+        return RealData(schedule=schedule, images=IMAGES, label="real, same seconds")
+
+    return (
+        lambda tables: SyntheticData(run=run, inits=INITS, images=IMAGES),
+        lambda tables: RealData(schedule=real, images=IMAGES, label="real, same steps"),
+        same_seconds,
+        lambda tables: WeightSharing(schedule=shared, images=IMAGES),
+        lambda tables: GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), images=IMAGES),
+        lambda tables: EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
+        lambda tables: CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        lambda tables: ZeroCost(kind="synflow"),
+        lambda tables: ZeroCost(kind="jacob_cov"),
+        lambda tables: ZeroCost(kind="naswot"),
+        lambda tables: ZeroCost(kind="parameters"),
+    )
+
+
+def mean_seconds(table: ScoreTable) -> float:
+    """Of scoring one architecture."""
+    return round(table.seconds / max(1, len(table.scores)), 3)
+
+
+def study_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
+    """The space on Fashion-MNIST, split as the learned set's data is, so that it has seen no validation image."""
+    config = synthetic_config(seed)
+    data = task_of(config, data_dir=data_dir, device=device)
+    space = space_named(SPACE, shape=data.image_shape, num_classes=data.num_classes)
+    return Task(space=space, data=data, seed=seed, device=device)
+
+
+def sampled(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[Arch, ...]:
+    """Distinct architectures that can be built, drawn uniformly; the first ones of a larger sample are a smaller one.
+
+    Raises:
+        LimbeckError: the space does not seem to have so many.
+    """
+    if n < 1:
+        raise LimbeckError(f"--n is {n}; at least one architecture is needed.")
+    rng, found, refused = numpy_generator(seed, stream), dict[Arch, None](), set[Arch]()
+    for _ in range(100 + 50 * n):
+        if len(found) == n:
+            break
+        arch = space.sample(rng)
+        if arch in found or arch in refused:
+            continue
+        try:
+            space.build(arch)
+        except LimbeckError:
+            refused.add(arch)
+        else:
+            found[arch] = None
+    if len(found) < n:
+        raise LimbeckError(
+            f"The space {space.name} has {space.size} architectures, of which {len(found)} different ones that can be "
+            f"built were drawn; that is fewer than {n}."
+        )
+    return tuple(found)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Tables on the same architectures by the proxy's name.
+
+    ``learned_seconds`` is what learning the set that a proxy trains on took, by the proxy's name.
+    """
+
+    tables: dict[str, ScoreTable]
+    learned_seconds: dict[str, float]
+
+    def prepare_seconds(self, name: str) -> float:
+        """What is done once for a proxy, a learned set included."""
+        return self.tables[name].prepare_seconds + self.learned_seconds.get(name, 0.0)
+
+
+def score_all(
+    task: Task,
+    archs: Sequence[Arch],
+    proxies: Iterable[Maker],
+    out: Path,
+    *,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> Scores | None:
+    """Score every architecture with every proxy; what is finished is kept in ``out``/tables.
+
+    Returns:
+        None if someone stopped it.
+
+    Raises:
+        LimbeckError: the folder holds scores of something else, or a proxy does not fit the task.
+    """
+    tables: dict[str, ScoreTable] = {}
+    learned: dict[str, float] = {}
+    for make in proxies:
+        proxy = make(tables)
+        table = fill(table_path(out, proxy.name), task, proxy, archs, tell=tell, stop=stop)
+        if stop is not None and stop.requested:
+            return None
+        tables[proxy.name] = table.of(map(task.space.text, archs))
+        if isinstance(proxy, SyntheticData):
+            learned[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
+    return Scores(tables=tables, learned_seconds=learned)
+
+
+def oracle_table(
+    task: Task,
+    archs: Sequence[Arch],
+    out: Path,
+    *,
+    proxy: Proxy | None = None,
+    known: Path | None = KNOWN_ORACLE,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> ScoreTable | None:
+    """The oracle's scores: those of ``known`` where it answers the same question, else as ``score_all`` does."""
+    proxy = proxy or oracle()
+    texts = [task.space.text(arch) for arch in archs]
+    if known is not None and known.is_file():
+        table = ScoreTable.load(known)
+        if table.same_question(describe(task, proxy)) and set(texts) <= table.scores.keys():
+            tell(f"{proxy.name}: the scores in {known} are taken")
+            return table.of(texts)
+    made = score_all(task, archs, [lambda tables: proxy], out, tell=tell, stop=stop)
+    return None if made is None else made.tables[proxy.name]
+
+
+def table_path(out: Path, name: str) -> Path:
+    """The file of a proxy's table in a study's folder.
+
+    >>> table_path(Path("runs"), "real, same seconds").as_posix()
+    'runs/tables/real-same-seconds.json'
+    """
+    return out / "tables" / f"{slug(name)}.json"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub("[^A-Za-z0-9.=]+", "-", name)
+
+
+def learn_set(
+    config: Config,
+    out: Path,
+    *,
+    device: str = "cpu",
+    data: TaskData | None = None,
+    reporter: Reporter | None = None,
+) -> bool:
+    """Learn a set in the folder ``out`` unless it is finished there; whether it is now, or someone stopped it."""
+    begun = (out / CHECKPOINT).is_file()
+    made = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
+    return bool(made.info["finished"])
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """What the study found: its rows, the tables behind them, and the architectures."""
+
+    rows: list[dict[str, Any]]
+    oracle: ScoreTable
+    scores: Scores
+    archs: tuple[Arch, ...]
+
+
+def run_ranking(
+    task: Task,
+    config: Config,
+    out: Path,
+    *,
+    n: int = SAMPLE,
+    proxies: Callable[[Path, int], Sequence[Maker]] = ranking_proxies,
+    truth: Proxy | None = None,
+    known: Path | None = KNOWN_ORACLE,
+    reporter: Reporter | None = None,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> Ranked | None:
+    """Learn the set, score a sample of the space with every proxy and with the oracle, and compare.
+
+    Args:
+        task: the space and the data.
+        config: of the learned set.
+        out: the study's folder; what is finished there is not done again.
+        n: architectures.
+        proxies: from the run directory of the learned set and its number of steps.
+        truth: the oracle; ``oracle()`` by default.
+        known: a table of the oracle that may be there.
+        reporter: told about learning the set.
+        tell: told of everything else.
+        stop: looked at after each architecture.
+
+    Returns:
+        None if someone stopped it.
+
+    Raises:
+        LimbeckError: scipy is missing, the space is smaller than ``n``, or ``out`` holds something else.
+    """
+    missing = scipy_missing()
+    if missing is not None:
+        raise LimbeckError(missing)
+    archs = sampled(task.space, n, task.seed)
+    run = out / "synthetic"
+    if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
+        return None
+    scores = score_all(task, archs, proxies(run, config.inner_steps), out, tell=tell, stop=stop)
+    if scores is None:
+        return None
+    table = oracle_table(task, archs, out, proxy=truth, known=known, tell=tell, stop=stop)
+    if table is None:
+        return None
+    return Ranked(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
+
+
+def draw_ranking(task: Task, found: Ranked, folder: Path) -> list[Path]:
+    """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
+    space, y = task.space, "validation accuracy, %"
+    costs = {row["row"]: cost_of(row) for row in found.rows}
+    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in found.rows}
+    parameters = {space.text(arch): space.parameters(arch) for arch in found.archs}
+    about = f"{len(found.archs)} architectures of {space.name}, {task.data.name}"
+    tables = {name: table.values for name, table in found.scores.tables.items()}
+    bars = {"oracle": Cost(prepare=found.oracle.prepare_seconds, score=found.oracle.seconds), **costs}
+    truth = found.oracle.values
+    return [
+        scatter_chart(folder / "scatter", truth, tables, title=f"Scores against the oracle: {about}", y=y),
+        cost_chart(folder / "cost", points, title=f"Rank correlation against cost: {about}", y="Spearman's ρ"),
+        cost_bars(folder / "seconds", bars, title=f"What scoring costs: {about}"),
+        frontier_chart(folder / "frontier", parameters, truth, title=f"The oracle: {about}", y=y),
+    ]
+
+
+def ranking_rows(
+    oracle: ScoreTable, scores: Scores, *, seed: int = 0, k: int = 10, draws: int = DRAWS
+) -> list[dict[str, Any]]:
+    """A row for each proxy, JSON as it is.
+
+    ``mean``, ``std``, ``low`` and ``high`` are Spearman's ρ, its bootstrap standard error and 95 % interval; then the
+    same of ``kendall``'s τ, of ρ on the ``better_half`` and of the ``regret`` in the oracle's units; ``overlap`` of the
+    ``k`` best. ``seconds`` is scoring all, ``prepare_seconds`` what is done once, a learned set included, and ``share``
+    both as a part of the oracle's.
+    """
+    rows = []
+    for name, table in scores.tables.items():
+        found = ranked(oracle.values, table.values, k=k, seed=seed, draws=draws)
+        prepare = scores.prepare_seconds(name)
+        rows.append(
+            {
+                "row": name,
+                "paper": PAPER.get(name),
+                **_estimated(found.spearman),
+                **_estimated(found.kendall, "kendall"),
+                **_estimated(found.better_spearman, "better_half"),
+                **_estimated(found.better_kendall, "better_half_kendall"),
+                **_estimated(found.regret, "regret"),
+                "overlap": found.overlap,
+                "k": found.k,
+                "n": found.n,
+                "failed": found.failed,
+                "seconds": table.seconds,
+                "prepare_seconds": prepare,
+                "share": (table.seconds + prepare) / oracle.seconds if oracle.seconds else None,
+            }
+        )
+    return rows
+
+
+def _estimated(estimate: Estimate, name: str = "") -> dict[str, float]:
+    values = dataclasses.asdict(estimate)
+    if not name:
+        return {"mean": values.pop("value"), **values}
+    return {name: values.pop("value"), **{f"{name}_{key}": value for key, value in values.items()}}

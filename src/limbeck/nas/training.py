@@ -1,0 +1,187 @@
+"""Train networks of one architecture on real data, several initial weights at once.
+
+Networks of equal shape take every step together (vmapped): a small network costs overhead, not arithmetic. Shapes:
+B initial weights, M images a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from limbeck.checkpoint import generator
+from limbeck.data import TaskData
+from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.errors import LimbeckError
+from limbeck.models import RandomInit
+from limbeck.protocol import score
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How networks are trained: Adam (Kingma and Ba 2015), its rate rising for ``warmup`` steps, then a cosine to 0.
+
+    Args:
+        steps: training steps; None to go on for ``seconds``.
+        seconds: of training, where ``steps`` is None; the rate follows the time then.
+        batch: M, drawn with replacement, for each network its own.
+        lr: Adam's rate at its highest.
+        weight_decay: added to the gradient times the weights.
+        warmup: steps over which the rate rises.
+        inits: B, initial weights that a score averages over.
+        distribution: of the initial weights.
+        shift: pixels by which images are moved at random, each step anew.
+        flip: whether half of the images are mirrored.
+        cutout: side of the square that is set to the mean in each image (DeVries and Taylor 2017); 0 for none.
+    """
+
+    steps: int | None = 1000
+    seconds: float | None = None
+    batch: int = 64
+    lr: float = 0.003
+    weight_decay: float = 0.0
+    warmup: int = 20
+    inits: int = 1
+    distribution: str = "kaiming"
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise LimbeckError("A schedule needs either steps or seconds, not both.")
+        for name in ("steps", "batch", "inits"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LimbeckError(f"{name} is {value}; it must be at least 1.")
+        if self.seconds is not None and not self.seconds > 0:
+            raise LimbeckError(f"seconds is {self.seconds}; it must be positive.")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LimbeckError(f"lr is {self.lr}; it must be a positive number.")
+
+
+def train_real(
+    module: nn.Module, data: TaskData, schedule: Schedule, *, seed: int, stream: str, initial: Tensors | None = None
+) -> tuple[Kernels, Tensors]:
+    """Train B networks of an architecture on the training split.
+
+    Args:
+        module: the network; its own weights are not used.
+        data: on the device of the module.
+        schedule: for how long and how.
+        seed: of initial weights and batches.
+        stream: name of the random streams, so that different architectures get different ones.
+        initial: initial weights (B, ...) by name; drawn by default.
+
+    Returns:
+        The kernels with which to go on, and the networks (B, ...) by name.
+    """
+    kernels = kernels_for(module, schedule.inits)
+    if initial is None:
+        initial = initial_weights(module, schedule, seed=seed, stream=stream)
+    networks = initial
+    for networks in train_steps(kernels, initial, data, schedule, seed=seed, stream=stream):  # noqa: B007 (the last)
+        pass
+    return kernels, networks
+
+
+@torch.no_grad()
+def train_steps(
+    kernels: Kernels, initial: Tensors, data: TaskData, schedule: Schedule, *, seed: int, stream: str
+) -> Iterator[Tensors]:
+    """The networks (B, ...) by name after each step of ``train_real``, from initial weights (B, ...)."""
+    states = kernels.init(initial)
+    rng = generator(seed, f"{stream} batches")
+    for rate in rates(schedule):
+        states = kernels.step_each(states, real_batch(data, rate, schedule, rng))
+        yield states.network
+
+
+def kernels_for(module: nn.Module, inits: int) -> Kernels:
+    """How networks of this architecture take Adam's steps, ``inits`` at a time."""
+    # Epsilon is inside the root: 1e-16 is torch's 1e-8.
+    return Kernels(Learner.of(module, Adam(epsilon=1e-16)), RealLoss(), Execution(chunk=inits))
+
+
+def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream: str) -> Tensors:
+    """B initial weights by name."""
+    init = RandomInit(module=module, distribution=schedule.distribution)
+    return init.sample(schedule.inits, generator(seed, f"{stream} weights"))
+
+
+def validation_accuracy(
+    kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, *, split: str = "val"
+) -> float:
+    """Mean accuracy in percent of B networks on the first images of the validation split, all by default."""
+    return score(kernels, networks, examples(data, images, split), data.num_classes).mean
+
+
+def examples(data: TaskData, images: int | None = None, split: str = "val") -> Iterator[tuple[Tensor, Tensor]]:
+    """Labelled batches of a split; the first ``images`` of it, which is in random order."""
+    left = math.inf if images is None else images
+    for x_NCHW, y_N in data.split_batches(split, 1000):  # type: ignore[arg-type]
+        if left <= 0:
+            return
+        count = int(min(left, len(y_N)))
+        yield x_NCHW[:count], y_N[:count]
+        left -= count
+
+
+def rates(schedule: Schedule) -> Iterator[float]:
+    """The rate of each step, until the schedule is over."""
+    begun, step = time.monotonic(), 0
+    while True:
+        if schedule.steps is not None:
+            done = step / schedule.steps
+        else:
+            done = (time.monotonic() - begun) / (schedule.seconds or 1.0)
+        if done >= 1:
+            return
+        warm = min(1.0, (step + 1) / max(1, schedule.warmup))
+        yield schedule.lr * warm * 0.5 * (1 + math.cos(math.pi * done))
+        step += 1
+
+
+def real_batch(data: TaskData, rate: float, schedule: Schedule, rng: torch.Generator) -> Batch:
+    """Training images, for each of the B networks its own, (B, M, C, H, W), and what Adam needs for a step."""
+    chosen_BM = torch.randint(len(data.train_y), (schedule.inits, schedule.batch), generator=rng)
+    chosen_BM = chosen_BM.to(data.train_y.device)
+    x_BMCHW = data.preprocessing.apply(data.train_x[chosen_BM])
+    y_BMK = one_hot(data.train_y[chosen_BM], data.num_classes).to(x_BMCHW.dtype)
+    if schedule.shift or schedule.flip or schedule.cutout:
+        x_BMCHW = augmented(x_BMCHW.flatten(0, 1), schedule, rng).view_as(x_BMCHW)
+    values = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "weight_decay": schedule.weight_decay}
+    return Batch(x_BMCHW, y_BMK, {name: x_BMCHW.new_full((len(chosen_BM),), v) for name, v in values.items()})
+
+
+def augmented(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
+    """Images moved, mirrored and cut out at random as the schedule says; normalised, so that 0 is the mean."""
+    count, _, height, width = x_NCHW.shape
+    device = x_NCHW.device
+    rows = torch.arange(height).expand(count, height)
+    columns = torch.arange(width).expand(count, width)
+    if schedule.flip:
+        mirrored = torch.rand(count, 1, generator=rng) < 0.5
+        columns = torch.where(mirrored, width - 1 - columns, columns)
+    if schedule.shift:
+        by = torch.randint(-schedule.shift, schedule.shift + 1, (2, count, 1), generator=rng)
+        rows, columns = (rows + by[0]).clamp(0, height - 1), (columns + by[1]).clamp(0, width - 1)
+    index = torch.arange(count, device=device)[:, None, None]
+    moved = x_NCHW[index, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
+    if not schedule.cutout:
+        return moved
+    top = torch.randint(height, (count, 1), generator=rng) - schedule.cutout // 2
+    left = torch.randint(width, (count, 1), generator=rng) - schedule.cutout // 2
+    lines, places = torch.arange(height), torch.arange(width)
+    inside_NH = (lines >= top) & (lines < top + schedule.cutout)
+    inside_NW = (places >= left) & (places < left + schedule.cutout)
+    kept = ~(inside_NH[:, :, None] & inside_NW[:, None, :])
+    return moved * kept[:, None].to(device)
