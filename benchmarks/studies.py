@@ -16,6 +16,7 @@ from record import write
 from limbeck.distilled import Distilled
 from limbeck.storage import read_json
 from limbeck.studies import Study, study, study_names
+from limbeck.studies.pooled import TARGETS
 from limbeck.summaries import summary
 
 ASKED: dict[str, dict[str, str]] = {
@@ -30,7 +31,7 @@ ASKED: dict[str, dict[str, str]] = {
         for what in ("K->T rate", "other classes")
     },
     "poison-cifar10": {"airplane->automobile: K->T rate": "stated", "airplane->automobile: other classes": "stated"},
-    "adapt": {"mnist,invert=True": "≥ 5 points above fine-tuning, on two sets of the five"},
+    "adapt": dict.fromkeys(TARGETS, "≥ 5 points above fine-tuning, on two sets"),
     "sensitivity": {},
 }
 RUNS = Path("runs")
@@ -77,7 +78,7 @@ def record(chosen: Study, scores: list[dict[str, Any]], command: str) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     notes = []
     for variant, score in zip(chosen.variants, scores, strict=True):
-        if len(chosen.variants) <= 3 and score["n"]:
+        if len(chosen.variants) <= 4 and score["n"]:
             run = Distilled.load(RUNS / chosen.name / variant.label)
             info, outer = run.info, run.config.outer
             limit = "" if outer.max_time is None else f" (at most {outer.max_time:.0f} s)"
