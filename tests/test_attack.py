@@ -443,6 +443,7 @@ def test_a_run_knows_its_pool_again(pool: Path, other_pool: Path, data: TaskData
     moved.write_bytes(pool.read_bytes())
     again = distill(config_for(moved), data, out=tmp_path / "after" / "runs" / "a", resume=True)
     assert attack_report(again, data, baselines=[]).info["n"] == HELD_OUT
+    assert Distilled.load(tmp_path / "after" / "runs" / "a").config.init.pool == moved, "the run knows for good"
 
 
 def test_paths_from_before_they_were_relative(pool: Path, data: TaskData, tmp_path: Path) -> None:

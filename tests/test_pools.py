@@ -28,6 +28,7 @@ from limbeck.errors import LimbeckError
 from limbeck.models import build, check_pool, draw, save_pool
 from limbeck.pools import WARMUP, Pool, PoolConfig, PoolProgress, group_sizes, make_pool, open_pool, threads_of
 from limbeck.progress import Stop
+from limbeck.storage import read_json, write_json
 
 DATA = tiny_data()
 BATCH_NORM = "tiny_pools:batch_norm_net"
@@ -388,9 +389,18 @@ def test_parts_without_a_mark_are_not_taken_over(tmp_path: Path, whole: Callable
     (tmp_path / "pool.safetensors.parts" / "pool.json").unlink()
     with pytest.raises(LimbeckError, match="not begun yet"):
         make_pool(tiny_pool_config(), DATA, out, resume=True)
-    with pytest.raises(LimbeckError, match="cannot go on; --overwrite"):
-        make_pool(tiny_pool_config(), DATA, out)
-    made(tiny_pool_config(), DATA, out, overwrite=True)
+    made(tiny_pool_config(), DATA, out)
+    assert_same_pool(out, whole("linear"))
+
+
+def test_parts_whose_mark_does_not_name_the_split_are_gone_on_with(
+    tmp_path: Path, whole: Callable[[str], Path]
+) -> None:
+    out = tmp_path / "pool.safetensors"
+    assert make_pool(tiny_pool_config(), DATA, out, watch=Watcher((1, 2))) is None
+    mark = tmp_path / "pool.safetensors.parts" / "pool.json"
+    write_json(mark, {name: value for name, value in read_json(mark).items() if name != "split_seed"})
+    made(tiny_pool_config(), DATA, out, resume=True)
     assert_same_pool(out, whole("linear"))
 
 

@@ -74,13 +74,19 @@ def distill(
         config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
         same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
         if same_data and folder.finished():  # its budget, of iterations or of time, is spent
-            return dataclasses.replace(Distilled.load(folder.path), config=config)
+            made = dataclasses.replace(Distilled.load(folder.path), config=config)
+            if config.init != recorded.init:  # its pool lies elsewhere now
+                made.network()  # refuses other networks
+                folder.finish(made)
+            return made
     elif folder is not None:
         folder.check(overwrite=overwrite)
     if data is not None:
         config = _given(config, data, checkpoint)
     if config.init.pooled and checkpoint is None:
         config = for_pool(config)
+        if data is not None:  # as many as are set aside there, where it is fewer than the pool's
+            config = dataclasses.replace(config, val_size=len(data.val_y))
     if data is None:
         data = task_of(config, data_dir=None if data_dir is None else Path(data_dir), device=device)
     if config.init.pooled:

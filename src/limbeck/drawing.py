@@ -97,7 +97,7 @@ def _compared(study: Study, scores: list[dict[str, Any]]) -> dict[str, dict[str,
             bars = {"learned": (score["mean"], score["std"])}
             groups[score["group"]] = bars | {row["row"]: (row["mean"], row["std"]) for row in score["rows"]}
             continue
-        if score["attack"] is None:  # diverged
+        if score.get("attack") is None:  # diverged
             groups[score["group"]] = {"K to T": (score["mean"], score["std"])}
             continue
         learned, *others = score["attack"]["rows"]

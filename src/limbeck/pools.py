@@ -318,14 +318,13 @@ class _Parts:
         if resume:
             if not self.mark.is_file():
                 raise LimbeckError(f"{self.out} was not begun yet; begin it without --resume.")
-            if {name: read_json(self.mark).get(name) for name in self.wanted} != self.wanted:
+            begun = {"split_seed": self.wanted["split_seed"]} | read_json(self.mark)  # older marks do not name it
+            if {name: begun.get(name) for name in self.wanted} != self.wanted:
                 raise LimbeckError(f"{self.folder} holds parts of another pool; go on with the same, or --overwrite.")
         elif self.mark.is_file() and not overwrite:
             raise LimbeckError(f"{self.folder} holds an unfinished pool; go on with --resume, or --overwrite it.")
         elif self.out.exists() and not overwrite:
             raise LimbeckError(f"{self.out} is there already; replace it with --overwrite, or choose another --out.")
-        elif self.folder.exists() and not overwrite:
-            raise LimbeckError(f"{self.folder} is what is left of a pool that cannot go on; --overwrite it.")
 
     def prepare(self, compiled: bool, *, resume: bool, tell: Callable[[str], None]) -> None:
         """Make the folder, empty unless it is gone on with."""

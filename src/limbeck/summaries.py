@@ -76,7 +76,7 @@ def _attack_rows(score: dict[str, Any]) -> list[dict[str, Any]]:
     """Three rows for each batch that was tried, and one for each defence; a single one where nothing was learned."""
     rows: list[dict[str, Any]] = []
     common = {"paper": None, "over": "networks", "diverged": int(score["diverged"])}
-    if score["attack"] is None:
+    if score.get("attack") is None:
         values = {name: score[name] for name in ("mean", "std", "n", "seconds")}
         return [{"row": f"{score['group']}: K->T rate", **values, **common}]
     for tried in score["attack"]["rows"]:

@@ -25,16 +25,16 @@ def task_of(
 
 def split_of(card: dict[str, Any]) -> dict[str, Any]:
     """How the data of a pool was split, as fields of ``Config``; nothing if its card does not say."""
-    made = card.get("config", {})
-    if "val_size" not in made or "seed" not in made:
+    made = card.get("config")
+    if not isinstance(made, dict) or "val_size" not in made or "seed" not in made:
         return {}
     # Cards of 0.1's beginnings have no split_seed: it was the pool's own.
-    return {"split_seed": card.get("data", {}).get("split_seed", made["seed"]), "val_size": made["val_size"]}
+    return {"split_seed": _known(card).get("split_seed", made["seed"]), "val_size": made["val_size"]}
 
 
 def split_for(card: dict[str, Any], source: str) -> dict[str, Any]:
     """The same for a source that is the pool's data, changed by options or not; nothing for other data."""
-    known = card.get("data", {})
+    known = _known(card)
     name = known.get("source", known.get("name", ""))
     return split_of(card) if is_named(source) and same_source(source, name) else {}
 
@@ -61,10 +61,16 @@ def check_task(card: dict[str, Any], pool: Path, data: TaskData) -> None:
         )
     if classes is not None and len(classes) != data.num_classes:
         raise LimbeckError(f"The networks of {pool} know {len(classes)} classes; {data.name} has {data.num_classes}.")
-    same = data.sha256 == card.get("data", {}).get("sha256") or bool(split_for(card, data.source or ""))
+    same = data.sha256 == _known(card).get("sha256") or bool(split_for(card, data.source or ""))
     split = split_of(card) if same else {}
     if split and (data.split_seed not in (None, split["split_seed"]) or len(data.val_y) > split["val_size"]):
         raise LimbeckError(
             f"The networks of {pool} may have been trained on what is set aside of {data.name}; load it with "
             f"seed={split['split_seed']} and val_size={split['val_size']}, as theirs was."
         )
+
+
+def _known(card: dict[str, Any]) -> dict[str, Any]:
+    """What a card says of the data; nothing where it is not of ``limbeck pool make``."""
+    known = card.get("data")
+    return known if isinstance(known, dict) else {}

@@ -76,8 +76,8 @@ def reproduce_bound(options: ReproduceOptions) -> int:
         "seed": options.seed,
     }
     parts = [out / f"{name}-{features or name}.json" for name, features, _ in RUNS]
-    _check_place(out, parts, asked, options)
     prepare(options)
+    _check_place(out, parts, asked, options)
     rows: list[dict[str, Any]] = []
     for part, (name, features, settings) in zip(parts, RUNS, strict=True):
         if not part.is_file():
@@ -110,8 +110,8 @@ def _check_place(out: Path, parts: Sequence[Path], asked: dict[str, Any], option
             f"{out} holds a result already; go on with --resume, replace it with --overwrite, or choose another --out."
         )
     for part in parts:
-        if part.is_file() and (before := read_json(part)["asked"]) != asked:
-            settings = ", ".join(f"{name} {value}" for name, value in before.items())
+        if part.is_file() and (before := read_json(part).get("asked")) != asked:
+            settings = ", ".join(f"{name} {value}" for name, value in (before or {}).items())
             raise LimbeckError(f"{part} was made otherwise ({settings}); go on with the same, or --overwrite it.")
 
 
