@@ -116,7 +116,7 @@ class Pool:
 def make_pool(
     config: PoolConfig,
     data: TaskData,
-    out: Path,
+    out: str | Path,
     *,
     device: str = "cpu",
     resume: bool = False,
@@ -136,6 +136,7 @@ def make_pool(
         LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; nothing to resume, or
             parts of another pool; a learner that does not fit the data.
     """
+    out = Path(out)
     config = dataclasses.replace(config, val_size=len(data.val_y))
     parts = _Parts(out, config, data)
     if resume and parts.saved():

@@ -34,8 +34,8 @@ class RunDirectory:
         holds_run = any((self.path / mark).exists() for mark in MARKS)
         if holds_run and not overwrite:
             raise LimbeckError(
-                f"{self.path} already holds a run; go on with --resume {self.path}, replace it with --overwrite, "
-                "or choose another --out."
+                f"{self.path} already holds a run; go on with --resume, replace it with --overwrite, or choose "
+                "another --out."
             )
         if not holds_run and self.path.exists() and any(self.path.iterdir()):
             raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from limbeck.adapt import adapt_config, adapt_outer
 from limbeck.baselines import FINE_TUNING, baseline_names
 from limbeck.commands.shared import (
@@ -18,6 +16,7 @@ from limbeck.commands.shared import (
     parse,
     prepare,
     refuse_not_positive,
+    result_console,
 )
 from limbeck.data import canonical_name
 from limbeck.evaluate import evaluate
@@ -68,6 +67,9 @@ def adapt(argv: list[str]) -> int:
     )
     values = result.to_json(run=str(out))
     output(
-        values, options.json, out / "score.json", lambda: Console().print(evaluation_table(result), class_table(result))
+        values,
+        options.json,
+        out / "score.json",
+        lambda: result_console().print(evaluation_table(result), class_table(result)),
     )
     return 0

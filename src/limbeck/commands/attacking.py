@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from limbeck.attack import AttackReport, attack_config, attack_outer, attack_report, check_report
-from limbeck.commands.shared import baseline_choice, checkpoint_of, given, learned, log_console, output, parse, prepare
+from limbeck.commands.shared import (
+    baseline_choice,
+    checkpoint_of,
+    given,
+    learned,
+    log_console,
+    output,
+    parse,
+    prepare,
+    result_console,
+)
 from limbeck.config import AttackConfig, Config
 from limbeck.data import TaskData
 from limbeck.distilled import Distilled
@@ -95,7 +104,7 @@ def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOpt
     )
     values = report.to_json(run=str(out))
     where = options.out if isinstance(options, EvaluateOptions) else out / REPORT
-    output(values, options.json, where, lambda: Console().print(*tables(report)))
+    output(values, options.json, where, lambda: result_console().print(*tables(report)))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from limbeck.bound import draw_bound, run_bound
-from limbeck.commands.shared import log_console, output, parse, prepare, refuse_not_positive
+from limbeck.commands.shared import log_console, output, parse, prepare, refuse_not_positive, result_console
 from limbeck.errors import LimbeckError
 from limbeck.figures import figures_missing
 from limbeck.options import BoundOptions, ReproduceOptions
@@ -54,7 +54,7 @@ def bound(argv: list[str]) -> int:
     title = _title(problem)
     values = {"problem": problem.name, "note": problem.note, "floor": problem.floor, "rows": rows}
     where = None if options.out is None else options.out / RESULT
-    output(values, options.json, where, lambda: Console().print(bound_table(rows, title)))
+    output(values, options.json, where, lambda: result_console().print(bound_table(rows, title)))
     if options.out is not None:
         _draw(problem, rows, options.out / "bound", console)
     return 0
@@ -95,7 +95,7 @@ def reproduce_bound(options: ReproduceOptions) -> int:
         rows += [{**row, "row": f"{name}, D = {row['features']}: {row['row']}"} for row in found]
     values = {"study": "bound", "rows": rows}
     title = "excess loss over the closed form, and of the construction"
-    output(values, options.json, out / RESULT, lambda: Console().print(bound_table(rows, title)))
+    output(values, options.json, out / RESULT, lambda: result_console().print(bound_table(rows, title)))
     return 0
 
 

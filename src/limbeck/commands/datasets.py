@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from limbeck.commands.shared import log_console, output, parse, print_json
+from limbeck.commands.shared import log_console, output, parse, print_json, result_console
 from limbeck.data import available, get
 from limbeck.errors import LimbeckError
 from limbeck.options import DataOptions
@@ -23,7 +22,7 @@ def data(argv: list[str]) -> int:
             {"data": [row.to_json() for row in rows]},
             options.json,
             options.out,
-            lambda: Console().print(data_table(rows)),
+            lambda: result_console().print(data_table(rows)),
         )
         return 0
     if options.name is None:

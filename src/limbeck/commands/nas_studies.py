@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
 
-from limbeck.commands.shared import given, log_console, output, prepare, refuse_not_positive
+from limbeck.commands.shared import given, log_console, output, prepare, refuse_not_positive, result_console
 from limbeck.config import Config
 from limbeck.errors import LimbeckError
 from limbeck.figures import figures_missing
@@ -60,7 +59,7 @@ def reproduce_nas(options: ReproduceOptions) -> int:
         return 130
     rows, drawn = made
     values = {"study": options.name, "rows": rows}
-    output(values, options.json, out / "rows.json", lambda: Console().print(_table(options.name, rows)))
+    output(values, options.json, out / "rows.json", lambda: result_console().print(_table(options.name, rows)))
     for path in drawn:
         console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
     if not drawn:

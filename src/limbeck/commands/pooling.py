@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from limbeck.commands.shared import log_console, output, parse, prepare
+from limbeck.commands.shared import log_console, output, parse, prepare, result_console
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.options import PoolOptions
@@ -101,7 +101,7 @@ def watched(console: Console) -> Iterator[Watch]:
 
 def _output(card: dict[str, Any], path: Path, options: PoolOptions) -> None:
     values = {"path": str(path), "n": len(card["validation_accuracy"]), **card}
-    output(values, options.json, None, lambda: Console().print(_table(card, path)))
+    output(values, options.json, None, lambda: result_console().print(_table(card, path)))
 
 
 def _table(card: dict[str, Any], path: Path) -> Table:

@@ -6,8 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from limbeck.commands.bounding import reproduce_bound
 from limbeck.commands.nas_studies import TITLES as NAS_STUDIES
 from limbeck.commands.nas_studies import reproduce_nas
@@ -21,6 +19,7 @@ from limbeck.commands.shared import (
     parse,
     prepare,
     refuse_not_positive,
+    result_console,
 )
 from limbeck.config import Config
 from limbeck.data import canonical_name
@@ -77,7 +76,7 @@ def reproduce(argv: list[str]) -> int:
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
     )
     values = reproduction(result, made, out, chosen.name + suffix, chosen.paper)
-    output(values, options.json, None, lambda: Console().print(reproduction_table(chosen, result, made)))
+    output(values, options.json, None, lambda: result_console().print(reproduction_table(chosen, result, made)))
     return 0
 
 
@@ -142,7 +141,7 @@ def run(
         return 130
     rows = summary(chosen, scores)
     values = {"study": chosen.name, "rows": rows}
-    output(values, options.json, None, lambda: Console().print(study_table(chosen, rows)))
+    output(values, options.json, None, lambda: result_console().print(study_table(chosen, rows)))
     missing = figures_missing()
     if missing is None:
         for path in draw_figures(chosen, out, scores):

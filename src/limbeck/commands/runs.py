@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from rich.console import Console
-
 from limbeck.checkpoint import Checkpoint
 from limbeck.commands.attacking import report_on
 from limbeck.commands.reproducing import settings
-from limbeck.commands.shared import baseline_choice, log_console, output, parse, prepare, print_json, value_of
+from limbeck.commands.shared import (
+    baseline_choice,
+    log_console,
+    output,
+    parse,
+    prepare,
+    print_json,
+    result_console,
+    value_of,
+)
 from limbeck.config import Config
 from limbeck.data import canonical_name
 from limbeck.distill import distill as run_distill
@@ -100,7 +107,7 @@ def evaluate(argv: list[str]) -> int:
     tables = [evaluation_table(result), class_table(result)]
     if options.every_step:
         tables.append(curve_table(result))
-    output(values, options.json, options.out, lambda: Console().print(*tables))
+    output(values, options.json, options.out, lambda: result_console().print(*tables))
     return 0
 
 
@@ -117,7 +124,7 @@ def show(argv: list[str]) -> int:
     if options.json:
         print_json({"run": str(options.run), **run.summary()})
     else:
-        console = Console()
+        console = result_console()
         print_images(console, run)
         console.print(show_table(run, options.run))
     return 0

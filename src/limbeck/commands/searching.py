@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from limbeck.commands.shared import log_console, output, parse, prepare
+from limbeck.commands.shared import log_console, output, parse, prepare, result_console
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies import proxy_named
@@ -115,7 +115,7 @@ def _show(options: SearchOptions) -> int:
 
 def _print(found: Mapping[str, SearchResult], top: int) -> None:
     """The best trials of a search that is alone, and what each search cost."""
-    console = Console()
+    console = result_console()
     for name, result in found.items():
         if len(found) == 1:
             console.print(_best_table(name, result, top))

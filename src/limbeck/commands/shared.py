@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import tyro
@@ -23,6 +23,9 @@ from limbeck.options import Common
 from limbeck.progress import ConsoleReporter
 from limbeck.storage import write_json
 from limbeck.task import for_pool
+
+WIDE: Final = 160
+"""Columns of tables that go to a file or a pipe."""
 
 Options = TypeVar("Options", bound="Common")
 
@@ -63,6 +66,12 @@ def prepare(options: Common, default_threads: int | None = None) -> None:
         reason = str(error).splitlines()[0]
         raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
     tune_allocator(options.lean)
+
+
+def result_console() -> Console:
+    """Stdout; where that is no terminal, wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDE))
 
 
 def log_console() -> Console:
