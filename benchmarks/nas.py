@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from record import write
 from torch import Tensor
-from turns import taking_turns
+from turns import one_at_a_time, taking_turns
 
-from limbeck.checkpoint import generator
 from limbeck.memory import tune_allocator
 from limbeck.nas.proxies.base import Task
 from limbeck.nas.ranking import INITS, KNOWN_ORACLE, SAMPLE, oracle, sampled, study_task
@@ -87,7 +86,11 @@ def throughput(task: Task) -> None:
     for learner in LEARNERS:
         arch = task.space.read(learner)
         for batch in BATCHES:
-            ways = {"alone": alone(task, arch, batch), "together": together(task, arch, batch)}
+            make = partial(task.space.build, arch)
+            ways = {
+                "alone": one_at_a_time(task.data, make, networks=INITS, steps=STEPS, batch=batch),
+                "together": together(task, arch, batch),
+            }
             timed = taking_turns(ways, ROUNDS)
             one, many = (row["ms an iteration"] / STEPS / INITS for row in timed)
             rows.append(
@@ -121,26 +124,6 @@ def together(task: Task, arch: Arch, batch: int) -> Callable[[], Tensor]:
 
     def way() -> Tensor:
         train_real(module, task.data, Schedule(steps=STEPS, batch=batch, inits=INITS), seed=0, stream="throughput")
-        return torch.ones(1)
-
-    return way
-
-
-def alone(task: Task, arch: Arch, batch: int) -> Callable[[], Tensor]:
-    """One after the other."""
-    data = task.data
-
-    def way() -> Tensor:
-        rng = generator(0, "throughput")
-        for _ in range(INITS):
-            module = task.space.build(arch)
-            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
-            for _ in range(STEPS):
-                chosen = torch.randint(len(data.train_y), (batch,), generator=rng)
-                loss = F.cross_entropy(module(data.preprocessing.apply(data.train_x[chosen])), data.train_y[chosen])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
         return torch.ones(1)
 
     return way

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from record import write
 from torch import Tensor
-from turns import taking_turns
+from turns import one_at_a_time, taking_turns
 
 from limbeck.data import TaskData, load
-from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss
+from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.execution import use_compile_cache
 from limbeck.memory import tune_allocator
 from limbeck.models import build, draw
-from limbeck.pools import PoolConfig, begun, make_pool
+from limbeck.pools import PoolConfig, adam_batch, adam_learner, begun, make_pool
 
 GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
 POOL = Path("runs/pools/mnist-lenet.safetensors")
@@ -38,7 +38,9 @@ def main(argv: list[str]) -> None:
     pool = make_pool(config, data, path, resume=begun(path), tell=lambda text: print(text, file=sys.stderr))
     assert pool is not None
     tested = pool.card["test_accuracy"]
-    timed = taking_turns({"one at a time, torch.optim.Adam": alone(data), "25 together": together(data)}, ROUNDS)
+    make = partial(build, "lenet", shape=data.image_shape, num_classes=data.num_classes)
+    one = one_at_a_time(data, make, networks=ALONE, steps=STEPS, batch=32)
+    timed = taking_turns({"one at a time, torch.optim.Adam": one, "25 together": together(data)}, ROUNDS)
     per_step = [row["ms an iteration"] / STEPS / count for row, count in zip(timed, (ALONE, GROUP), strict=True)]
     rows: list[dict[str, Any]] = [
         {
@@ -75,38 +77,15 @@ def main(argv: list[str]) -> None:
 def together(data: TaskData) -> Any:
     """A group of networks, each on batches of its own, as a pool trains them."""
     module = build("lenet", shape=data.image_shape, num_classes=data.num_classes)
-    learner = Learner.of(module, Adam(epsilon=1e-16))
-    kernels = Kernels(learner, RealLoss(), Execution(chunk=GROUP, compiled=True))
+    kernels = Kernels(adam_learner(module), RealLoss(), Execution(chunk=GROUP, compiled=True))
 
     @torch.no_grad()
     def way() -> Tensor:
         rng = torch.Generator().manual_seed(0)
         states = kernels.init(draw(module, "xavier", GROUP, rng))
-        values = {"lr": 0.003, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
         for _ in range(STEPS):
             chosen = torch.randint(len(data.train_y), (GROUP, 32), generator=rng)
-            x = data.preprocessing.apply(data.train_x[chosen])
-            h = {name: torch.full((GROUP,), value) for name, value in values.items()}
-            states = kernels.step_each(states, Batch(x, F.one_hot(data.train_y[chosen], 10).float(), h))
-        return torch.ones(1)
-
-    return way
-
-
-def alone(data: TaskData) -> Any:
-    """Networks one after the other."""
-
-    def way() -> Tensor:
-        rng = torch.Generator().manual_seed(0)
-        for _ in range(ALONE):
-            module = build("lenet", shape=data.image_shape, num_classes=data.num_classes)
-            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
-            for _ in range(STEPS):
-                chosen = torch.randint(len(data.train_y), (32,), generator=rng)
-                loss = F.cross_entropy(module(data.preprocessing.apply(data.train_x[chosen])), data.train_y[chosen])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+            states = kernels.step_each(states, adam_batch(data, chosen, 0.003, 0.0))
         return torch.ones(1)
 
     return way

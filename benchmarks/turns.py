@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.data import TaskData
 
 
 def taking_turns(ways: Mapping[str, Callable[[], Tensor]], rounds: int) -> list[dict[str, Any]]:
@@ -31,3 +35,24 @@ def taking_turns(ways: Mapping[str, Callable[[], Tensor]], rounds: int) -> list[
         }
         for name, times in seconds.items()
     ]
+
+
+def one_at_a_time(
+    data: TaskData, make: Callable[[], nn.Module], *, networks: int, steps: int, batch: int
+) -> Callable[[], Tensor]:
+    """Networks trained one after the other, by an ordinary loop with torch.optim.Adam."""
+
+    def way() -> Tensor:
+        rng = torch.Generator().manual_seed(0)
+        for _ in range(networks):
+            module = make()
+            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
+            for _ in range(steps):
+                chosen = torch.randint(len(data.train_y), (batch,), generator=rng)
+                loss = F.cross_entropy(module(data.preprocessing.apply(data.train_x[chosen])), data.train_y[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        return torch.ones(1)
+
+    return way

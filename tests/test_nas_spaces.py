@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_search import Chained
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from limbeck.errors import LimbeckError
 from limbeck.models import NasBench201, Shape, build, draw
-from limbeck.models.cells import SamePool
-from limbeck.nas.spaces import Arch, Cells, Graph, Space, chain, known_spaces, own_names, space_named
+from limbeck.models.blocks import SamePool
+from limbeck.nas.spaces import Arch, Cells, Space, known_spaces, space_named
 
 SHAPE: Shape = (2, 16, 17)
 CLASSES = 3
@@ -32,7 +33,7 @@ CELL_NET = (
 )
 
 
-class Perceptrons(Space):
+class Perceptrons(Chained):
     """A small space of a user's own."""
 
     name = "perceptrons"
@@ -51,18 +52,6 @@ class Perceptrons(Space):
             torch.default_generator.manual_seed(0)
             first, last = nn.Linear(2 * 16 * 17, int(hidden)), nn.Linear(int(hidden), CLASSES)
         return nn.Sequential(nn.Flatten(), first, nonlinear, last)
-
-    def text(self, arch: Arch) -> str:
-        return "-".join(self.check(arch))
-
-    def read(self, text: str) -> Arch:
-        return self.check(tuple(text.split("-")))
-
-    def graph(self, arch: Arch) -> Graph:
-        return chain(self.build(arch))
-
-    def shared(self, arch: Arch) -> dict[str, str]:
-        return own_names(self.build(arch))
 
 
 SPACES: dict[str, Space] = {

@@ -17,8 +17,24 @@ from limbeck.nas import Arch, Graph, Proxy, Scorer, Space, Task
 from limbeck.nas.spaces.base import chain, own_names
 
 
+class Chained(Space):
+    """A space whose networks are plain sequences and whose texts are their options joined by dashes."""
+
+    def text(self, arch: Arch) -> str:
+        return "-".join(self.check(arch))
+
+    def read(self, text: str) -> Arch:
+        return self.check(tuple(text.split("-")))
+
+    def graph(self, arch: Arch) -> Graph:
+        return chain(self.build(arch))
+
+    def shared(self, arch: Arch) -> dict[str, str]:
+        return own_names(self.build(arch))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Toy(Space):
+class Toy(Chained):
     """Three choices with 4 × 3 × 2 options; no network of width 4 and depth 3 can be built if ``broken`` says so."""
 
     shape: tuple[int, int, int] = (1, 4, 4)
@@ -41,18 +57,6 @@ class Toy(Space):
         for _ in range(int(depth)):
             layers += [nn.ReLU() if act == "relu" else nn.Tanh(), nn.Linear(int(width), int(width))]
         return nn.Sequential(*layers, nn.Linear(int(width), self.num_classes))
-
-    def text(self, arch: Arch) -> str:
-        return "-".join(self.check(arch))
-
-    def read(self, text: str) -> Arch:
-        return self.check(tuple(text.split("-")))
-
-    def graph(self, arch: Arch) -> Graph:
-        return chain(self.build(arch))
-
-    def shared(self, arch: Arch) -> dict[str, str]:
-        return own_names(self.build(arch))
 
 
 def worth(arch: Arch) -> float:

@@ -82,12 +82,12 @@ def distill(
     elif folder is not None:
         folder.check(overwrite=overwrite)
     if data is not None:
-        config = _given(config, data, checkpoint)
+        config = dataclasses.replace(config, data=data.source or data.name)
     if config.init.pooled and checkpoint is None:
         config = for_pool(config)
-        if data is not None:  # as many as are set aside there, where it is fewer than the pool's
-            config = dataclasses.replace(config, val_size=len(data.val_y))
-    if data is None:
+    if data is not None:
+        config = _split_as(data, config, checkpoint)
+    else:
         data = task_of(config, data_dir=None if data_dir is None else Path(data_dir), device=device)
     if config.init.pooled:
         check_task(load_card(config.init.pool), config.init.pool, data)
@@ -101,8 +101,8 @@ def distill(
     return run.execute()
 
 
-def _given(config: Config, data: TaskData, checkpoint: Checkpoint | None) -> Config:
-    """The configuration with data that is given, so that it can be loaded by name again if it has one."""
+def _split_as(data: TaskData, config: Config, checkpoint: Checkpoint | None) -> Config:
+    """The configuration with the split of data that is given."""
     split = config.split if data.split_seed is None else data.split_seed
     if checkpoint is not None and split != config.split:
         raise LimbeckError(
@@ -110,7 +110,6 @@ def _given(config: Config, data: TaskData, checkpoint: Checkpoint | None) -> Con
         )
     return dataclasses.replace(
         config,
-        data=data.source or data.name,
         val_size=len(data.val_y),
         split_seed=config.split_seed if split == config.split else split,
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from limbeck.checkpoint import generator
@@ -231,8 +232,7 @@ class _Training:
     def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Callable[[str], None]) -> None:
         self.config, self.data = config, data
         module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
-        # Epsilon is inside the root: 1e-16 is torch's 1e-8.
-        learner = Learner.of(module, Adam(epsilon=1e-16))
+        learner = adam_learner(module)
         self.module = module
         small = default_chunk(learner, data, config.batch) > 1
         self.sizes = group_sizes(config.n, config.group or (None if small else 1))
@@ -259,16 +259,9 @@ class _Training:
             chosen_GM = torch.randint(len(data.train_y), (size, config.batch), generator=rng)
             if step < done:  # the stream of batches goes on from there
                 continue
-            states = self.kernels.step_each(states, self._batch(chosen_GM.to(data.train_y.device), self._rate(step)))
+            batch = adam_batch(data, chosen_GM.to(data.train_y.device), self._rate(step), config.weight_decay)
+            states = self.kernels.step_each(states, batch)
             yield states, step + 1
-
-    def _batch(self, chosen_GM: torch.Tensor, rate: float) -> Batch:
-        data = self.data
-        x_GMCHW = data.preprocessing.apply(data.train_x[chosen_GM])
-        y_GMK = one_hot(data.train_y[chosen_GM], data.num_classes).to(x_GMCHW.dtype)
-        values = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "weight_decay": self.config.weight_decay}
-        h = {name: x_GMCHW.new_full((len(chosen_GM),), value) for name, value in values.items()}
-        return Batch(x_GMCHW, y_GMK, h)
 
     def _rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / WARMUP)
@@ -280,6 +273,20 @@ class _Training:
         batches = self.data.split_batches(split, 1000)
         accuracy: list[float] = score(self.judge, networks, batches, self.data.num_classes).accuracy_B.tolist()
         return accuracy
+
+
+def adam_learner(module: nn.Module) -> Learner:
+    """The network as Adam trains it on real data."""
+    # Epsilon is inside the root: 1e-16 is torch's 1e-8.
+    return Learner.of(module, Adam(epsilon=1e-16))
+
+
+def adam_batch(data: TaskData, chosen_GM: Tensor, rate: float, weight_decay: float) -> Batch:
+    """Training images (G, M, C, H, W) by number, for each of G networks its own, and what Adam needs for a step."""
+    x_GMCHW = data.preprocessing.apply(data.train_x[chosen_GM])
+    y_GMK = one_hot(data.train_y[chosen_GM], data.num_classes).to(x_GMCHW.dtype)
+    values = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "weight_decay": weight_decay}
+    return Batch(x_GMCHW, y_GMK, {name: x_GMCHW.new_full((len(chosen_GM),), value) for name, value in values.items()})
 
 
 def group_sizes(n: int, group: int | None) -> list[int]:

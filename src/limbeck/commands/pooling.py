@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from limbeck.commands.shared import log_console, output, parse, prepare, result_console
+from limbeck.commands.shared import log_console, output, parse, prepare, progress_bar, result_console
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.options import PoolOptions
@@ -80,8 +79,7 @@ def watched(console: Console) -> Iterator[Watch]:
     if not console.is_terminal:
         yield say
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True)
+    bar = progress_bar(console)
     task: list[Any] = []
 
     def move(progress: PoolProgress) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from limbeck.commands.shared import log_console, output, parse, prepare, result_console
+from limbeck.commands.shared import log_console, output, parse, prepare, progress_bar, result_console
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies import proxy_named
@@ -42,7 +41,7 @@ def search(argv: list[str]) -> int:
         seed=options.seed,
     )
     space = space_named(options.space, data.image_shape, data.num_classes)
-    out = options.out or Path("runs") / f"search-{Path(canonical_name(options.data)).stem}-{options.config.strategy}"
+    out = options.out or Path("runs") / f"search-{canonical_name(options.data)}-{options.config.strategy}"
     console.print(f"[dim]{options.config.budget} of {space.size:,} architectures, in {out}[/dim]", soft_wrap=True)
     with watched(console) as watch:
         result = run_search(
@@ -90,8 +89,7 @@ def watched(console: Console) -> Iterator[Watch]:
     if not console.is_terminal:
         yield say
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True)
+    bar = progress_bar(console)
     task = bar.add_task("scoring", total=None)
 
     def move(progress: SearchProgress) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import torch
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from limbeck.checkpoint import Checkpoint
 from limbeck.config import Config
@@ -72,6 +73,12 @@ def result_console() -> Console:
     """Stdout; where that is no terminal, wide enough for every table."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, WIDE))
+
+
+def progress_bar(console: Console) -> Progress:
+    """Percent, elapsed time and ETA of a piece of work, gone when it is over."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True)
 
 
 def log_console() -> Console:

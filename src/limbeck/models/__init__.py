@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limbeck.models.cells import CellNet, NasBench201
+from limbeck.models.cells import CellNet
 from limbeck.models.generators import ConvEncoder, ConvGenerator
 from limbeck.models.init import (
     FixedInit,
@@ -14,6 +14,7 @@ from limbeck.models.init import (
     draw,
     with_fresh_noise,
 )
+from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
 from limbeck.models.registry import build, build_generator, check, known_names, refuse_unsupported

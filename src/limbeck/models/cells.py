@@ -1,4 +1,4 @@
-"""Networks that repeat small cells, which are written as text: those that architecture search looks for.
+"""Networks that repeat two small cells, which are written as text: those that architecture search looks for.
 
 Like all learners here they go through `functional_call`, `vmap` and forward-mode AD and keep no statistics. Shapes:
 N images, C channels, H x W pixels, K classes.
@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, unknown
-from limbeck.models.nets import Norm, Shape, normalisation, validated
+from limbeck.models.blocks import SamePool, Sides, checked, conv, reduced, stem, strided
+from limbeck.models.nets import Norm, Shape, normalisation
 
-Sides: TypeAlias = tuple[int, int]
 Term: TypeAlias = tuple[str, int]
 """An operation, and what it is applied to: 0 and 1 are the cell before the previous one and the previous one, 2 the
 cell's first node, and so on."""
 Plan: TypeAlias = tuple[tuple[Term, Term], ...]
 """A cell: for each node the two terms that it adds."""
-
 NODES: Final = 5
 OPERATIONS: Final = (
     "identity",
@@ -38,44 +37,6 @@ OPERATIONS: Final = (
     "avgpool3",
     "avgpool5",
 )
-OPERATIONS_201: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-EDGES_201: Final = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""From which node to which, in the order in which NAS-Bench-201's text names their operations."""
-
-SMALLEST: Final = 4
-"""Fewest pixels on a side that two reductions leave something of."""
-
-_FORM_201: Final = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
-
-
-@final
-class SamePool(nn.Module):
-    """Max- or average pooling over the pixels that are there: sides stay at stride 1 and are halved, upwards, at 2.
-
-    Args:
-        kind: "max" or "avg".
-        kernel: side of the window in pixels: odd, or 2.
-        stride: 1 or 2.
-    """
-
-    def __init__(self, kind: str, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.kind, self.kernel, self.stride = kind, kernel, stride
-        # A window of two is padded on both sides, and what starts outside is then left out; at stride 2 the last
-        # window is cut short instead.
-        self.padding = kernel // 2 if kernel % 2 else 2 - stride
-        self.first = 1 if kernel % 2 == 0 and stride == 1 else 0
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
-        uneven = self.kernel % 2 == 0 and self.stride == 2
-        if self.kind == "max":
-            pooled = F.max_pool2d(x_NCHW, self.kernel, self.stride, self.padding, ceil_mode=uneven)
-        else:
-            pooled = F.avg_pool2d(
-                x_NCHW, self.kernel, self.stride, self.padding, ceil_mode=uneven, count_include_pad=False
-            )
-        return pooled[..., self.first :, self.first :]
 
 
 @final
@@ -106,15 +67,15 @@ class CellNet(nn.Module):
     ) -> None:
         super().__init__()
         plans = dict(zip(("normal", "reduction"), read_plans(str(arch)), strict=True))
-        channels, *sides = _checked("CellNet", shape, num_classes, width, cells)
-        self.stem = _stem(channels, width, (sides[0], sides[1]), norm)
+        channels, *sides = checked("CellNet", shape, num_classes, width, cells)
+        self.stem = stem(channels, width, (sides[0], sides[1]), norm)
         sizes = [(width, (sides[0], sides[1]))] * 2
         self.cells = nn.ModuleList()
         for kind in cell_kinds(cells):
             stride = 2 if kind == "reduction" else 1
             width = width * stride
             self.cells.append(_Cell(plans[kind], sizes[-2:], width, stride, norm))
-            sizes.append((width * len(loose_nodes(plans[kind])), _strided(sizes[-1][1], stride)))
+            sizes.append((width * len(loose_nodes(plans[kind])), strided(sizes[-1][1], stride)))
         self.head = nn.Linear(sizes[-1][0], num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -123,51 +84,6 @@ class CellNet(nn.Module):
         for cell in self.cells:
             before, last = last, cell(before, last)
         logits: Tensor = self.head(F.relu(last).mean((-2, -1)))
-        return logits
-
-
-@final
-class NasBench201(nn.Module):
-    """A network of NAS-Bench-201 (Dong and Yang 2020, arXiv 2001.00326), by default of its size there.
-
-    A 3 x 3 convolution, ``cells`` cells, a residual block of stride 2, ``cells`` cells, another such block, ``cells``
-    cells, normalisation and a rectifier, the mean over all pixels and one linear layer. A cell has four nodes; each
-    but the first, which is the input, adds all earlier ones, each after an operation, and the last is the output.
-
-    Args:
-        shape: channels, height and width of an image, at least 4 x 4.
-        num_classes: K, at least 1.
-        arch: the cell as that paper writes it, such as
-            ``|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|``.
-        width: channels of the first convolution, at least 1; doubled in each residual block.
-        cells: cells in each of the three stages, at least 1.
-        norm: normalisation, as for `ConvNet`; "batch" is the batch's own statistics, none kept.
-    """
-
-    def __init__(
-        self, shape: Shape, num_classes: int, arch: str, width: int = 16, cells: int = 5, norm: Norm = "batch"
-    ) -> None:
-        super().__init__()
-        operations = read_cell_201(str(arch))
-        channels, *rest = _checked("NasBench201", shape, num_classes, width, cells)
-        sides = rest[0], rest[1]
-        self.stem = _stem(channels, width, sides, norm)
-        self.blocks = nn.ModuleList()
-        for stage in range(3):
-            if stage:
-                sides = _strided(sides, 2)
-                self.blocks.append(_Residual(width, sides, norm))
-                width = 2 * width
-            self.blocks.extend(_Cell201(operations, width, sides, norm) for _ in range(cells))
-        self.last = nn.Sequential(*normalisation(norm, width, sides))
-        self.head = nn.Linear(width, num_classes)
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) images -> (N, K) logits."""
-        x = self.stem(x_NCHW)
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = self.head(F.relu(self.last(x)).mean((-2, -1)))
         return logits
 
 
@@ -197,11 +113,6 @@ def term_name(node: int, side: int, operation: str) -> str:
     return f"{node}{'ab'[side]}-{operation}"
 
 
-def edge_name(source: int, target: int, operation: str) -> str:
-    """What the module of an edge is called within its cell of NAS-Bench-201."""
-    return f"{source}-{target}-{operation}"
-
-
 def plans_text(normal: Plan, reduction: Plan) -> str:
     """A normal and a reduction cell as one word: ``normal@reduction``, nodes joined by +, their two terms by a dot.
 
@@ -222,22 +133,6 @@ def read_plans(text: str) -> tuple[Plan, Plan]:
             "conv3x3~0.identity~1."
         )
     return _read_plan(cells[0]), _read_plan(cells[1])
-
-
-def cell_201_text(operations: Sequence[str]) -> str:
-    """A cell of NAS-Bench-201, the operations of `EDGES_201`, as that paper writes it."""
-    return _FORM_201.format(*operations)
-
-
-def read_cell_201(text: str) -> tuple[str, ...]:
-    """Inverse of `cell_201_text`; raises LimbeckError for anything else."""
-    found = re.fullmatch(re.escape(_FORM_201).replace(re.escape("{}"), "([^|~]*)"), text)
-    if found is None:
-        raise LimbeckError(f"'{text}' is no cell of NAS-Bench-201; write one as {_FORM_201.format(*['none'] * 6)}.")
-    for operation in found.groups():
-        if operation not in OPERATIONS_201:
-            raise unknown("operation of NAS-Bench-201", operation, OPERATIONS_201)
-    return found.groups()
 
 
 def _read_plan(text: str) -> Plan:
@@ -277,13 +172,13 @@ class _Cell(nn.Module):
         for source in read_inputs(plan):
             found, found_sides = inputs[source]
             reads_larger = found_sides != sides  # what is before a reduction cell
-            adapted = _reduced(found, channels, sides, norm) if reads_larger else _conv(found, channels, 1, sides, norm)
+            adapted = reduced(found, channels, sides, norm) if reads_larger else conv(found, channels, 1, sides, norm)
             self.inputs[str(source)] = adapted
         self.terms = nn.ModuleDict()
         for node, terms in enumerate(plan):
             for side, (operation, source) in enumerate(terms):
                 by = stride if source < 2 else 1
-                module = _operation(operation, channels, by, _strided(sides, stride), norm)
+                module = _operation(operation, channels, by, strided(sides, stride), norm)
                 self.terms[term_name(node, side, operation)] = module
 
     def forward(self, before_NCHW: Tensor, last_NCHW: Tensor) -> Tensor:
@@ -299,58 +194,13 @@ class _Cell(nn.Module):
         return torch.cat([values[node + 2] for node in loose_nodes(self.plan)], dim=1)
 
 
-@final
-class _Cell201(nn.Module):
-    """A cell of NAS-Bench-201 of one width."""
-
-    def __init__(self, operations: Sequence[str], channels: int, sides: Sides, norm: Norm) -> None:
-        super().__init__()
-        self.operations = tuple(operations)
-        self.edges = nn.ModuleDict(
-            {
-                edge_name(source, target, operation): _operation_201(operation, channels, sides, norm)
-                for (source, target), operation in zip(EDGES_201, operations, strict=True)
-                if operation != "none"
-            }
-        )
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        values = [x_NCHW]
-        for target in (1, 2, 3):
-            terms = [
-                self.edges[edge_name(source, target, operation)](values[source])
-                for (source, to), operation in zip(EDGES_201, self.operations, strict=True)
-                if to == target and operation != "none"
-            ]
-            values.append(sum(terms[1:], terms[0]) if terms else torch.zeros_like(x_NCHW))
-        return values[-1]
-
-
-@final
-class _Residual(nn.Module):
-    """The residual block of NAS-Bench-201: half the pixels, twice the channels."""
-
-    def __init__(self, channels: int, sides: Sides, norm: Norm) -> None:
-        super().__init__()
-        out = 2 * channels
-        self.first = _conv(channels, out, 3, sides, norm, stride=2)
-        self.second = _conv(out, out, 3, sides, norm)
-        self.shortcut = nn.Sequential(SamePool("avg", 2, 2), nn.Conv2d(channels, out, 1, bias=norm == "none"))
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 2 C, ceil(H / 2), ceil(W / 2))."""
-        block: Tensor = self.shortcut(x_NCHW) + self.second(self.first(x_NCHW))
-        return block
-
-
 def _operation(name: str, channels: int, stride: int, sides: Sides, norm: Norm) -> nn.Module:
     """An operation of a `CellNet`, with the sides that it gives."""
     match name:
         case "identity":
-            return nn.Identity() if stride == 1 else _reduced(channels, channels, sides, norm)
+            return nn.Identity() if stride == 1 else reduced(channels, channels, sides, norm)
         case "conv1x1" | "conv3x3":
-            return _conv(channels, channels, int(name[-1]), sides, norm, stride=stride)
+            return conv(channels, channels, int(name[-1]), sides, norm, stride=stride)
         case "conv1x3-3x1" | "conv1x7-7x1":
             size = int(name[-3])
             along, across = (1, size), (size, 1)
@@ -359,46 +209,3 @@ def _operation(name: str, channels: int, stride: int, sides: Sides, norm: Norm) 
             return nn.Sequential(nn.ReLU(), first, second, *normalisation(norm, channels, sides))
         case _:
             return SamePool(name[:3], int(name[-1]), stride)
-
-
-def _operation_201(name: str, channels: int, sides: Sides, norm: Norm) -> nn.Module:
-    match name:
-        case "skip_connect":
-            return nn.Identity()
-        case "avg_pool_3x3":
-            return SamePool("avg", 3)
-        case _:
-            return _conv(channels, channels, int(name[-1]), sides, norm)
-
-
-def _conv(channels: int, out: int, kernel: int, sides: Sides, norm: Norm, *, stride: int = 1) -> nn.Sequential:
-    """A rectifier, a convolution that keeps the sides at stride 1 (biased if not normalised), a normalisation."""
-    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=norm == "none")
-    return nn.Sequential(nn.ReLU(), convolution, *normalisation(norm, out, sides))
-
-
-def _reduced(channels: int, out: int, sides: Sides, norm: Norm) -> nn.Sequential:
-    """Half the sides and other channels: average pooling, so that every pixel counts, and a 1 x 1 convolution."""
-    return nn.Sequential(SamePool("avg", 2, 2), *_conv(channels, out, 1, sides, norm))
-
-
-def _stem(channels: int, width: int, sides: Sides, norm: Norm) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none")
-    return nn.Sequential(convolution, *normalisation(norm, width, sides))
-
-
-def _strided(sides: Sides, stride: int) -> Sides:
-    return -(-sides[0] // stride), -(-sides[1] // stride)
-
-
-def _checked(net: str, shape: Shape, num_classes: int, width: int, cells: int) -> Shape:
-    """The shape, or LimbeckError where such a network cannot be made."""
-    validated(shape, num_classes)
-    if width < 1 or cells < 1:
-        raise LimbeckError(f"{net} needs width and cells of at least 1, not width {width} and cells {cells}.")
-    if min(shape[1:]) < SMALLEST:
-        raise LimbeckError(
-            f"{net} halves its input twice and needs images of at least {SMALLEST} x {SMALLEST} pixels, not "
-            f"{shape[1]} x {shape[2]}; use larger images or a learner such as 'mlp'."
-        )
-    return shape

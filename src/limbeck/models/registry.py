@@ -21,8 +21,9 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
-from limbeck.models.cells import CellNet, NasBench201
+from limbeck.models.cells import CellNet
 from limbeck.models.generators import ConvGenerator
+from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.stateful import with_carried_state
 from limbeck.naming import read_options, split_words

@@ -1,7 +1,6 @@
 """Train networks of one architecture on real data, several initial weights at once.
 
-Networks of equal shape take every step together (vmapped): a small network costs overhead, not arithmetic. Shapes:
-B initial weights, M images a step.
+Networks of equal shape take every step together (vmapped). Shapes: B initial weights, M images a step.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from limbeck.checkpoint import generator
 from limbeck.data import TaskData
-from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import RandomInit
+from limbeck.pools import adam_batch, adam_learner
 from limbeck.protocol import score
 
 
@@ -107,8 +106,7 @@ def train_steps(
 
 def kernels_for(module: nn.Module, inits: int) -> Kernels:
     """How networks of this architecture take Adam's steps, ``inits`` at a time."""
-    # Epsilon is inside the root: 1e-16 is torch's 1e-8.
-    return Kernels(Learner.of(module, Adam(epsilon=1e-16)), RealLoss(), Execution(chunk=inits))
+    return Kernels(adam_learner(module), RealLoss(), Execution(chunk=inits))
 
 
 def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream: str) -> Tensors:
@@ -153,13 +151,11 @@ def rates(schedule: Schedule) -> Iterator[float]:
 def real_batch(data: TaskData, rate: float, schedule: Schedule, rng: torch.Generator) -> Batch:
     """Training images, for each of the B networks its own, (B, M, C, H, W), and what Adam needs for a step."""
     chosen_BM = torch.randint(len(data.train_y), (schedule.inits, schedule.batch), generator=rng)
-    chosen_BM = chosen_BM.to(data.train_y.device)
-    x_BMCHW = data.preprocessing.apply(data.train_x[chosen_BM])
-    y_BMK = one_hot(data.train_y[chosen_BM], data.num_classes).to(x_BMCHW.dtype)
+    batch = adam_batch(data, chosen_BM.to(data.train_y.device), rate, schedule.weight_decay)
     if schedule.shift or schedule.flip or schedule.cutout:
-        x_BMCHW = augmented(x_BMCHW.flatten(0, 1), schedule, rng).view_as(x_BMCHW)
-    values = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "weight_decay": schedule.weight_decay}
-    return Batch(x_BMCHW, y_BMK, {name: x_BMCHW.new_full((len(chosen_BM),), v) for name, v in values.items()})
+        x_BMCHW = augmented(batch.x_MCHW.flatten(0, 1), schedule, rng).view_as(batch.x_MCHW)
+        batch = batch._replace(x_MCHW=x_BMCHW)
+    return batch
 
 
 def augmented(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:

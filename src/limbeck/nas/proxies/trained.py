@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-import torch
-
 from limbeck.checkpoint import generator
 from limbeck.distilled import Distilled
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss
@@ -15,8 +13,8 @@ from limbeck.errors import LimbeckError
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Schedule, examples, train_real, validation_accuracy
-from limbeck.protocol import score, train
+from limbeck.nas.training import Schedule, train_real, validation_accuracy
+from limbeck.protocol import train
 
 
 @final
@@ -63,7 +61,7 @@ class SyntheticData(Proxy):
                 f"The set in {self.run} was learned for one fixed initialisation, so that other networks learn little "
                 "from it; learn one with --init random."
             )
-        batches = tuple(run.batches())
+        batches = tuple(run.batches(task.device))
         if self.steps is not None and not 1 <= self.steps <= len(batches):
             raise LimbeckError(f"steps is {self.steps}; the set in {self.run} has 1 to {len(batches)}.")
         return _OnLearnedSet(config=self, source=run, batches=batches[: self.steps])
@@ -84,18 +82,8 @@ class _OnLearnedSet(Scorer):
         init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
-        h_on = [
-            Batch(
-                batch.x_MCHW.to(task.device),
-                batch.y_MK.to(task.device),
-                {name: value.to(task.device) for name, value in batch.h.items()},
-            )
-            for batch in self.batches
-        ]
-        with torch.no_grad():
-            trained = train(kernels, h_on, weights)
-            found = score(kernels, trained, examples(task.data, self.config.images), task.data.num_classes)
-        return found.mean
+        trained = train(kernels, self.batches, weights)
+        return validation_accuracy(kernels, trained, task.data, self.config.images)
 
 
 @final

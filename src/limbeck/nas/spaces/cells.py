@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, final
 
 from torch import nn
 
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import Norm, Shape
+from limbeck.models.blocks import SMALLEST
 from limbeck.models.cells import (
     NODES,
     OPERATIONS,
-    SMALLEST,
     Plan,
     cell_kinds,
     loose_nodes,
@@ -46,24 +45,20 @@ class Cells(SizedSpace):
 
     def __init__(self, *, shape: Shape, num_classes: int, width: int = 8, cells: int = 1, norm: Norm = "batch") -> None:
         refuse_sizes(self.name, width=width, cells=cells)
-        super().__init__(shape=shape, num_classes=num_classes, smallest=SMALLEST)
         self._options = {"width": width, "cells": cells, "norm": norm}
-        self._choices = {
+        choices = {
             f"{kind} {node}{side} {what}": options
             for kind in _KINDS
             for node in range(NODES)
             for side in "ab"
             for what, options in (("operation", OPERATIONS), ("source", tuple(map(str, range(node + 2)))))
         }
-        self.build(tuple(options[0] for options in self._choices.values()))  # refuses what does not fit at once
+        super().__init__(shape=shape, num_classes=num_classes, smallest=SMALLEST, choices=choices)
+        self.build(tuple(options[0] for options in choices.values()))  # refuses what does not fit at once
 
     @property
     def name(self) -> str:
         return "cells"
-
-    @property
-    def choices(self) -> Mapping[str, tuple[str, ...]]:
-        return self._choices
 
     def build(self, arch: Arch) -> nn.Module:
         return self.built(self.text(arch))

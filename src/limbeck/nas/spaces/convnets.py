@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Final, final
 
 from torch import nn
@@ -36,22 +35,18 @@ class ConvNets(SizedSpace):
 
     def __init__(self, *, shape: Shape, num_classes: int, narrow: bool = False) -> None:
         self._narrow = narrow
-        self._choices = {
+        choices = {
             "width": _NARROW if narrow else _WIDTHS,
             "depth": _DEPTHS,
             "norm": ("none", "batch", "layer", "instance", "group"),
             "pooling": ("none", "max", "avg"),
             "activation": ("sigmoid", "relu", "leaky-relu"),
         }
-        super().__init__(shape=shape, num_classes=num_classes, smallest=16)
+        super().__init__(shape=shape, num_classes=num_classes, smallest=16, choices=choices)
 
     @property
     def name(self) -> str:
         return "convnets-narrow" if self._narrow else "convnets"
-
-    @property
-    def choices(self) -> Mapping[str, tuple[str, ...]]:
-        return self._choices
 
     def build(self, arch: Arch) -> nn.Module:
         return self.built(self.text(arch))

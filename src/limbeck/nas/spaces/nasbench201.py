@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, final
 
 from torch import nn
 
 from limbeck.models import Norm, Shape
-from limbeck.models.cells import EDGES_201, OPERATIONS_201, SMALLEST, cell_201_text, edge_name, read_cell_201
+from limbeck.models.blocks import SMALLEST
+from limbeck.models.nasbench201 import EDGES_201, OPERATIONS_201, cell_201_text, edge_name, read_cell_201
 from limbeck.nas.spaces.base import Arch, Graph, own_names
 from limbeck.nas.spaces.sized import Drawing, SizedSpace, refuse_sizes
 
@@ -33,19 +33,15 @@ class NasBench201Cells(SizedSpace):
 
     def __init__(self, *, shape: Shape, num_classes: int, width: int = 8, cells: int = 1, norm: Norm = "batch") -> None:
         refuse_sizes(self.name, width=width, cells=cells)
-        super().__init__(shape=shape, num_classes=num_classes, smallest=SMALLEST)
         self._options = f"width={width},cells={cells},norm={norm}"
         self._cells = cells
-        self._choices = {f"{source} to {target}": OPERATIONS_201 for source, target in EDGES_201}
+        choices = {f"{source} to {target}": OPERATIONS_201 for source, target in EDGES_201}
+        super().__init__(shape=shape, num_classes=num_classes, smallest=SMALLEST, choices=choices)
         self.build(("none",) * len(EDGES_201))  # refuses what does not fit at once
 
     @property
     def name(self) -> str:
         return "nasbench201"
-
-    @property
-    def choices(self) -> Mapping[str, tuple[str, ...]]:
-        return self._choices
 
     def build(self, arch: Arch) -> nn.Module:
         return self.built(f"nasbench201,arch={self.text(arch)},{self._options}")

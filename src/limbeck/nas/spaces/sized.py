@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 from torch import nn
@@ -19,12 +20,15 @@ class SizedSpace(Space):
         shape: (C, H, W) of the images.
         num_classes: K, at least 1.
         smallest: the least height and width in pixels with which every network of the space can be built.
+        choices: the options of each choice, by its name.
 
     Raises:
         LimbeckError: there are no such images, or they are too small.
     """
 
-    def __init__(self, *, shape: Shape, num_classes: int, smallest: int) -> None:
+    def __init__(
+        self, *, shape: Shape, num_classes: int, smallest: int, choices: Mapping[str, tuple[str, ...]]
+    ) -> None:
         if len(shape) != 3 or min(shape) < 1:
             raise LimbeckError(f"An image shape is (channels, height, width), each at least 1, not {tuple(shape)}.")
         if num_classes < 1:
@@ -34,7 +38,7 @@ class SizedSpace(Space):
                 f"The space {self.name} needs images of at least {smallest} x {smallest} pixels, because its networks "
                 f"halve them again and again; these have {shape[1]} x {shape[2]}. Use larger images or another space."
             )
-        self._shape, self._num_classes = shape, num_classes
+        self._shape, self._num_classes, self._choices = shape, num_classes, choices
 
     @final
     @property
@@ -45,6 +49,11 @@ class SizedSpace(Space):
     @property
     def num_classes(self) -> int:
         return self._num_classes
+
+    @final
+    @property
+    def choices(self) -> Mapping[str, tuple[str, ...]]:
+        return self._choices
 
     @final
     def built(self, learner: str) -> nn.Module:
