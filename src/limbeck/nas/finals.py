@@ -30,9 +30,8 @@ from limbeck.nas.rank import worst_filled
 from limbeck.nas.ranking import IMAGES, INITS, Maker, Scores, learn_set, mean_seconds, sampled, score_all, slug
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.table import ScoreTable
-from limbeck.nas.training import Schedule, examples, train_real
+from limbeck.nas.training import Schedule, tested, train_real
 from limbeck.progress import Reporter, Stop
-from limbeck.protocol import score
 from limbeck.storage import read_json, write_json
 
 BUDGET: Final = 40
@@ -144,7 +143,7 @@ def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen
     module = widen(task, arch, setting.wider).to(task.device)
     stream = f"final {setting.name} {text}"
     kernels, networks = train_real(module, task.data, setting.schedule, seed=task.seed, stream=stream)
-    found_B = score(kernels, networks, examples(task.data, split="test"), task.data.num_classes)
+    found_B = tested(kernels, networks, task.data, split="test")
     made = about | {
         "mean": 100 - found_B.mean,
         "std": found_B.std,
