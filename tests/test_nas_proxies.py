@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.errors import LimbeckError
+from limbeck.execution import compiler_missing
 from limbeck.models import BatchNorm, Shape, build, draw
 from limbeck.nas.proxies import (
     CurvePredictor,
@@ -42,7 +43,7 @@ from limbeck.nas.proxies import (
 from limbeck.nas.proxies import hypernetwork as ghn
 from limbeck.nas.proxies.common import accuracy_as_is, distinct, numpy_generator
 from limbeck.nas.spaces.base import Arch, Graph, Node, Space, chain
-from limbeck.nas.training import Schedule
+from limbeck.nas.training import Schedule, train_real
 
 DATA = tiny_data()
 CHANCE = 100 / 3
@@ -210,6 +211,22 @@ def test_scores_follow_the_seed(kind: str, tmp_path: Path) -> None:
         scorer = MAKERS[kind](tmp_path).prepare(task)
         scores.append([scorer.score(task, arch) for arch in ARCHS])
     assert scores[0] != scores[1]
+
+
+@pytest.mark.skipif(compiler_missing("cpu") is not None, reason="no C++ compiler")
+def test_compiled_steps_train_the_same_networks() -> None:
+    module, schedule = build("mlp", shape=(1, 8, 8), num_classes=3), Schedule(steps=3, batch=4, inits=3)
+    _, plain = train_real(module, DATA, schedule, seed=0, stream="s")
+    _, compiled = train_real(module, DATA, replace(schedule, compiled=True), seed=0, stream="s")
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.nas.training.compiler_missing", lambda device: "a C++ compiler (g++ or clang++)")
+    module = build("mlp", shape=(1, 8, 8), num_classes=3)
+    with pytest.raises(LimbeckError, match=r"needs a C\+\+ compiler"):
+        train_real(module, DATA, Schedule(steps=1, compiled=True), seed=0, stream="s")
 
 
 @pytest.mark.parametrize("make", [WeightSharing, GraphHyperNetwork])

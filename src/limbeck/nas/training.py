@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from limbeck.checkpoint import generator
 from limbeck.data import TaskData
 from limbeck.data.dataset import Split
-from limbeck.engine import Batch, Execution, Kernels, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
+from limbeck.execution import compiler_missing, use_compile_cache
 from limbeck.models import RandomInit
 from limbeck.pools import adam_batch, adam_learner
 from limbeck.protocol import Scores, score
@@ -43,6 +44,8 @@ class Schedule:
         shift: pixels by which images are moved at random, each step anew.
         flip: whether half of the images are mirrored.
         cutout: side of the square that is set to the mean in each image (DeVries and Taylor 2017); 0 for none.
+        compiled: whether the B networks' step is compiled. That takes a C++ compiler and 5 to 30 seconds for each
+            architecture, and pays where many small networks are trained on few images a step for long.
     """
 
     steps: int | None = 1000
@@ -56,6 +59,7 @@ class Schedule:
     shift: int = 0
     flip: bool = False
     cutout: int = 0
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -86,7 +90,7 @@ def train_real(
     Returns:
         The kernels with which to go on, and the networks (B, ...) by name.
     """
-    kernels = kernels_for(module, schedule.inits)
+    kernels = kernels_for(module, schedule.inits, compiled=schedule.compiled)
     if initial is None:
         initial = initial_weights(module, schedule, seed=seed, stream=stream)
     networks = initial
@@ -107,9 +111,20 @@ def train_steps(
         yield states.network
 
 
-def kernels_for(module: nn.Module, inits: int) -> Kernels:
+def kernels_for(module: nn.Module, inits: int, *, compiled: bool = False) -> Kernels:
     """How networks of this architecture take Adam's steps, ``inits`` at a time."""
-    return Kernels(adam_learner(module), RealLoss(), Execution(chunk=inits))
+    return together(adam_learner(module), inits, compiled=compiled)
+
+
+def together(learner: Learner, inits: int, *, compiled: bool = False) -> Kernels:
+    """What trains ``inits`` networks at a time; raises LimbeckError where a compiler is wanted and missing."""
+    if compiled:
+        device = next(iter(learner.module.parameters())).device.type
+        missing = compiler_missing(device)
+        if missing is not None:
+            raise LimbeckError(f"compiled=true needs {missing}; install it or leave the option out.")
+        use_compile_cache()
+    return Kernels(learner, RealLoss(), Execution(chunk=inits, compiled=compiled))
 
 
 def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream: str) -> Tensors:

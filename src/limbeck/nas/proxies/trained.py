@@ -8,12 +8,12 @@ from typing import final
 
 from limbeck.checkpoint import generator
 from limbeck.distilled import Distilled
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss
+from limbeck.engine import Batch, Learner
 from limbeck.errors import LimbeckError
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Schedule, train_real, validation_accuracy
+from limbeck.nas.training import Schedule, together, train_real, validation_accuracy
 from limbeck.protocol import train
 
 
@@ -27,6 +27,7 @@ class SyntheticData(Proxy):
         steps: of the learned ones, how many are taken; all by default.
         inits: initial weights that are trained together and averaged over.
         images: validation images; all by default.
+        compiled: as in ``Schedule``.
         label: the proxy's name; ``synthetic`` by default.
     """
 
@@ -34,6 +35,7 @@ class SyntheticData(Proxy):
     steps: int | None = None
     inits: int = 4
     images: int | None = 2000
+    compiled: bool = False
     label: str = "synthetic"
 
     @property
@@ -77,7 +79,7 @@ class _OnLearnedSet(Scorer):
     def score(self, task: Task, arch: Arch) -> float:
         module = task.space.build(arch).to(task.device)
         learner = Learner.of(module, self.source.config.inner.make())
-        kernels = Kernels(learner, RealLoss(), Execution(chunk=self.config.inits))
+        kernels = together(learner, self.config.inits, compiled=self.config.compiled)
         chosen = self.source.config.init
         init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
         stream = f"learned set {task.space.text(arch)}"
