@@ -41,9 +41,9 @@ from limbeck.nas.proxies import (
     zero_cost,
 )
 from limbeck.nas.proxies import hypernetwork as ghn
-from limbeck.nas.proxies.common import accuracy_as_is, distinct, numpy_generator
+from limbeck.nas.proxies.common import distinct, numpy_generator, validated_as_is
 from limbeck.nas.spaces.base import Arch, Graph, Node, Space, chain
-from limbeck.nas.training import Schedule, train_real
+from limbeck.nas.training import Schedule, train_real, validated, validation_accuracy
 
 DATA = tiny_data()
 CHANCE = 100 / 3
@@ -213,6 +213,19 @@ def test_scores_follow_the_seed(kind: str, tmp_path: Path) -> None:
     assert scores[0] != scores[1]
 
 
+def test_the_probability_of_the_right_class_by_a_loop() -> None:
+    module, schedule = build("mlp", shape=(1, 8, 8), num_classes=3), Schedule(steps=4, batch=8, inits=2)
+    kernels, networks = train_real(module, DATA, schedule, seed=0, stream="s")
+    given = []
+    for b in range(2):
+        for x_CHW, label in zip(DATA.preprocessing.apply(DATA.val_x[:5]), DATA.val_y[:5].tolist(), strict=True):
+            logits_1K = functional_call(module, {name: value[b] for name, value in networks.items()}, (x_CHW[None],))
+            given.append(float(logits_1K.exp()[0, label] / logits_1K.exp().sum()))
+    found = validated(kernels, networks, DATA, 5, "probability")
+    assert found == pytest.approx(100 * np.mean(given), rel=1e-5)
+    assert validated(kernels, networks, DATA, 5) == validation_accuracy(kernels, networks, DATA, 5)
+
+
 @pytest.mark.skipif(compiler_missing("cpu") is not None, reason="no C++ compiler")
 def test_compiled_steps_train_the_same_networks() -> None:
     module, schedule = build("mlp", shape=(1, 8, 8), num_classes=3), Schedule(steps=3, batch=4, inits=3)
@@ -252,10 +265,10 @@ def test_numpy_streams_are_their_own() -> None:
 def test_running_statistics_are_measured_before_weights_are_judged() -> None:
     module = build("convnet3,width=4,depth=1,norm=running", shape=(1, 8, 8), num_classes=3)
     weights = {name: value[0] for name, value in draw(module, "kaiming", 1, generator()).items()}
-    moved = accuracy_as_is(TASK, module, weights, None)
+    moved = validated_as_is(TASK, module, weights, None)
     # A shift before the normalisation changes nothing once the statistics are those of the shifted values.
     shifted = weights | {"features.0.bias": weights["features.0.bias"] + 50.0}
-    assert accuracy_as_is(TASK, module, shifted, None) == pytest.approx(moved, abs=6)  # one of 18 images
+    assert validated_as_is(TASK, module, shifted, None) == pytest.approx(moved, abs=6)  # one of 18 images
 
 
 # --- weight sharing --------------------------------------------------------------------------------------------------

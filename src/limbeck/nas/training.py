@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,12 @@ from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, use_compile_cache
 from limbeck.models import RandomInit
 from limbeck.pools import adam_batch, adam_learner
-from limbeck.protocol import Scores, score
+from limbeck.protocol import Scores, chunks, score
+
+Measure: TypeAlias = Literal["accuracy", "probability"]
+"""What a trained network is judged by: how often the right class is its first choice, or the probability that it gives
+to the right class, on average. The latter tells networks apart that were trained for a few steps only and have hardly
+learned anything but to doubt less; networks at the end of their training are judged by the former."""
 
 _IMAGES_AT_ONCE = 100  # what they become in a layer should stay in the processor's cache
 
@@ -138,6 +143,15 @@ def validation_accuracy(kernels: Kernels, networks: Tensors, data: TaskData, ima
     return tested(kernels, networks, data, images).mean
 
 
+def validated(
+    kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, measure: Measure = "accuracy"
+) -> float:
+    """What B networks reach on average on the first images of the validation split, all by default, in percent."""
+    if measure == "accuracy":
+        return validation_accuracy(kernels, networks, data, images)
+    return _right_probability(_one_by_one(kernels), networks, _examples(data, images, "val"))
+
+
 def tested(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, *, split: Split = "val"
 ) -> Scores:
@@ -146,8 +160,23 @@ def tested(
     The networks take their turns: together, vmap makes grouped convolutions of them, which take two to three times as
     long on so many images.
     """
-    one_by_one = Kernels(kernels.learner, kernels.objective, Execution(chunk=1))
-    return score(one_by_one, networks, _examples(data, images, split), data.num_classes)
+    return score(_one_by_one(kernels), networks, _examples(data, images, split), data.num_classes)
+
+
+@torch.no_grad()
+def _right_probability(kernels: Kernels, networks: Tensors, examples: Iterator[tuple[Tensor, Tensor]]) -> float:
+    """The probability in percent that B networks give to the right class, mean over them and N examples."""
+    total, count = 0.0, 0
+    for x_NCHW, y_N in examples:
+        for network in chunks(networks, 1):
+            given_1NK = kernels.predict(network, x_NCHW).softmax(-1)
+            total += float(given_1NK[0].gather(1, y_N[:, None]).sum())
+            count += len(y_N)
+    return 100 * total / count
+
+
+def _one_by_one(kernels: Kernels) -> Kernels:
+    return Kernels(kernels.learner, kernels.objective, Execution(chunk=1))
 
 
 def _examples(data: TaskData, images: int | None, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.spaces.base import Arch, Space
-from limbeck.nas.training import Schedule, kernels_for, rates, real_batch, validation_accuracy
+from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validated
 
 _TELL_EVERY = 100
 _STATISTICS_BATCHES = 100  # of what running statistics began with, 0.9¹⁰⁰ is left at the usual momentum
@@ -90,10 +90,12 @@ def descend(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> None:
 
 
 @torch.no_grad()
-def accuracy_as_is(task: Task, module: nn.Module, weights: Tensors, images: int | None) -> float:
-    """Validation accuracy in percent with weights by name, untrained; running statistics are measured first.
+def validated_as_is(
+    task: Task, module: nn.Module, weights: Tensors, images: int | None, measure: Measure = "accuracy"
+) -> float:
+    """What a network reaches on validation images, in percent, with weights by name that are not trained further.
 
-    Layers that normalise by running statistics get those of these weights from training batches (Guo et al. 2020,
+    Layers that normalise by running statistics first get those of these weights from training batches (Guo et al. 2020,
     arXiv 1904.00420, recalculate them for each architecture as well).
     """
     kernels = kernels_for(module, 1)
@@ -105,7 +107,7 @@ def accuracy_as_is(task: Task, module: nn.Module, weights: Tensors, images: int 
             x_1MCHW, y_1MK, _ = real_batch(task.data, 0.0, schedule, draws)
             _, buffers = kernels.learner.inner_loss(state.params, buffers, x_1MCHW[0], y_1MK[0])
     networks = {name: value[None] for name, value in (state.params | buffers).items()}
-    return validation_accuracy(kernels, networks, task.data, images)
+    return validated(kernels, networks, task.data, images, measure)
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:

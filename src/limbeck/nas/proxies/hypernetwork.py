@@ -22,9 +22,9 @@ from limbeck.engine import Batch, Learner, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import draw
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
-from limbeck.nas.proxies.common import accuracy_as_is, descend, fit, on, require_one_network, require_positive
+from limbeck.nas.proxies.common import descend, fit, on, require_one_network, require_positive, validated_as_is
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Schedule
+from limbeck.nas.training import Measure, Schedule
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -48,6 +48,7 @@ class GraphHyperNetwork(Proxy):
         rounds: passes of messages along the graph and back, at least 1 (T in the paper).
         clip: largest norm of a step's gradient.
         images: validation images; all by default.
+        measure: of the network on validation images.
         label: the proxy's name; ``ghn`` by default.
     """
 
@@ -56,6 +57,7 @@ class GraphHyperNetwork(Proxy):
     rounds: int = 2
     clip: float = 5.0
     images: int | None = None
+    measure: Measure = "accuracy"
     label: str = "ghn"
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class _Emitter(Scorer):
     def score(self, task: Task, arch: Arch) -> float:
         blueprint = _blueprint(task, arch)
         weights = on(task.device, self.network.emit(blueprint))
-        return accuracy_as_is(task, blueprint.module, weights, self.config.images)
+        return validated_as_is(task, blueprint.module, weights, self.config.images, self.config.measure)
 
 
 @final

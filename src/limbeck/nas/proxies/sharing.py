@@ -22,7 +22,6 @@ from limbeck.errors import LimbeckError
 from limbeck.models import draw
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import (
-    accuracy_as_is,
     descend,
     fit,
     numpy_generator,
@@ -30,9 +29,10 @@ from limbeck.nas.proxies.common import (
     require_one_network,
     require_positive,
     shapes_of,
+    validated_as_is,
 )
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Schedule
+from limbeck.nas.training import Measure, Schedule
 
 
 @final
@@ -48,6 +48,7 @@ class WeightSharing(Proxy):
         paths: architectures a step, at least 1.
         clip: largest norm of a step's gradient.
         images: validation images; all by default.
+        measure: of the network on validation images.
         label: the proxy's name; ``sharing`` by default.
     """
 
@@ -55,6 +56,7 @@ class WeightSharing(Proxy):
     paths: int = 1
     clip: float = 5.0
     images: int | None = None
+    measure: Measure = "accuracy"
     label: str = "sharing"
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ class _Supernet(Scorer):
         child = _child(task, arch)
         # What training never met has its initial weights; they are not kept, so that no score depends on another.
         stores = on(task.device, self.stores | _grown(self.stores, child, task))
-        return accuracy_as_is(task, child.module, _cut(stores, child), self.config.images)
+        return validated_as_is(task, child.module, _cut(stores, child), self.config.images, self.config.measure)
 
 
 @final

@@ -13,7 +13,7 @@ from limbeck.errors import LimbeckError
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Schedule, together, train_real, validation_accuracy
+from limbeck.nas.training import Measure, Schedule, together, train_real, validated
 from limbeck.protocol import train
 
 
@@ -27,6 +27,7 @@ class SyntheticData(Proxy):
         steps: of the learned ones, how many are taken; all by default.
         inits: initial weights that are trained together and averaged over.
         images: validation images; all by default.
+        measure: of the trained networks on validation images.
         compiled: as in ``Schedule``.
         label: the proxy's name; ``synthetic`` by default.
     """
@@ -35,6 +36,7 @@ class SyntheticData(Proxy):
     steps: int | None = None
     inits: int = 4
     images: int | None = 2000
+    measure: Measure = "probability"
     compiled: bool = False
     label: str = "synthetic"
 
@@ -85,7 +87,7 @@ class _OnLearnedSet(Scorer):
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
         trained = train(kernels, self.batches, weights)
-        return validation_accuracy(kernels, trained, task.data, self.config.images)
+        return validated(kernels, trained, task.data, self.config.images, self.config.measure)
 
 
 @final
@@ -96,11 +98,13 @@ class RealData(Proxy):
     Args:
         schedule: for how long and how.
         images: validation images; all by default.
+        measure: of the trained networks on validation images.
         label: the proxy's name; ``real`` by default.
     """
 
     schedule: Schedule
     images: int | None = None
+    measure: Measure = "accuracy"
     label: str = "real"
 
     @property
@@ -129,4 +133,4 @@ class _OnRealData(Scorer):
         module = task.space.build(arch).to(task.device)
         stream = f"real data {task.space.text(arch)}"
         kernels, networks = train_real(module, task.data, self.config.schedule, seed=task.seed, stream=stream)
-        return validation_accuracy(kernels, networks, task.data, self.config.images)
+        return validated(kernels, networks, task.data, self.config.images, self.config.measure)
