@@ -213,6 +213,19 @@ def test_scores_follow_the_seed(kind: str, tmp_path: Path) -> None:
     assert scores[0] != scores[1]
 
 
+@pytest.mark.parametrize("augmented", [{}, {"shift": 1, "cutout": 2}])
+def test_networks_are_trained_alike_together_and_in_turn(monkeypatch: pytest.MonkeyPatch, augmented: Any) -> None:
+    module = build("convnet3,width=4,depth=1,norm=none", shape=(1, 8, 8), num_classes=3)
+    schedule = Schedule(steps=3, batch=5, inits=3, **augmented)
+    kernels, together = train_real(module, DATA, schedule, seed=0, stream="s")
+    assert kernels.execution.chunk == 3
+    monkeypatch.setattr("limbeck.nas.training._TOGETHER", 4)
+    kernels, in_turn = train_real(module, DATA, schedule, seed=0, stream="s")
+    assert kernels.execution.chunk == 1
+    for name, value in together.items():
+        torch.testing.assert_close(in_turn[name], value, rtol=1e-3, atol=1e-5)
+
+
 def test_the_probability_of_the_right_class_by_a_loop() -> None:
     module, schedule = build("mlp", shape=(1, 8, 8), num_classes=3), Schedule(steps=4, batch=8, inits=2)
     kernels, networks = train_real(module, DATA, schedule, seed=0, stream="s")

@@ -41,19 +41,22 @@ from limbeck.nas.figures import (
 )
 from limbeck.nas.finals import (
     RANDOM,
+    SHORTLISTED,
     Setting,
+    best,
     final_settings,
     run_finals,
     search_proxies,
+    searched,
     trained_final,
     widened,
-    winner,
 )
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.rank import Estimate
 from limbeck.nas.ranking import (
     Maker,
+    Scores,
     oracle,
     oracle_table,
     ranking_proxies,
@@ -381,7 +384,7 @@ def test_the_proxies_of_the_study(tmp_path: Path) -> None:
     assert real["real, same steps"].steps == 7
     assert (real["real, same seconds"].steps, real["real, same seconds"].seconds) == (None, 3.0)
     (long,) = [p for p in (make({"synthetic": table}) for make in search_proxies(tmp_path)) if isinstance(p, RealData)]
-    assert long.schedule.seconds == 30.0, "ten times the cost"
+    assert long.schedule.seconds == finals.TIMES_AS_LONG * 3.0
     for name in ("synthetic", *(row.split(",")[0] for row in finals.PAPER)):
         assert name in [make({"synthetic": table}).name for make in search_proxies(tmp_path)]
 
@@ -392,6 +395,8 @@ def test_the_learned_set_is_for_networks_of_the_space() -> None:
     space = space_named(ranking.SPACE, shape=(1, 28, 28), num_classes=10)
     for learner in config.learners:
         space.build(space.read(learner))
+    chosen = set(map(space.text, sampled(space, ranking.SAMPLE, 3)))
+    assert len(set(config.learners) - chosen) == ranking.FAMILY == len(config.learners)
     assert oracle().schedule.steps is not None
 
 
@@ -485,15 +490,26 @@ def test_the_error_is_that_of_the_test_set(tmp_path: Path) -> None:
     assert base["mean"] < 40 < other["mean"]
 
 
-def test_the_winner_has_the_best_score() -> None:
-    def table(**values: float) -> ScoreTable:
-        scores = {text: Scored(value=value, seconds=1.0) for text, value in values.items()}
-        return ScoreTable(meta={"proxy": {"name": "some"}, "prepare_seconds": 0}, scores=scores)
+def some_table(**values: float) -> ScoreTable:
+    scores = {text: Scored(value=value, seconds=1.0) for text, value in values.items()}
+    return ScoreTable(meta={"proxy": {"name": "some"}, "prepare_seconds": 0.5}, scores=scores)
 
-    assert winner(table(a=1.0, b=3.0, c=3.0)) == "b"
-    assert winner(table(a=math.nan, b=-3.0)) == "b"
+
+def test_the_best_have_the_best_scores() -> None:
+    assert best(some_table(a=1.0, b=3.0, c=3.0), 1) == ["b"]
+    assert best(some_table(a=1.0, b=3.0, c=3.0), 2) == ["b", "c"]
+    assert best(some_table(a=math.nan, b=-3.0), 5) == ["b", "a"]
     with pytest.raises(LimbeckError, match="table of some is empty"):
-        winner(table())
+        best(some_table(), 1)
+
+
+def test_real_data_chooses_among_the_best_of_the_learned_set() -> None:
+    tables = {"synthetic": some_table(a=4.0, b=3.0, c=2.0, d=1.0), "real": some_table(a=1.0, b=2.0, c=1.5, d=9.0)}
+    found = searched(Scores(tables=tables, learned_seconds={"synthetic": 7.0}))
+    assert {name: search.winner for name, search in found.items()} == {"synthetic": "a", "real": "d", SHORTLISTED: "b"}
+    assert found["synthetic"].cost == Cost(prepare=7.5, score=4.0)
+    assert found[SHORTLISTED].cost == Cost(prepare=8.0, score=4.0 + finals.SHORTLIST)
+    assert SHORTLISTED not in searched(Scores(tables={"real": tables["real"]}, learned_seconds={}))
 
 
 def test_learners_are_made_wider() -> None:
@@ -597,10 +613,10 @@ def test_studies_are_recorded_and_rendered(tmp_path: Path, monkeypatch: pytest.M
     assert scores is not None
     table = scores.tables["synthetic"]
     made = {"mean": 5.25, "std": 0.5, "n": 3, "parameters": 1234567, "seconds": 9.0}
-    best = winner(table)
+    won = best(table, 1)[0]
     rows = ranking_rows(table, scores, draws=20)
     if name == "nas-search":
-        rows = finals.final_rows({"synthetic": best}, {("", best): made}, [""], scores)
+        rows = finals.final_rows({"synthetic": won}, {("", won): made}, [""], searched(scores))
     (out / "rows.json").write_text(json.dumps({"rows": rows}))
     (out / "study.json").write_text(json.dumps({"study": name, "seed": 2, "n": 4, "max_time": None}))
     values = json.loads(benchmark.record(name, out).read_text())

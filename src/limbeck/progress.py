@@ -20,6 +20,8 @@ from limbeck.checkpoint import Progress
 from limbeck.config import Config
 from limbeck.engine import Execution
 
+_NAMED = 5  # learners of a family that are told by name
+
 
 class Reporter(ABC):
     """Told about a run's progress."""
@@ -113,7 +115,7 @@ class ConsoleReporter(Reporter):
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         steps = "1 inner step" if config.inner_steps == 1 else f"{config.inner_steps} inner steps"
         self.message(
-            f"{config.data}: {_taught_by(config)}, {steps}, {', '.join(config.learners)}, {config.init.init} init, "
+            f"{config.data}: {_taught_by(config)}, {steps}, {_learners(config)}, {config.init.init} init, "
             f"{config.outer.inits} at a time ({how})"
         )
         if config.attack is not None:
@@ -175,6 +177,13 @@ class ConsoleReporter(Reporter):
             return "ETA --"
         left = max(0.0, (1 - spent) * (now - self._first) / done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+def _learners(config: Config) -> str:
+    """By name while they are few."""
+    few = config.learners[:_NAMED]
+    more = len(config.learners) - len(few)
+    return ", ".join(few) + (f" and {more} other networks" if more else "")
 
 
 def _taught_by(config: Config) -> str:

@@ -88,7 +88,7 @@ def _study(name: str, config: Config) -> Study:
 
 _COLUMNS: Final = {
     "nas-ranking": ("better_half", "regret", "seconds", "prepare_seconds", "share"),
-    "nas-search": ("n", "parameters", "seconds"),
+    "nas-search": ("n", "parameters", "seconds", "prepare_seconds"),
 }
 
 

@@ -34,12 +34,19 @@ from limbeck.nas.training import Schedule, tested, train_real
 from limbeck.progress import Reporter, Stop
 from limbeck.storage import read_json, write_json
 
-BUDGET: Final = 40
+BUDGET: Final = 60
 """Architectures that each search looks at, the same ones."""
 RANDOM: Final = "random pick"
 """The row of the search that looks at nothing: the first architecture that was drawn."""
 REAL: Final = "real"
-"""The row of real data, trained on for ten times as long as scoring on the learned set takes."""
+"""The row of real data, trained on for ``TIMES_AS_LONG`` as scoring on the learned set takes."""
+TIMES_AS_LONG: Final = 30
+LEARNED: Final = "synthetic"
+"""The row of the learned set."""
+SHORTLIST: Final = 3
+"""Architectures that the learned set leaves to real data in the search that takes both."""
+SHORTLISTED: Final = f"{LEARNED}, then {REAL}"
+"""The row of that search."""
 PAPER: Final = {
     "ghn": "4.3 ± 0.1 %, 5.1 M, 0.42 GPU days",
     "sharing": "3.92 %, 3.9 M, 0.25 GPU days",
@@ -74,12 +81,12 @@ class Setting:
 
 def final_settings() -> tuple[Setting, ...]:
     """Plain, with cutout, and with cutout at twice the width."""
-    plain = Schedule(steps=1500, batch=64, inits=3)
+    plain = Schedule(steps=500, batch=32, inits=3)
     cut = dataclasses.replace(plain, cutout=8)
     return (
         Setting(name="", schedule=plain),
         Setting(name="cutout", schedule=cut),
-        Setting(name="cutout, wider", schedule=cut, wider=2),
+        Setting(name="cutout, wider", schedule=dataclasses.replace(cut, inits=2), wider=2),
     )
 
 
@@ -87,24 +94,49 @@ def search_proxies(run: Path) -> tuple[Maker, ...]:
     """What is searched with; ``run`` holds the learned set."""
 
     def real(tables: Mapping[str, ScoreTable]) -> Proxy:
-        schedule = Schedule(steps=None, seconds=10 * mean_seconds(tables["synthetic"]))
+        schedule = Schedule(steps=None, seconds=TIMES_AS_LONG * mean_seconds(tables[LEARNED]), batch=32)
         return RealData(schedule=schedule, images=IMAGES, label=REAL)
 
     return (
         lambda tables: SyntheticData(run=run, inits=INITS, images=IMAGES),
         real,
-        lambda tables: WeightSharing(images=IMAGES),
-        lambda tables: GraphHyperNetwork(images=IMAGES),
+        lambda tables: WeightSharing(images=IMAGES, measure="probability"),
+        lambda tables: GraphHyperNetwork(images=IMAGES, measure="probability"),
         lambda tables: ZeroCost(kind="naswot"),
     )
 
 
-def winner(table: ScoreTable) -> str:
-    """The architecture with the best score, the first of equals; raises LimbeckError for an empty table."""
+def best(table: ScoreTable, k: int) -> list[str]:
+    """The ``k`` architectures with the best scores, the first of equals; raises LimbeckError for an empty table."""
     if not table.scores:
         raise LimbeckError(f"The table of {table.name} is empty, so that nothing has won.")
     values_N = worst_filled(np.array(list(table.values.values())))
-    return list(table.scores)[int(values_N.argmax())]
+    return [list(table.scores)[i] for i in np.argsort(-values_N, kind="stable")[:k]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What a search chose, and its cost."""
+
+    winner: str
+    cost: Cost
+
+
+def searched(scores: Scores) -> dict[str, Searched]:
+    """The search with each proxy, and the one in which real data chooses among the best of the learned set."""
+    found = {
+        name: Searched(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
+        for name, table in scores.tables.items()
+    }
+    if LEARNED in found and REAL in found:
+        shortlist = scores.tables[REAL].of(best(scores.tables[LEARNED], SHORTLIST))
+        cost = found[LEARNED].cost
+        found[SHORTLISTED] = Searched(
+            winner=best(shortlist, 1)[0],
+            cost=Cost(prepare=cost.prepare + scores.prepare_seconds(REAL), score=cost.score + shortlist.seconds),
+        )
+    return found
 
 
 def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
@@ -158,10 +190,10 @@ def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """What the study found: its rows, the tables behind them, and the winner of each proxy."""
+    """What the study found: its rows, the searches behind them, and the winner of each and of none."""
 
     rows: list[dict[str, Any]]
-    scores: Scores
+    searches: dict[str, Searched]
     winners: dict[str, str]
 
 
@@ -205,7 +237,8 @@ def run_finals(
     scores = score_all(task, archs, proxies(run), out, tell=tell, stop=stop)
     if scores is None:
         return None
-    winners = {name: winner(table) for name, table in scores.tables.items()} | {RANDOM: task.space.text(archs[0])}
+    searches = searched(scores)
+    winners = {name: search.winner for name, search in searches.items()} | {RANDOM: task.space.text(archs[0])}
     settings = final_settings() if settings is None else settings
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for setting in settings:
@@ -216,8 +249,8 @@ def run_finals(
             made = trained_final(task, task.space.read(text), setting, path, widen=widen)
             results[setting.name, text] = made
             tell(f"{text} {setting.name}: test error {made['mean']:.2f} % in {made['seconds']:.0f} s")
-    rows = final_rows(winners, results, [setting.name for setting in settings], scores)
-    return Found(rows=rows, scores=scores, winners=winners)
+    rows = final_rows(winners, results, [setting.name for setting in settings], searches)
+    return Found(rows=rows, searches=searches, winners=winners)
 
 
 def draw_finals(task: Task, found: Found, folder: Path) -> list[Path]:
@@ -227,10 +260,7 @@ def draw_finals(task: Task, found: Found, folder: Path) -> list[Path]:
         named.setdefault(text, []).append(name)
     graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in named.items()}
     about = f"{task.space.name}, {task.data.name}"
-    costs = {
-        name: Cost(prepare=found.scores.prepare_seconds(name), score=table.seconds)
-        for name, table in found.scores.tables.items()
-    }
+    costs = {name: search.cost for name, search in found.searches.items()}
     accuracy = {row["row"]: 100 - row["mean"] for row in found.rows}
     parameters = {row["row"]: row["parameters"] for row in found.rows}
     return [
@@ -246,19 +276,20 @@ def final_rows(
     winners: Mapping[str, str],
     results: Mapping[tuple[str, str], Mapping[str, Any]],
     settings: Sequence[str],
-    scores: Scores,
+    searches: Mapping[str, Searched],
 ) -> list[dict[str, Any]]:
-    """A row for each setting and proxy, from the winners by proxy and the results by setting and architecture.
+    """A row for each setting and search, from the winners by search and the results by setting and architecture.
 
     JSON as it is. ``mean`` and ``std`` are of the test error in percent over ``n`` initial weights, ``seconds`` what
-    the search took, what is done once and a learned set included, ``training_seconds`` what training the winner took.
+    scoring took, ``prepare_seconds`` what is done once before, learning a set included, ``training_seconds`` what
+    training the winner took.
     """
     rows = []
     for setting in settings:
         for name, text in winners.items():
             made = results[setting, text]
             row = f"{name}, {setting}" if setting else name
-            searched = name in scores.tables
+            cost = searches[name].cost if name in searches else Cost(prepare=0.0, score=0.0)
             rows.append(
                 {
                     "row": row,
@@ -267,7 +298,8 @@ def final_rows(
                     "std": made["std"],
                     "n": made["n"],
                     "parameters": made["parameters"],
-                    "seconds": scores.tables[name].seconds + scores.prepare_seconds(name) if searched else 0.0,
+                    "seconds": cost.score,
+                    "prepare_seconds": cost.prepare,
                     "training_seconds": made["seconds"],
                     "arch": text,
                 }

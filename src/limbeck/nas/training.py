@@ -1,6 +1,7 @@
-"""Train networks of one architecture on real data, several initial weights at once.
+"""Train networks of one architecture on real data, from several initial weights.
 
-Networks of equal shape take every step together (vmapped). Shapes: B initial weights, M images a step.
+Networks of equal shape take every step together (vmapped) where that is faster. Shapes: B initial weights, M images a
+step.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing, use_compile_cache
 from limbeck.models import RandomInit
 from limbeck.pools import adam_batch, adam_learner
-from limbeck.protocol import Scores, chunks, score
+from limbeck.protocol import Scores, chunks, concatenate, score
 
 Measure: TypeAlias = Literal["accuracy", "probability"]
 """What a trained network is judged by: how often the right class is its first choice, or the probability that it gives
 to the right class, on average. The latter tells networks apart that were trained for a few steps only and have hardly
 learned anything but to doubt less; networks at the end of their training are judged by the former."""
 
+_TOGETHER = 16  # images a step; with more, vmap's grouped convolutions lose on a CPU
 _IMAGES_AT_ONCE = 100  # what they become in a layer should stay in the processor's cache
 
 
@@ -95,7 +97,7 @@ def train_real(
     Returns:
         The kernels with which to go on, and the networks (B, ...) by name.
     """
-    kernels = kernels_for(module, schedule.inits, compiled=schedule.compiled)
+    kernels = kernels_for(module, schedule)
     if initial is None:
         initial = initial_weights(module, schedule, seed=seed, stream=stream)
     networks = initial
@@ -109,27 +111,40 @@ def train_steps(
     kernels: Kernels, initial: Tensors, data: TaskData, schedule: Schedule, *, seed: int, stream: str
 ) -> Iterator[Tensors]:
     """The networks (B, ...) by name after each step of ``train_real``, from initial weights (B, ...)."""
-    states = kernels.init(initial)
+    size = kernels.execution.chunk
+    states = [kernels.init(part) for part in chunks(initial, size)]
     rng = generator(seed, f"{stream} batches")
     for rate in rates(schedule):
-        states = kernels.step_each(states, real_batch(data, rate, schedule, rng))
-        yield states.network
+        batch = real_batch(data, rate, schedule, rng)
+        states = [kernels.step_each(group, _share(batch, i * size, size)) for i, group in enumerate(states)]
+        yield states[0].network if len(states) == 1 else concatenate([group.network for group in states])
 
 
-def kernels_for(module: nn.Module, inits: int, *, compiled: bool = False) -> Kernels:
-    """How networks of this architecture take Adam's steps, ``inits`` at a time."""
-    return together(adam_learner(module), inits, compiled=compiled)
+def _share(batch: Batch, start: int, size: int) -> Batch:
+    """The batches (size, M, ...) of some of the B networks."""
+    rows = slice(start, start + size)
+    return Batch(batch.x_MCHW[rows], batch.y_MK[rows], {name: value[rows] for name, value in batch.h.items()})
 
 
-def together(learner: Learner, inits: int, *, compiled: bool = False) -> Kernels:
-    """What trains ``inits`` networks at a time; raises LimbeckError where a compiler is wanted and missing."""
+def kernels_for(module: nn.Module, schedule: Schedule) -> Kernels:
+    """How networks of this architecture take the steps of a schedule."""
+    return together(adam_learner(module), schedule.inits, schedule.batch, compiled=schedule.compiled)
+
+
+def together(learner: Learner, inits: int, images: int, *, compiled: bool = False) -> Kernels:
+    """What trains networks on so many images a step, all of them at once where that is faster.
+
+    Raises:
+        LimbeckError: a compiler is wanted and missing.
+    """
+    device = next(iter(learner.module.parameters())).device.type
     if compiled:
-        device = next(iter(learner.module.parameters())).device.type
         missing = compiler_missing(device)
         if missing is not None:
             raise LimbeckError(f"compiled=true needs {missing}; install it or leave the option out.")
         use_compile_cache()
-    return Kernels(learner, RealLoss(), Execution(chunk=inits, compiled=compiled))
+    at_once = compiled or device != "cpu" or images <= _TOGETHER
+    return Kernels(learner, RealLoss(), Execution(chunk=inits if at_once else 1, compiled=compiled))
 
 
 def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream: str) -> Tensors:

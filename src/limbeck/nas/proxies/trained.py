@@ -80,8 +80,8 @@ class _OnLearnedSet(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         module = task.space.build(arch).to(task.device)
-        learner = Learner.of(module, self.source.config.inner.make())
-        kernels = together(learner, self.config.inits, compiled=self.config.compiled)
+        learner, images = Learner.of(module, self.source.config.inner.make()), len(self.batches[0].x_MCHW)
+        kernels = together(learner, self.config.inits, images, compiled=self.config.compiled)
         chosen = self.source.config.init
         init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
         stream = f"learned set {task.space.text(arch)}"
