@@ -27,7 +27,8 @@ from limbeck.commands import nas_studies, reproducing
 from limbeck.config import Config
 from limbeck.errors import LimbeckError
 from limbeck.models import Shape
-from limbeck.nas import finals, ranking
+from limbeck.nas import cell_ranking, finals, ranking
+from limbeck.nas.cell_ranking import cells_config, cells_oracle, cells_proxies
 from limbeck.nas.figures import (
     Cost,
     cost_bars,
@@ -605,7 +606,7 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(name)
 
 
-@pytest.mark.parametrize("name", ["nas-ranking", "nas-search"])
+@pytest.mark.parametrize("name", ["nas-ranking", "nas-cells", "nas-search"])
 def test_studies_are_recorded_and_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(script("record", monkeypatch), "RESULTS", tmp_path / "results")
     benchmark, out = script("nas", monkeypatch), tmp_path / "study"
@@ -626,7 +627,7 @@ def test_studies_are_recorded_and_rendered(tmp_path: Path, monkeypatch: pytest.M
     text = script("render", monkeypatch).render(tmp_path / "results")
     assert (
         "| synthetic | 0.56 on the better half (CIFAR-10 cells) | 1.00 ± "
-        if name == "nas-ranking"
+        if name != "nas-search"
         else "| 5.25 ± 0.50 | 3 | 1,234,567 |"
     ) in text
 
@@ -646,18 +647,20 @@ def tiny_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = ByWidth(label="oracle")
 
     def ranked(*args: Any, **settings: Any) -> Any:
-        return run_ranking(*args, **settings, proxies=few_proxies, known=None, truth=truth)
+        return run_ranking(*args, **settings | {"proxies": few_proxies, "known": None, "truth": truth})
 
     def searched(*args: Any, **settings: Any) -> Any:
         return run_finals(*args, **settings, proxies=few_proxies, settings=SETTINGS, widen=wide)
 
-    monkeypatch.setattr(nas_studies, "study_task", lambda seed, device, data_dir: tiny_task(seed))
-    monkeypatch.setattr(nas_studies, "synthetic_config", lambda seed: dataclasses.replace(tiny_set(), seed=seed))
+    for name in ("study_task", "cells_task"):
+        monkeypatch.setattr(nas_studies, name, lambda seed, device, data_dir: tiny_task(seed))
+    for name in ("synthetic_config", "cells_config"):
+        monkeypatch.setattr(nas_studies, name, lambda seed: dataclasses.replace(tiny_set(), seed=seed))
     monkeypatch.setattr(nas_studies, "run_ranking", ranked)
     monkeypatch.setattr(nas_studies, "run_finals", searched)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("nas-ranking", 2), ("nas-search", 6)])
+@pytest.mark.parametrize(("name", "rows"), [("nas-ranking", 2), ("nas-cells", 2), ("nas-search", 6)])
 @pytest.mark.usefixtures("tiny_studies")
 def test_reproduce(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, rows: int
@@ -696,3 +699,19 @@ def test_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], words
 def test_the_studies_are_among_the_names() -> None:
     assert set(nas_studies.TITLES) <= set(reproducing.recipe_names())
     assert reproducing.settings("nas-ranking") == synthetic_config(0)
+    assert reproducing.settings("nas-cells") == cells_config(0)
+
+
+def test_the_study_of_cells() -> None:
+    config = cells_config(2)
+    space = space_named(cell_ranking.SPACE, shape=(3, 16, 16), num_classes=10)
+    chosen = set(map(space.text, sampled(space, cell_ranking.SAMPLE, 2)))
+    assert len(set(config.learners) - chosen) == cell_ranking.FAMILY == len(config.learners)
+    assert config.seed == 2 and cells_config(2) == config
+    meta: dict[str, Any] = {"proxy": {"name": "synthetic"}, "prepare_seconds": 0.0}
+    table = ScoreTable(meta=meta, scores={"a": Scored(value=1.0, seconds=2.0)})
+    proxies = {proxy.name: proxy for proxy in (make({"synthetic": table}) for make in cells_proxies(Path("run"), 7))}
+    assert list(proxies) == ["synthetic", "real, same steps", "real, same seconds", "naswot", "parameters"]
+    schedules = [proxy.schedule for proxy in proxies.values() if isinstance(proxy, RealData)]
+    assert [(schedule.steps, schedule.seconds) for schedule in schedules] == [(7, None), (None, 2.0)]
+    assert cells_oracle().schedule.steps == 300

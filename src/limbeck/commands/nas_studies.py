@@ -1,4 +1,4 @@
-"""``limbeck reproduce nas-ranking`` and ``nas-search``: the studies of architecture search."""
+"""``limbeck reproduce nas-ranking``, ``nas-cells`` and ``nas-search``: the studies of architecture search."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from limbeck.commands.shared import given, log_console, output, prepare, refuse_
 from limbeck.config import Config
 from limbeck.errors import LimbeckError
 from limbeck.figures import figures_missing
+from limbeck.nas.cell_ranking import SAMPLE as CELLS
+from limbeck.nas.cell_ranking import cells_config, cells_oracle, cells_proxies, cells_task
 from limbeck.nas.finals import draw_finals, run_finals
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.ranking import draw_ranking, run_ranking, study_task, synthetic_config
@@ -24,6 +26,7 @@ from limbeck.studies import Study, Variant
 SOURCE: Final = "Such et al. 2019, arXiv 1912.07768"
 TITLES: Final = {
     "nas-ranking": "Rank correlation with training to the end, and what it costs",
+    "nas-cells": "Rank correlation in the space of cells, reduced",
     "nas-search": "Random search with each proxy: test error of the winner",
 }
 """The studies by name."""
@@ -41,13 +44,14 @@ def reproduce_nas(options: ReproduceOptions) -> int:
     console = log_console()
     prepare(options)
     changes: dict[str, Any] = given(options, "iterations", "max_time")
-    config = synthetic_config(options.seed)
+    config = nas_config(options.name, options.seed)
     config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
     settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
     StudyDirectory(out).prepare(
         _study(options.name, config), resume=options.resume, overwrite=options.overwrite, **settings
     )
-    task = study_task(options.seed, options.device, options.data_dir)
+    make_task = cells_task if options.name == "nas-cells" else study_task
+    task = make_task(options.seed, options.device, options.data_dir)
 
     def tell(text: str) -> None:
         console.print(f"[dim]{text}[/dim]", soft_wrap=True)
@@ -67,13 +71,20 @@ def reproduce_nas(options: ReproduceOptions) -> int:
     return 0
 
 
+def nas_config(name: str, seed: int) -> Config:
+    """Of the set that a study learns."""
+    return cells_config(seed) if name == "nas-cells" else synthetic_config(seed)
+
+
 def _run(
     options: ReproduceOptions, task: Task, config: Config, out: Path, reporter: ConsoleReporter, tell: Tell, stop: Stop
 ) -> tuple[list[dict[str, Any]], list[Path]] | None:
     """The study's rows and figures; None if someone stopped it."""
     size: dict[str, Any] = given(options, "n")
     folder, can_draw = out / "figures", figures_missing() is None
-    if options.name == "nas-ranking":
+    if options.name != "nas-search":
+        if options.name == "nas-cells":
+            size = {"n": CELLS, "proxies": cells_proxies, "truth": cells_oracle(), "known": None, **size}
         ranked = run_ranking(task, config, out, **size, reporter=reporter, tell=tell, stop=stop)
         return None if ranked is None else (ranked.rows, draw_ranking(task, ranked, folder) if can_draw else [])
     found = run_finals(task, config, out, **size, reporter=reporter, tell=tell, stop=stop)
@@ -86,8 +97,10 @@ def _study(name: str, config: Config) -> Study:
     return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1)
 
 
+_RANKING: Final = ("better_half", "regret", "seconds", "prepare_seconds", "share")
 _COLUMNS: Final = {
-    "nas-ranking": ("better_half", "regret", "seconds", "prepare_seconds", "share"),
+    "nas-ranking": _RANKING,
+    "nas-cells": _RANKING,
     "nas-search": ("n", "parameters", "seconds", "prepare_seconds"),
 }
 
@@ -97,7 +110,7 @@ def _table(name: str, rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title=TITLES[name], title_justify="left", caption=f"paper: {SOURCE}", caption_justify="left")
     table.add_column("", no_wrap=True)
     table.add_column("paper")
-    for column in ("Spearman" if name == "nas-ranking" else "error %", *_COLUMNS[name]):
+    for column in ("error %" if name == "nas-search" else "Spearman", *_COLUMNS[name]):
         table.add_column(column.replace("_", " "), justify="right")
     for row in rows:
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"

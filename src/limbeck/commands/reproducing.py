@@ -8,7 +8,7 @@ from typing import Any
 
 from limbeck.commands.bounding import reproduce_bound
 from limbeck.commands.nas_studies import TITLES as NAS_STUDIES
-from limbeck.commands.nas_studies import reproduce_nas
+from limbeck.commands.nas_studies import nas_config, reproduce_nas
 from limbeck.commands.pooling import watched
 from limbeck.commands.shared import (
     baseline_choice,
@@ -29,7 +29,6 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluate import Evaluation
 from limbeck.evaluate import evaluate as run_evaluate
 from limbeck.figures import figures_missing
-from limbeck.nas.ranking import synthetic_config
 from limbeck.options import Common, ReproduceOptions, SensitivityOptions
 from limbeck.progress import ConsoleReporter
 from limbeck.recipes import Recipe, recipe, recipes, with_soft_labels
@@ -161,7 +160,7 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
 def settings(name: str) -> Config:
     """A recipe's configuration, or that of a study's first run."""
     if name in NAS_STUDIES:
-        return synthetic_config(0)
+        return nas_config(name, 0)
     if name not in study_names():
         return recipe_named(name).config
     chosen = study(name)

@@ -20,11 +20,11 @@ class ReproduceOptions(Common):
         name: mnist-fixed, mnist-random, cifar10-fixed or cifar10-random (Wang et al. 2018), one run each; bound, the
             lower bound on the size of a set; or a study of several runs with figures: poison-mnist, poison-cifar10,
             adapt, sensitivity (Wang et al. 2018), gtn-mnist, gtn-curriculum, gtn-weight-norm, gtn-learners,
-            gtn-cifar10, nas-ranking or nas-search (Such et al. 2019; the last two need the extra nas).
+            gtn-cifar10, nas-ranking, nas-cells or nas-search (Such et al. 2019; the last three need the extra nas).
         labels: hard labels as in the paper, or learned soft ones; not for studies.
         iterations: another number of outer iterations, of each run.
         max_time: stop learning after this many seconds, in each run.
-        n: held-out initial weights for the score, or for nas-ranking and nas-search architectures; the recipe's by
+        n: held-out initial weights for the score, or for studies of architecture search architectures; the recipe's by
             default.
         networks: train so many networks in each pool that a study needs, at least 8; its own number by default.
         baselines: also score these baselines (random, best-random, kmeans, average), or ``none``; not for studies.
