@@ -380,7 +380,7 @@ def test_the_proxies_of_the_study(tmp_path: Path) -> None:
     table = ScoreTable(meta=meta, scores={"a": Scored(value=1.0, seconds=2.0), "b": Scored(value=1.0, seconds=4.0)})
     chosen = [make({"synthetic": table}) for make in ranking_proxies(tmp_path, 7)]
     names = [proxy.name for proxy in chosen]
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 12
     real = {proxy.name: proxy.schedule for proxy in chosen if isinstance(proxy, RealData)}
     assert real["real, same steps"].steps == 7
     assert (real["real, same seconds"].steps, real["real, same seconds"].seconds) == (None, 3.0)

@@ -101,20 +101,22 @@ def _learned_for(seed: int) -> list[str]:
 def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
     """What is ranked: the set in ``run``, learned for so many steps, and everything that it has to compete with.
 
-    All that validate do so by the probability of the right class. For as many steps real data gets batches of 64, its
-    best; for as many seconds batches of 10, which are better there than fewer steps of more images.
+    All that validate do so by the probability of the right class. Real data is taken for as many steps, of 64 images
+    and of as many as the learned set has, and for as many seconds.
     """
     real = Schedule(steps=steps, batch=64, inits=INITS, warmup=0)
+    few = dataclasses.replace(real, batch=10)
     trained, shared = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
     judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
 
     def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
-        schedule = dataclasses.replace(real, steps=None, seconds=mean_seconds(tables["synthetic"]), batch=10)
+        schedule = dataclasses.replace(few, steps=None, seconds=mean_seconds(tables["synthetic"]))
         return RealData(schedule=schedule, label="real, same seconds", **judged)
 
     return (
         lambda tables: SyntheticData(run=run, inits=INITS, **judged),
         lambda tables: RealData(schedule=real, label="real, same steps", **judged),
+        lambda tables: RealData(schedule=few, label="real, same steps and images", **judged),
         same_seconds,
         lambda tables: WeightSharing(schedule=shared, **judged),
         lambda tables: GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
