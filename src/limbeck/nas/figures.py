@@ -17,6 +17,8 @@ from limbeck.nas.rank import Estimate
 from limbeck.nas.spaces.base import Graph
 
 _COLUMNS: Final = 4
+_MARKS: Final = "osD^v<>Phd*X"
+"""Of points, so that two of the same colour can be told apart."""
 _SHORTEST: Final = 0.001
 """Seconds that are drawn where a cost is less, on a logarithmic scale."""
 
@@ -54,6 +56,7 @@ def scatter_chart(
         )
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
         if index % columns == 0:
             axes.set_ylabel(y, fontsize=8)
@@ -63,20 +66,35 @@ def scatter_chart(
 
 
 def cost_chart(path: Path, points: Mapping[str, tuple[Cost, Estimate]], *, title: str, y: str) -> Path:
-    """A statistic of each proxy with its bootstrap interval, against all that the proxy costs, logarithmic."""
+    """A statistic of each proxy with its bootstrap interval, against what the proxy costs, logarithmic.
+
+    The filled mark is scoring alone, the empty one adds what is done once.
+    """
     _refuse_nothing(points, "proxy")
-    figure = new_figure((7.2, 4.4))
+    figure = new_figure((8.4, 4.4))
     axes = figure.add_subplot()
-    for name, (cost, estimate) in points.items():
-        x = max(cost.total, _SHORTEST)
+    for index, (name, (cost, estimate)) in enumerate(points.items()):
+        scoring, total = max(cost.score, _SHORTEST), max(cost.total, _SHORTEST)
         error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
-        drawn = axes.errorbar([x], [estimate.value], yerr=error, fmt="o", capsize=3, markersize=4, linewidth=1)
-        axes.annotate(
-            name, (x, estimate.value), xytext=(5, 4), textcoords="offset points", fontsize=7, color=drawn[0].get_color()
+        mark = _MARKS[index % len(_MARKS)]
+        drawn = axes.errorbar(
+            [scoring], [estimate.value], yerr=error, fmt=mark, capsize=3, markersize=5, linewidth=1, label=name
+        )
+        axes.plot(
+            [scoring, total],
+            [estimate.value] * 2,
+            color=drawn[0].get_color(),
+            marker=mark,
+            markevery=[1],
+            markersize=5,
+            markerfacecolor="white",
+            linewidth=0.8,
+            linestyle=":",
+            zorder=1,
         )
     axes.set_xscale("log")
-    axes.set(xlabel="seconds, preparing and scoring all architectures", ylabel=y)
-    axes.margins(x=0.15)
+    axes.set(xlabel="seconds: scoring all architectures (filled), with what is done once (empty)", ylabel=y)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.axhline(0.0, color="0.6", linewidth=0.8)
     axes.grid(alpha=0.3)
     headed(figure, title)
