@@ -21,13 +21,13 @@ from limbeck.errors import LimbeckError
 from limbeck.models import build
 from limbeck.naming import split_words
 from limbeck.nas.figures import Cost, cost_bars, frontier_chart, graph_chart
-from limbeck.nas.proxies.base import Proxy, Task, Tell
+from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.rank import worst_filled
-from limbeck.nas.ranking import IMAGES, INITS, Maker, Scores, learn_set, mean_seconds, sampled, score_all, slug
+from limbeck.nas.ranking import IMAGES, INITS, Maker, Scores, learn_set, sampled, score_all, slug
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.table import ScoreTable
 from limbeck.nas.training import Schedule, tested, train_real
@@ -39,8 +39,8 @@ BUDGET: Final = 60
 RANDOM: Final = "random pick"
 """The row of the search that looks at nothing: the first architecture that was drawn."""
 REAL: Final = "real"
-"""The row of real data, trained on for ``TIMES_AS_LONG`` as scoring on the learned set takes."""
-TIMES_AS_LONG: Final = 30
+"""The row of real data, ``REAL_STEPS`` of it: as many for every network, however long they take."""
+REAL_STEPS: Final = 200
 LEARNED: Final = "synthetic"
 """The row of the learned set."""
 SHORTLIST: Final = 3
@@ -92,14 +92,10 @@ def final_settings() -> tuple[Setting, ...]:
 
 def search_proxies(run: Path) -> tuple[Maker, ...]:
     """What is searched with; ``run`` holds the learned set."""
-
-    def real(tables: Mapping[str, ScoreTable]) -> Proxy:
-        schedule = Schedule(steps=None, seconds=TIMES_AS_LONG * mean_seconds(tables[LEARNED]), batch=32)
-        return RealData(schedule=schedule, images=IMAGES, label=REAL)
-
+    real = Schedule(steps=REAL_STEPS, batch=32)
     return (
         lambda tables: SyntheticData(run=run, inits=INITS, images=IMAGES),
-        real,
+        lambda tables: RealData(schedule=real, images=IMAGES, label=REAL),
         lambda tables: WeightSharing(images=IMAGES, measure="probability"),
         lambda tables: GraphHyperNetwork(images=IMAGES, measure="probability"),
         lambda tables: ZeroCost(kind="naswot"),
