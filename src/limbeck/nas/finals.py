@@ -40,7 +40,7 @@ RANDOM: Final = "random pick"
 """The row of the search that looks at nothing: the first architecture that was drawn."""
 REAL: Final = "real"
 """The row of real data, ``REAL_STEPS`` of it: as many for every network, however long they take."""
-REAL_STEPS: Final = 200
+REAL_STEPS: Final = 300
 LEARNED: Final = "synthetic"
 """The row of the learned set."""
 SHORTLIST: Final = 3
