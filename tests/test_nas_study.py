@@ -64,6 +64,7 @@ from limbeck.nas.ranking import (
     ranking_rows,
     run_ranking,
     sampled,
+    sampled_for,
     score_all,
     synthetic_config,
     table_path,
@@ -399,6 +400,16 @@ def test_the_learned_set_is_for_networks_of_the_space() -> None:
     chosen = set(map(space.text, sampled(space, ranking.SAMPLE, 3)))
     assert len(set(config.learners) - chosen) == ranking.FAMILY == len(config.learners)
     assert oracle().schedule.steps is not None
+
+
+def test_what_a_set_was_learned_for_is_not_ranked() -> None:
+    task = tiny_task()
+    texts = list(map(task.space.text, sampled(task.space, 7, 0)))
+    config = dataclasses.replace(tiny_set(), learner=texts[1], family=(texts[4],))
+    ranked_ones = list(map(task.space.text, sampled_for(task, config, 5)))
+    assert ranked_ones == [texts[i] for i in (0, 2, 3, 5, 6)]
+    with pytest.raises(LimbeckError, match="fewer than"):
+        sampled_for(task, config, 10)
 
 
 # The studies from end to end

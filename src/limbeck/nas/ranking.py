@@ -171,6 +171,16 @@ def sampled(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[A
     return tuple(found)
 
 
+def sampled_for(task: Task, config: Config, n: int) -> tuple[Arch, ...]:
+    """The first n of ``sampled`` for which no set was learned."""
+    count = n
+    while True:
+        others = [a for a in sampled(task.space, count, task.seed) if task.space.text(a) not in config.learners]
+        if len(others) >= n:
+            return tuple(others[:n])
+        count += n - len(others)
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -314,7 +324,7 @@ def run_ranking(
     missing = scipy_missing()
     if missing is not None:
         raise LimbeckError(missing)
-    archs = sampled(task.space, n, task.seed)
+    archs = sampled_for(task, config, n)
     run = out / "synthetic"
     if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
         return None
