@@ -7,11 +7,13 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,15 +21,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_search import Toy, Worth, scored, toy_task, worth
+from tiny_runs import random_set
+from tiny_search import Toy, Worth, WorthScorer, scored, toy_task, worth
 
 from limbeck.cli import run as limbeck
 from limbeck.errors import LimbeckError
-from limbeck.nas import SearchConfig, SearchProgress, SearchResult, Trial, read_search, read_searches, search
+from limbeck.nas import (
+    Scorer,
+    SearchConfig,
+    SearchProgress,
+    SearchResult,
+    Task,
+    Trial,
+    read_search,
+    read_searches,
+    search,
+)
 from limbeck.nas.evolution import evolved
-from limbeck.nas.proxies.trained import RealData
+from limbeck.nas.ledger import Ledger
+from limbeck.nas.proxies.trained import RealData, SyntheticData
+from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.strategies import STRATEGIES, promoted, propose
 from limbeck.nas.training import Schedule
 
@@ -200,6 +216,25 @@ def test_if_all_fail_that_is_an_error() -> None:
         search(toy_task(broken="all"), Worth(), config(budget=5))
 
 
+def test_if_all_fail_that_were_not_given_up_the_reason_is_theirs() -> None:
+    class Failing(WorthScorer):
+        def score(self, task: Task, arch: tuple[str, ...]) -> float:
+            return float("nan") if self.config.fraction == 1 else super().score(task, arch)
+
+    class FailsAtTheEnd(Worth):
+        def prepare(self, task: Task, tell: object = None) -> Scorer:
+            return Failing(self)
+
+    chosen = config("halving", budget=8, batch=8, rungs=2, reduction=4)
+    assert len(search(toy_task(1), Worth(), chosen).trials[0].scores) == 1  # it is given up
+    with pytest.raises(LimbeckError, match="All 2 trials that were not given up failed; the first because: its score"):
+        search(toy_task(1), FailsAtTheEnd(), chosen)
+
+
+def test_a_shortened_proxy_is_still_the_same() -> None:
+    assert Worth(wrong="a", deadly=("b",)).at(0.5) == Worth(wrong="a", deadly=("b",), fraction=0.5)
+
+
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +345,130 @@ def test_max_time_stops_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch
     assert table(result) == table(search(toy_task(), Worth(), config()))
 
 
+def journal(path: Path, name: str) -> Any:
+    """The study of a journal file."""
+    backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    return optuna.load_study(study_name=name, storage=backend)
+
+
+def occupy(study: Any) -> None:
+    """Let a process that is alive be at a study."""
+    study.set_user_attr("driver", {"host": socket.gethostname(), "pid": os.getppid()})
+
+
+def noted(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "search.json").read_text())
+    return found
+
+
+def test_what_a_folder_tells_stays_until_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    search(toy_task(), Worth(), config(budget=4), out=out)
+    before = noted(out)
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        occupy(journal(out / "study.log", "out"))  # meanwhile someone else began
+        return WorthScorer(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worth, "prepare", prepare)
+        with pytest.raises(LimbeckError, match="is at the study"):
+            search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+    assert noted(out) == before
+
+
+def test_what_a_folder_tells_stays_if_a_search_is_broken_off(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    search(toy_task(), Worth(), config(budget=4), out=out)
+    before = noted(out)
+
+    def broken_off(progress: SearchProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(toy_task(), Worth(), config(budget=8), out=out, resume=True, watch=broken_off)
+    assert noted(out)["rows"] == before["rows"]
+    assert (noted(out)["trials"], noted(out)["finished"]) == (4, False)
+
+
+def test_a_learned_set_is_known_by_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task, chosen = toy_task(), config(budget=2)
+    learned = random_set(shape=(1, 4, 4))
+    learned = replace(learned, info=learned.info | {"data": {"name": "rows", "sha256": task.data.sha256}})
+    learned.save(tmp_path / "teacher")
+    proxy = SyntheticData(run=Path("teacher"), inits=1, label="teacher")
+    search(task, proxy, chosen, out=tmp_path / "out")
+    elsewhere = replace(proxy, run=tmp_path / "teacher", label=str(tmp_path / "teacher"))
+    result = search(task, elsewhere, config(budget=3), out=tmp_path / "out", resume=True)
+    assert len(result.trials) == 3
+    with pytest.raises(LimbeckError, match=r'was made with proxy_settings {"inits": 1}, not {"inits": 2}'):
+        search(task, replace(proxy, inits=2), chosen, out=tmp_path / "out", resume=True)
+    replace(learned, info=learned.info | {"seconds": 99.0}).save(tmp_path / "teacher")
+    with pytest.raises(
+        LimbeckError, match=r'was made with proxy_settings {"run": "teacher \w+"}, not {"run": "teacher'
+    ):
+        search(task, proxy, config(budget=4), out=tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_knows_the_storage_of_its_search(tmp_path: Path, named: bool) -> None:
+    out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
+    search(toy_task(), Worth(), config(budget=4), out=out, storage=storage, study="mine")
+    again: dict[str, Any] = {"storage": f"sqlite:///{tmp_path}/../{tmp_path.name}/s.db", "study": "mine"}
+    result = search(toy_task(), Worth(), config(budget=6), out=out, resume=True, **(again if named else {}))
+    assert len(result.trials) == 6
+    assert table(read_search(storage, "mine")) == table(read_search(out)) == table(result)
+    assert not (out / "study.log").exists()
+
+
+def test_a_folder_that_was_moved_goes_on(tmp_path: Path) -> None:
+    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out", storage=tmp_path / "out" / "study.log")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert len(search(toy_task(), Worth(), config(budget=6), out=tmp_path / "moved", resume=True).trials) == 6
+
+
+def test_going_on_does_not_take_the_folder_of_another_search(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
+    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=2), storage=storage, study="other")
+    before = noted(out)
+    with pytest.raises(LimbeckError, match=r"holds the search 'out' in .*study.log, not 'other' in .*s.db; choose"):
+        search(toy_task(), Worth(), config(budget=3), out=out, storage=storage, study="other", resume=True)
+    with pytest.raises(LimbeckError, match=r"not 'other' in .*study.log; choose another --out"):
+        search(toy_task(), Worth(), config(budget=3), out=out, study="other", resume=True)
+    assert noted(out) == before
+
+
+def test_a_study_knows_its_budget(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
+    search(toy_task(), Worth(), config(budget=7), out=out, storage=storage, study="first")
+    stopped = search(toy_task(), Worth(), config(), storage=storage, study="second", watch=Interrupt(4))
+    for found in (read_search(storage, "second"), read_search(out, "second"), read_searches(storage)["second"]):
+        assert (len(found.trials), found.budget, found.finished) == (len(stopped.trials), 14, False)
+    for name in ("first", "second"):  # as they were before studies told it
+        optuna.load_study(study_name=name, storage=storage).set_user_attr("budget", None)
+    assert read_search(storage, "second").budget == read_search(out, "second").budget == len(stopped.trials)
+    assert read_search(out).budget == 7
+
+
+def test_preparation_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        threads.append(torch.get_num_threads())
+        return WorthScorer(self)
+
+    monkeypatch.setattr(Worth, "prepare", prepare)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        search(toy_task(), Worth(), config(budget=1))
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_progress_tells_the_best_so_far() -> None:
     told: list[SearchProgress] = []
     result = search(toy_task(), Worth(), config(), watch=told.append)
@@ -366,8 +525,6 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_halving_needs_a_proxy_that_can_be_shortened() -> None:
-    from limbeck.nas.proxies.zero_cost import ZeroCost
-
     with pytest.raises(LimbeckError, match="cannot be shortened"):
         search(toy_task(), ZeroCost(kind="naswot"), config("halving"))
 
@@ -400,7 +557,8 @@ def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     ("make", "name"),
     [
         (lambda: (toy_task(1), Worth(), config()), "seed 0, not 1"),
-        (lambda: (toy_task(), Worth(fraction=0.5), config()), "proxy_settings"),
+        (lambda: (toy_task(), Worth(fraction=0.5), config()), 'proxy_settings {"fraction": 1.0}, not'),
+        (lambda: (toy_task(), ZeroCost(kind="naswot"), config()), 'proxy_settings {"class": "Worth"'),
         (lambda: (toy_task(), Worth(), config("tpe")), 'strategy "random", not "tpe"'),
         (lambda: (toy_task(), Worth(), config(batch=5)), "batch 4, not 5"),
         (lambda: (replace(toy_task(), space=Toy(broken="some")), Worth(), config()), "space_settings"),
@@ -426,13 +584,85 @@ def test_a_database_that_is_locked(tmp_path: Path) -> None:
 def test_a_study_that_someone_is_at(tmp_path: Path) -> None:
     out = tmp_path / "out"
     search(toy_task(), Worth(), config(budget=4), out=out)
-    backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "study.log")))
-    import socket
-
-    study = optuna.load_study(study_name="out", storage=backend)
-    study.set_user_attr("driver", {"host": socket.gethostname(), "pid": os.getppid()})
+    occupy(journal(out / "study.log", "out"))
     with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
         search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+
+
+@pytest.mark.parametrize("study", ["out", "mine"])
+def test_a_search_that_someone_is_at_is_not_replaced(tmp_path: Path, study: str) -> None:
+    out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
+    search(toy_task(), Worth(), config(budget=4), out=out, study=study)
+    search(toy_task(), Worth(), config(budget=4), storage=storage)
+    occupy(journal(out / "study.log", study))
+    occupy(optuna.load_study(study_name="search", storage=storage))
+    before = (out / "study.log").read_bytes()
+    for place in ({"out": out}, {"storage": storage}):
+        with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
+            search(toy_task(), Worth(), config(budget=2), overwrite=True, **place)  # type: ignore[arg-type]
+    with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
+        Ledger.create(storage, "search", {}, overwrite=True)
+    assert (out / "study.log").read_bytes() == before
+    assert len(read_search(storage).trials) == 4
+
+
+def test_a_search_that_someone_began_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    search(toy_task(), Worth(), config(budget=4), out=out)
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        occupy(journal(out / "study.log", "out"))
+        return WorthScorer(self)
+
+    monkeypatch.setattr(Worth, "prepare", prepare)
+    with pytest.raises(LimbeckError, match="is at the study"):
+        search(toy_task(), Worth(), config(budget=2), out=out, overwrite=True)
+    assert len(read_search(out).trials) == 4
+
+
+def test_a_folder_that_someone_filled_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        out.mkdir()
+        (out / "thesis.tex").write_text("words")
+        return WorthScorer(self)
+
+    monkeypatch.setattr(Worth, "prepare", prepare)
+    with pytest.raises(LimbeckError, match="is not empty and holds no search"):
+        search(toy_task(), Worth(), config(budget=2), out=out)
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+
+OTHERS_FILES = [
+    '{"query": 1}',
+    "[1]",
+    "no json",
+    '{"schema": 1, "storage": 3, "study": "s", "budget": 1, "rows": []}',
+]
+
+
+@pytest.mark.parametrize("text", OTHERS_FILES)
+def test_a_file_of_that_name_makes_no_search(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+    (tmp_path / "search.json").write_text(text)
+    for how in ({"overwrite": True}, {"resume": True}, {}):
+        with pytest.raises(LimbeckError, match="is not empty and holds no search"):
+            search(toy_task(), Worth(), config(budget=2), out=tmp_path, **how)  # type: ignore[arg-type]
+    assert (tmp_path / "search.json").read_text() == text
+    code, _, err = verb(capsys, "show", tmp_path)
+    assert code == 2
+    assert "holds no search" in err
+
+
+def test_studies_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db"
+    optuna.create_study(study_name="foreign", storage=storage)
+    with pytest.raises(LimbeckError, match=r"s\.db holds no search; name the folder"):
+        read_searches(storage)
+    search(toy_task(), Worth(), config(budget=2), storage=storage, study="mine")
+    assert list(read_searches(storage)) == ["mine"]
+    with pytest.raises(LimbeckError, match="no search of Limbeck's"):
+        read_searches(storage, "foreign")
 
 
 def test_a_study_of_another_program(tmp_path: Path) -> None:
@@ -552,13 +782,29 @@ def test_wrong_words_are_one_sentence(
 def test_a_set_learned_from_other_data_is_refused(
     capsys: pytest.CaptureFixture[str], rows: Path, tmp_path: Path
 ) -> None:
-    from tiny_runs import random_set
-
     random_set(shape=(1, 16, 16)).save(tmp_path / "run")
     code, _, err = verb(capsys, rows, "--proxy", tmp_path / "run", "--out", tmp_path / "out")
     assert code == 2
     assert "Learn a set on" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_is_no_end_of_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def interrupting(console: object) -> Iterator[Interrupt]:
+        yield Interrupt(1)
+
+    words = (rows, *TINY, "--out", tmp_path / "out", "--max-time")
+    with monkeypatch.context() as patch:
+        patch.setattr("limbeck.commands.searching.watched", interrupting)
+        code, _, err = verb(capsys, *words, "1000")
+    assert code == 130
+    assert "stopped after 2 of 3 trials" in err or "stopped after 1 of 3 trials" in err
+    code, _, err = verb(capsys, *words, "0.000001", "--resume")
+    assert code == 0
+    assert "time is up after" in err
 
 
 def test_trials_as_json() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -88,7 +88,7 @@ class Worth(Proxy):
         return "worth"
 
     def at(self, fraction: float) -> Proxy:
-        return Worth(fraction=fraction, seconds=self.seconds, log=self.log)
+        return replace(self, fraction=fraction)
 
     def prepare(self, task: Task, tell: object = None) -> Scorer:
         return WorthScorer(self)

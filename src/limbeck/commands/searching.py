@@ -63,12 +63,12 @@ def search(argv: list[str]) -> int:
     output({"out": str(out), **result.to_json()}, options.json, None, lambda: _print({out.name: result}, options.top))
     if result.finished:
         return 0
-    why = "time is up" if options.max_time is not None else "stopped"
+    why = "stopped" if result.interrupted else "time is up"
     console.print(
         f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with --resume",
         soft_wrap=True,
     )
-    return 0 if options.max_time is not None else 130
+    return 130 if result.interrupted else 0
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from limbeck.nas.workers import Outcome
 if TYPE_CHECKING:
     import optuna
 
-SETTINGS, DRIVER, PREPARED = "limbeck", "driver", "prepare_seconds"
-"""Names of the study's attributes: what its trials depend on, who is at it, seconds of preparation so far."""
+SETTINGS, DRIVER, PREPARED, BUDGET = "limbeck", "driver", "prepare_seconds", "budget"
+"""Names of the study's attributes: what its trials depend on, who is at it, seconds of preparation so far, and how many
+trials were asked for last."""
 
 
 @final
@@ -93,7 +94,7 @@ class Ledger:
             overwrite: replace one of that name.
 
         Raises:
-            LimbeckError: there is one, or the storage cannot be used.
+            LimbeckError: there is one that may not be replaced, or that a process is at; the storage cannot be used.
         """
         import optuna
 
@@ -106,6 +107,7 @@ class Ledger:
                         f"{where} holds a study '{name}' already; go on with --resume, replace it with --overwrite, or "
                         "choose another --study."
                     )
+                cls(optuna.load_study(storage=backend, study_name=name, sampler=no_sampler()), where).check_free()
                 optuna.delete_study(study_name=name, storage=backend)
             study = optuna.create_study(storage=backend, study_name=name, direction="maximize", sampler=no_sampler())
             study.set_user_attr(SETTINGS, dict(settings))
@@ -128,6 +130,11 @@ class Ledger:
             return cls(optuna.load_study(storage=backend, study_name=name, sampler=no_sampler()), where)
 
     @property
+    def name(self) -> str:
+        """Of the study."""
+        return self._study.study_name
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What its trials depend on; empty for a study of another program."""
         with guarded(self._where):
@@ -139,6 +146,13 @@ class Ledger:
         with guarded(self._where):
             return float(self._study.user_attrs.get(PREPARED, 0.0))
 
+    @property
+    def budget(self) -> int | None:
+        """How many trials were asked for last; None for a study that does not say."""
+        with guarded(self._where):
+            budget = self._study.user_attrs.get(BUDGET)
+        return budget if isinstance(budget, int) else None
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise LimbeckError unless this is the study of a search with these settings."""
         kept = self.settings
@@ -146,19 +160,34 @@ class Ledger:
             raise LimbeckError(f"The study '{self._study.study_name}' in {self._where} is no search of Limbeck's.")
         for name, value in settings.items():
             if kept.get(name) != value:
+                was, now = _apart(kept.get(name), value), _apart(value, kept.get(name))
                 raise LimbeckError(
                     f"The study '{self._study.study_name}' in {self._where} was made with {name} "
-                    f"{_short(kept.get(name))}, not {_short(value)}; give the same "
-                    "settings, or choose another --out or --study."
+                    f"{_short(was)}, not {_short(now)}; give the same settings, or choose another --out or --study."
                 )
 
-    @contextmanager
-    def driven(self, prepare_seconds: float) -> Iterator[None]:
-        """Be the one that adds trials: what another one left unfinished is queued again, before and afterwards."""
+    def check_free(self) -> None:
+        """Raise LimbeckError if another process of this machine adds trials."""
         with guarded(self._where):
-            self._check_free()
+            attrs = self._study.user_attrs
+        driver = attrs.get(DRIVER) if SETTINGS in attrs else None  # another program's attribute means something else
+        if driver and driver["host"] == socket.gethostname() and driver["pid"] != os.getpid() and _alive(driver["pid"]):
+            raise LimbeckError(
+                f"Process {driver['pid']} is at the study '{self._study.study_name}' in {self._where}; wait for it, "
+                "stop it, or choose another --study."
+            )
+
+    @contextmanager
+    def driven(self, prepare_seconds: float, budget: int) -> Iterator[None]:
+        """Be the one that adds trials, up to a budget, after so many seconds of preparation.
+
+        What another one left unfinished is queued again, before and afterwards.
+        """
+        self.check_free()
+        with guarded(self._where):
             self._study.set_user_attr(DRIVER, {"host": socket.gethostname(), "pid": os.getpid()})
             self._study.set_user_attr(PREPARED, self.prepare_seconds + prepare_seconds)
+            self._study.set_user_attr(BUDGET, budget)
             self._queue_again()
         try:
             yield
@@ -244,14 +273,6 @@ class Ledger:
             failure=one.failure,
         )
 
-    def _check_free(self) -> None:
-        driver = self._study.user_attrs.get(DRIVER)
-        if driver and driver["host"] == socket.gethostname() and driver["pid"] != os.getpid() and _alive(driver["pid"]):
-            raise LimbeckError(
-                f"Process {driver['pid']} is at the study '{self._study.study_name}' in {self._where}; wait for it, "
-                "stop it, or choose another --study."
-            )
-
     def _queue_again(self) -> None:
         from optuna.trial import TrialState, create_trial
 
@@ -297,6 +318,13 @@ def _scores(attrs: Mapping[str, Any]) -> tuple[float, ...]:
 def _over(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a trial counts; one that failed without a reason was abandoned."""
     return trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and "failure" in trial.user_attrs)
+
+
+def _apart(one: Any, other: Any) -> Any:
+    """One of two values that differ; of nested settings only the entries that do."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one
+    return {key: _apart(value, other.get(key)) for key, value in one.items() if key not in other or other[key] != value}
 
 
 def _short(value: Any) -> str:

@@ -9,13 +9,15 @@ from typing import Any, Final, final
 
 from limbeck.errors import LimbeckError
 from limbeck.nas.ledger import Ledger, Trial
-from limbeck.nas.storages import is_url, need_optuna, studies_in
+from limbeck.nas.storages import is_url, need_optuna, place_of, shown, studies_in
 from limbeck.storage import read_json, write_json
 
 MARK: Final = "search.json"
-"""The file by which a folder is known to hold a search; --overwrite deletes a folder that holds one."""
+"""The file by which a folder is known to hold a search; --overwrite deletes one that ``marked`` knows by it."""
 
 JOURNAL: Final = "study.log"
+
+_NAME_ONE: Final = "name the folder that 'limbeck search' wrote, or a storage."
 
 
 @final
@@ -23,13 +25,15 @@ JOURNAL: Final = "study.log"
 class SearchResult:
     """The trials of a search that are over, by number.
 
-    ``settings`` are what they depend on; seconds are over all sittings, those of scoring summed over workers.
+    ``settings`` are what they depend on; seconds are over all sittings, those of scoring summed over workers;
+    ``interrupted`` says whether a person stopped the sitting that this comes from.
     """
 
     trials: tuple[Trial, ...]
     settings: Mapping[str, Any]
     budget: int
     prepare_seconds: float
+    interrupted: bool = False
 
     @property
     def finished(self) -> bool:
@@ -72,11 +76,39 @@ class SearchResult:
         }
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """What a folder says of its search: where the study is, its name, and how many trials were asked for."""
+
+    storage: str | Path
+    study: str
+    budget: int
+
+
 def note(out: Path | None, storage: str | Path | None, study: str, result: SearchResult) -> None:
     """Write search.json into a folder, if there is one: where the study is, and what it found so far."""
     if out is not None:
-        kept = None if storage is None else str(storage)
+        # The journal in the folder is not named, so that the folder may be moved.
+        inside = storage is None or place_of(storage) == place_of(out / JOURNAL)
+        kept = None if inside else str(storage)
         write_json(out / MARK, {"schema": 1, "storage": kept, "study": study, **result.to_json()})
+
+
+def marked(folder: Path) -> Marked | None:
+    """What ``note`` wrote; None if the folder holds no search, be it that another program's file has that name."""
+    if not (folder / MARK).is_file():
+        return None
+    try:
+        noted = read_json(folder / MARK)
+    except LimbeckError:
+        return None
+    if not (isinstance(noted, dict) and {"schema", "storage", "study", "budget", "rows"} <= noted.keys()):
+        return None
+    storage, study, budget = noted["storage"], noted["study"], noted["budget"]
+    if not (isinstance(storage, str | None) and isinstance(study, str) and isinstance(budget, int)):
+        return None
+    return Marked(storage=storage or folder / JOURNAL, study=study, budget=budget)
 
 
 def read_search(source: str | Path, study: str | None = None) -> SearchResult:
@@ -90,35 +122,49 @@ def read_search(source: str | Path, study: str | None = None) -> SearchResult:
         LimbeckError: there is none, or several; the storage cannot be used.
     """
     need_optuna()
-    storage, noted = _storage_of(source)
-    ledger = Ledger.open(storage, study or noted.get("study"))
+    storage, mark = _storage_of(source)
+    ledger = Ledger.open(storage, study or (None if mark is None else mark.study))
     ledger.check({})
+    return _read(ledger, mark)
+
+
+def read_searches(source: str | Path, study: str | None = None) -> dict[str, SearchResult]:
+    """All searches that a storage holds, by the names of their studies; of a folder its own, or the one that is named.
+
+    Studies of other programs in a storage are passed over unless they are named.
+
+    Raises:
+        LimbeckError: there is none; the storage cannot be used.
+    """
+    need_optuna()
+    storage, mark = _storage_of(source)
+    if study or mark is not None:
+        study = study or (None if mark is None else mark.study)
+        return {str(study): read_search(source, study)}
+    ledgers = {name: Ledger.open(storage, name) for name in studies_in(storage)}
+    found = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
+    if not found:
+        raise LimbeckError(f"{shown(source)} holds no search; {_NAME_ONE}")
+    return found
+
+
+def _read(ledger: Ledger, mark: Marked | None) -> SearchResult:
+    """What a study holds; its folder tells the budget where the study does not."""
     trials = tuple(ledger.trials())
+    told = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
     return SearchResult(
         trials=trials,
         settings=ledger.settings,
-        budget=noted.get("budget", len(trials)),
+        budget=told if ledger.budget is None else ledger.budget,
         prepare_seconds=ledger.prepare_seconds,
     )
 
 
-def read_searches(source: str | Path, study: str | None = None) -> dict[str, SearchResult]:
-    """All searches that a storage or a folder holds, by the names of their studies, or the one that is named."""
-    need_optuna()
-    storage, noted = _storage_of(source)
-    study = study or noted.get("study")
-    names = [study] if study else studies_in(storage)
-    if not names:
-        raise LimbeckError(f"{source} holds no search.")
-    return {name: read_search(source, name) for name in names}
-
-
-def _storage_of(source: str | Path) -> tuple[str | Path, dict[str, Any]]:
+def _storage_of(source: str | Path) -> tuple[str | Path, Marked | None]:
     """The storage of a search, and what its folder says of it, if it has one."""
     if is_url(str(source)) or not Path(source).is_dir():
-        return source, {}
-    folder = Path(source)
-    if not (folder / MARK).is_file():
-        raise LimbeckError(f"{folder} holds no search; name the folder that 'limbeck search' wrote, or a storage.")
-    noted = read_json(folder / MARK)
-    return noted["storage"] or folder / JOURNAL, noted
+        return source, None
+    mark = marked(Path(source))
+    if mark is None:
+        raise LimbeckError(f"{source} holds no search; {_NAME_ONE}")
+    return mark.storage, mark

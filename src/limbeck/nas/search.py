@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
+
+import torch
 
 from limbeck.errors import LimbeckError
 from limbeck.nas.batches import run_batch
 from limbeck.nas.clusters import RayWorkers, connected
 from limbeck.nas.ledger import Ledger, Trial
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
-from limbeck.nas.result import JOURNAL, MARK, SearchResult, note
+from limbeck.nas.result import JOURNAL, Marked, SearchResult, marked, note
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.storages import is_stored, need_optuna
+from limbeck.nas.storages import is_stored, need_optuna, place_of, shown, studies_in
 from limbeck.nas.strategies import SearchConfig, propose
+from limbeck.nas.table import describe
 from limbeck.nas.workers import Executor, InProcess, ProcessPool, Stopped, Work
 from limbeck.progress import interruptible
 
@@ -58,7 +62,8 @@ def search(
     """Search a space for architectures that a proxy scores highly on a task.
 
     The trials and their scores depend on the task, the proxy and the config alone: not on the number of workers, nor on
-    where they are, nor on interruptions. The first Ctrl-C waits for what has begun, the second one does not.
+    where they are, nor on interruptions (unless the proxy itself counts seconds). The first Ctrl-C waits for what has
+    begun, the second one does not.
 
     Args:
         task: the space, the data, the seed, the device.
@@ -67,7 +72,8 @@ def search(
         out: folder for search.json and, unless a storage is given, the study; neither is kept by default.
         storage: where the Optuna study is kept instead: a URL such as sqlite:///studies.db, or a journal file.
         study: its name; that of ``out``, or "search", by default.
-        resume: go on with the search that is there; its budget may be raised.
+        resume: go on with the search that is there, which ``out`` knows the storage and the study of; its budget may
+            be raised.
         overwrite: replace the search that is there.
         workers: processes that score; with 1 it is this one.
         ray: score on a Ray cluster instead: ``local``, ``auto`` or HOST:PORT.
@@ -85,31 +91,46 @@ def search(
     _check(workers, gpus_per_worker, ray, max_time, resume, overwrite)
     begun = time.monotonic()
     settings = _settings(task, proxy, config)
-    where, name = _place(out, storage, study)
-    ledger = _before(out, where, name, settings, resume=resume, overwrite=overwrite)
+    mark = _mark_of(out)
+    where, name = _place(out, storage, study, mark if resume else None)
+    ledger = _before(out, mark, where, name, settings, resume=resume, overwrite=overwrite)
     with ExitStack() as stack:
         if ray is not None:
             stack.enter_context(connected(ray, workers, gpus_per_worker))
         scorers, prepare_seconds = _prepared(task, proxy, config, tell)
         if ledger is None:
+            # Once more: preparation may have taken hours, in which someone else began.
+            _before(out, _mark_of(out), where, name, settings, resume=False, overwrite=overwrite)
             _clear(out)
             ledger = Ledger.create(where, name, settings, overwrite=overwrite)
-        note(out, storage, name, SearchResult(trials=(), settings=settings, budget=config.budget, prepare_seconds=0.0))
         stop = stack.enter_context(interruptible())
-        stack.enter_context(ledger.driven(prepare_seconds))
+        stack.enter_context(ledger.driven(prepare_seconds, config.budget))
+        note(out, where, name, _result(ledger, settings, config))  # not before it is known that this may go on
         executor = stack.enter_context(_executor((task, scorers), workers, ray, gpus_per_worker))
 
         def stopped() -> bool:
             return stop.requested or (max_time is not None and time.monotonic() - begun > max_time)
 
         _run(ledger, executor, task, config, stopped, watch)
-    result = SearchResult(
-        trials=tuple(ledger.trials()), settings=settings, budget=config.budget, prepare_seconds=ledger.prepare_seconds
-    )
-    note(out, storage, name, result)
-    if result.finished and result.best is None:
-        raise LimbeckError(f"All {len(result.trials)} trials failed; the first because: {result.trials[0].failure}")
+    result = _result(ledger, settings, config, interrupted=stop.requested)
+    note(out, where, name, result)
+    failed = result.failed
+    if result.finished and result.best is None and failed:
+        which = "trials" if len(failed) == len(result.trials) else "trials that were not given up"
+        raise LimbeckError(f"All {len(failed)} {which} failed; the first because: {failed[0].failure}")
     return result
+
+
+def _result(
+    ledger: Ledger, settings: Mapping[str, Any], config: SearchConfig, *, interrupted: bool = False
+) -> SearchResult:
+    return SearchResult(
+        trials=tuple(ledger.trials()),
+        settings=settings,
+        budget=config.budget,
+        prepare_seconds=ledger.prepare_seconds,
+        interrupted=interrupted,
+    )
 
 
 def _run(ledger: Ledger, executor: Executor, task: Task, config: SearchConfig, stopped: Stopped, watch: Watch) -> None:
@@ -142,7 +163,20 @@ def _prepared(task: Task, proxy: Proxy, config: SearchConfig, tell: Tell) -> tup
     """A scorer for each rung, and the seconds that took."""
     begun = time.monotonic()
     rungs = [proxy if fraction == 1 else proxy.at(fraction) for fraction in config.fractions]
-    return tuple(rung.prepare(task, tell) for rung in rungs), time.monotonic() - begun
+    with _one_thread():
+        scorers = tuple(rung.prepare(task, tell) for rung in rungs)
+    return scorers, time.monotonic() - begun
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is prepared again when a search goes on must be the same, on however many cores: as scores are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _executor(work: Work, workers: int, ray: str | None, gpus: float) -> Executor:
@@ -164,14 +198,30 @@ def _settings(task: Task, proxy: Proxy, config: SearchConfig) -> dict[str, Any]:
         "space_settings": _described(task.space),
         "choices": {name: list(options) for name, options in task.space.choices.items()},
         "proxy": proxy.name,
-        "proxy_settings": _described(proxy),
+        "proxy_settings": _proxy_settings(task, proxy),
         "seed": task.seed,
         **config.identity,
     }
 
 
+def _proxy_settings(task: Task, proxy: Proxy) -> dict[str, Any]:
+    """What scores depend on, as JSON: a learned set by the digest of what was learned, not by where it lies.
+
+    A label is what people call the proxy, often the path of its set, and no setting.
+    """
+    told = describe(task, proxy)["proxy"]
+    settings = dict(told["settings"]) or {"repr": repr(proxy)}
+    name = {} if settings.pop("label", None) == told["name"] else {"name": told["name"]}
+    plain: dict[str, Any] = json.loads(_placeless(json.dumps({"class": told["kind"], **name, **settings})))
+    return plain
+
+
 def _described(value: object) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # where it lies in memory is no setting
+    return _placeless(repr(value))
+
+
+def _placeless(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)  # where something lies in memory is no setting
 
 
 def _check(workers: int, gpus: float, ray: str | None, max_time: float | None, resume: bool, overwrite: bool) -> None:
@@ -187,8 +237,30 @@ def _check(workers: int, gpus: float, ray: str | None, max_time: float | None, r
         raise LimbeckError("resume goes on with what is there and overwrite begins anew; give one of them.")
 
 
-def _place(out: Path | None, storage: str | Path | None, study: str | None) -> tuple[str | Path | None, str]:
-    """Where the study is kept, and its name."""
+def _mark_of(out: Path | None) -> Marked | None:
+    """What a folder says of the search that it holds; None if there is nothing in it yet."""
+    if out is None or not out.exists():
+        return None
+    if not out.is_dir():
+        raise LimbeckError(f"{out} is a file; --out must be a folder.")
+    mark = marked(out)
+    if mark is None and any(out.iterdir()):
+        raise LimbeckError(f"{out} is not empty and holds no search; choose another --out.")
+    return mark
+
+
+def _place(
+    out: Path | None, storage: str | Path | None, study: str | None, mark: Marked | None
+) -> tuple[str | Path | None, str]:
+    """Where the study is kept, and its name; with a mark those of the search to go on with."""
+    if mark is not None:
+        chosen = mark.storage if storage is None else storage
+        if place_of(chosen) != place_of(mark.storage) or study not in (None, mark.study):
+            raise LimbeckError(
+                f"{out} holds the search '{mark.study}' in {shown(mark.storage)}, not '{study or mark.study}' in "
+                f"{shown(chosen)}; choose another --out, or leave out --storage and --study."
+            )
+        return chosen, mark.study
     if storage is None and out is not None:
         storage = out / JOURNAL
     return storage, study or (out.name if out is not None and out.name else "search")
@@ -196,6 +268,7 @@ def _place(out: Path | None, storage: str | Path | None, study: str | None) -> t
 
 def _before(
     out: Path | None,
+    mark: Marked | None,
     where: str | Path | None,
     name: str,
     settings: Mapping[str, Any],
@@ -204,27 +277,39 @@ def _before(
     overwrite: bool,
 ) -> Ledger | None:
     """The ledger to go on with, or None where a new one may be made; nothing is changed yet."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise LimbeckError(f"{out} is a file; --out must be a folder.")
-    held = out is not None and (out / MARK).is_file()
-    if out is not None and out.exists() and not held and any(out.iterdir()):
-        raise LimbeckError(f"{out} is not empty and holds no search; choose another --out.")
     if resume:
         if where is None:
             raise LimbeckError("A search that is kept nowhere cannot go on; name its --out or its --storage.")
         ledger = Ledger.open(where, name)
-        ledger.check(settings)
+        # The settings of the proxy tell what it is; its name may be another path of the same set.
+        ledger.check({key: value for key, value in settings.items() if key != "proxy"})
+        ledger.check_free()
         return ledger
-    if held and not overwrite:
+    if overwrite:
+        _check_unattended(out, mark, where, name)
+        return None
+    if mark is not None:
         raise LimbeckError(
             f"{out} already holds a search; go on with --resume, replace it with --overwrite, or choose another --out."
         )
-    if where is not None and not overwrite and is_stored(where, name):
+    if where is not None and is_stored(where, name):
         raise LimbeckError(
             f"{where} holds a study '{name}' already; go on with --resume, replace it with --overwrite, or choose "
             "another --study."
         )
     return None
+
+
+def _check_unattended(out: Path | None, mark: Marked | None, where: str | Path | None, name: str) -> None:
+    """Raise LimbeckError if a process is at a study that is to be replaced, or whose folder is."""
+    going: dict[tuple[str | Path, str], None] = {} if where is None else {(where, name): None}
+    if mark is not None:
+        going[(mark.storage, mark.study)] = None
+    if out is not None and (out / JOURNAL).exists():
+        going |= {(out / JOURNAL, study): None for study in studies_in(out / JOURNAL)}
+    for storage, study in going:
+        if is_stored(storage, study):
+            Ledger.open(storage, study).check_free()
 
 
 def _clear(out: Path | None) -> None:

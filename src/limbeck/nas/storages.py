@@ -82,6 +82,20 @@ def _file_of(storage: str | Path) -> Path | None:
     return path if (is_url(text) and not text.startswith("sqlite:///")) or path.exists() else None
 
 
+def place_of(storage: str | Path) -> str:
+    """Where a storage is, however its path is written and whatever password opens it: equal for one and the same.
+
+    >>> place_of("sqlite:////data/x/../studies.db?timeout=3"), place_of("mysql://me:secret@host/studies")
+    ('sqlite:////data/studies.db', 'mysql://me@host/studies')
+    """
+    text = str(storage)
+    if not is_url(text):
+        return str(Path(text).resolve())
+    if text.startswith("sqlite:///"):
+        return f"sqlite:///{Path(text.removeprefix('sqlite:///').split('?')[0]).resolve()}"
+    return re.sub(r"://([^:@/]+):[^@]*@", r"://\1@", text)
+
+
 def no_sampler() -> optuna.samplers.BaseSampler:
     """Trials come with their architecture; Optuna is not asked for one."""
     import optuna
