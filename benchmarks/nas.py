@@ -142,7 +142,8 @@ def throughput(task: Task) -> None:
         notes=[
             f"Milliseconds a training step of one network, Adam, Fashion-MNIST; {STEPS} steps by turns, {ROUNDS} "
             "rounds, the smallest time of each; one at a time: an ordinary loop with torch.optim.Adam; data is drawn "
-            "and normalised in all. Pays after steps: of all networks, until compiling is earned back.",
+            "and normalised in all. Compiling: the first call; a few seconds mean that the compiler's cache knew the "
+            "network from before, anew it takes 5 to 33. Pays after steps: of all networks, until that is earned back.",
             "GPU: not measured.",
         ],
     )

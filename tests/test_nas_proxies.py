@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from tiny_runs import generator, random_set, same_tensors, tiny_data
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.distilled import Distilled
 from limbeck.errors import LimbeckError
 from limbeck.execution import compiler_missing
 from limbeck.models import BatchNorm, Shape, build, draw
@@ -224,6 +226,34 @@ def test_networks_are_trained_alike_together_and_in_turn(monkeypatch: pytest.Mon
     assert kernels.execution.chunk == 1
     for name, value in together.items():
         torch.testing.assert_close(in_turn[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: RealData(schedule=Schedule(), images=0), "images is 0"),
+        (lambda: SyntheticData(run=Path("run"), images=-1), "images is -1"),
+        (lambda: SyntheticData(run=Path("run"), inits=0), "inits is 0"),
+        (lambda: Schedule(shift=-1), "shift is -1"),
+        (lambda: Schedule(warmup=-3), "warmup is -3"),
+        (lambda: Schedule(cutout=-1), "cutout is -1"),
+        (lambda: Schedule(weight_decay=math.nan), "weight_decay is nan"),
+    ],
+)
+def test_impossible_settings_are_refused_at_once(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(LimbeckError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(("split", "left_out"), [(1, 1000), (0, len(DATA.val_y) - 1)])
+def test_a_set_that_saw_the_validation_images_is_refused(tmp_path: Path, split: int, left_out: int) -> None:
+    run = Distilled.load(learned_set(tmp_path))
+    replace(run, config=replace(run.config, split_seed=split, val_size=left_out)).save(tmp_path)
+    task = replace(TASK, data=replace(DATA, split_seed=0))
+    with pytest.raises(LimbeckError, match="may have been learned from images that the search validates on"):
+        SyntheticData(run=tmp_path).prepare(task)
+    replace(run, config=replace(run.config, split_seed=0, val_size=len(DATA.val_y))).save(tmp_path)
+    SyntheticData(run=tmp_path).prepare(task)
 
 
 def test_the_probability_of_the_right_class_by_a_loop() -> None:

@@ -520,3 +520,12 @@ def test_a_space_of_ones_own(own_module: str) -> None:
     ):
         with pytest.raises(LimbeckError, match=message):
             space_named(f"{own_module}:{function}", shape=SHAPE, num_classes=CLASSES)
+
+
+def test_spaces_of_other_sizes_are_told_apart() -> None:
+    names = ("cells", "cells,width=4", "cells,cells=2", "nasbench201", "nasbench201,width=4", "nasbench201,norm=none")
+    spaces = [space_named(name, shape=SHAPE, num_classes=CLASSES) for name in (*names, "convnets", "convnets-narrow")]
+    assert len({repr(space) for space in spaces}) == len(spaces)
+    assert repr(spaces[1]) == "cells(shape=(2, 16, 17), num_classes=3, width=4, cells=1, norm='batch')"
+    again = space_named(names[1], shape=SHAPE, num_classes=CLASSES)
+    assert repr(again) == repr(spaces[1])

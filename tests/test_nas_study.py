@@ -402,6 +402,18 @@ def test_the_learned_set_is_for_networks_of_the_space() -> None:
     assert oracle().schedule.steps is not None
 
 
+def test_tables_of_other_sizes_of_a_space_are_told_apart() -> None:
+    task = tiny_task()
+    metas = []
+    for name in ("cells,width=2", "cells,width=4", "convnets-narrow"):
+        space = space_named(name, shape=(1, 16, 16), num_classes=3)
+        metas.append(describe(dataclasses.replace(task, space=space), ByWidth()))
+    assert metas[0]["space"]["options"] == {"width": 2, "cells": 1, "norm": "batch"}
+    assert "options" not in metas[2]["space"], "tables of that space that were kept before stay valid"
+    assert not ScoreTable(meta=metas[0], scores={}).same_question(metas[1])
+    assert ScoreTable(meta=metas[0], scores={}).same_question(dict(metas[0]))
+
+
 def test_what_a_set_was_learned_for_is_not_ranked() -> None:
     task = tiny_task()
     texts = list(map(task.space.text, sampled(task.space, 7, 0)))

@@ -20,7 +20,8 @@ def split_words(text: str) -> list[str]:
 
 
 def read_options(name: str, words: Iterable[str], kind: str) -> dict[str, Any]:
-    """Options in the order in which they are written; values are Python literals, or strings where they are none.
+    """Options in the order in which they are written; values are Python literals (``true`` and ``false``
+    as well), or strings where they are none.
 
     Args:
         name: what the options belong to.
@@ -37,6 +38,9 @@ def read_options(name: str, words: Iterable[str], kind: str) -> dict[str, Any]:
             raise LimbeckError(f"'{word}' is no option of the {kind} '{name}'; write {name},option=value.")
         if key in options:
             raise LimbeckError(f"The option {key} of the {kind} '{name}' is given twice.")
+        if value.lower() in ("true", "false"):
+            options[key] = value.lower() == "true"
+            continue
         try:
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

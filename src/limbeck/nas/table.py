@@ -115,8 +115,11 @@ class ScoreTable:
 def describe(task: Task, proxy: Proxy) -> dict[str, Any]:
     """A table's ``meta``, before anything was prepared."""
     settings: dict[str, Any] = dataclasses.asdict(proxy) if dataclasses.is_dataclass(proxy) else {}
+    space = {"name": task.space.name, "shape": list(task.space.shape), "classes": task.space.num_classes}
+    if task.space.options:
+        space["options"] = dict(task.space.options)
     return {
-        "space": {"name": task.space.name, "shape": list(task.space.shape), "classes": task.space.num_classes},
+        "space": space,
         "data": {
             "name": task.data.name,
             "sha256": task.data.sha256,

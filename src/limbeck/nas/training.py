@@ -75,6 +75,9 @@ class Schedule:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
+        for name in ("warmup", "shift", "cutout", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must not be below 0.")
         if self.seconds is not None and not self.seconds > 0:
             raise LimbeckError(f"seconds is {self.seconds}; it must be positive.")
         if not (math.isfinite(self.lr) and self.lr > 0):

@@ -12,6 +12,7 @@ from limbeck.engine import Batch, Learner
 from limbeck.errors import LimbeckError
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
+from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule, together, train_real, validated
 from limbeck.protocol import train
@@ -40,6 +41,9 @@ class SyntheticData(Proxy):
     compiled: bool = False
     label: str = "synthetic"
 
+    def __post_init__(self) -> None:
+        require_positive(self, "steps", "inits", "images")
+
     @property
     def name(self) -> str:
         return self.label
@@ -59,6 +63,13 @@ class SyntheticData(Proxy):
             raise LimbeckError(
                 f"The set in {self.run} was learned from {run.info['data']['name']}; the search is on "
                 f"{task.data.name}. Learn a set on that."
+            )
+        split, left_out = run.config.split, run.config.val_size
+        if task.data.split_seed not in (None, split) or len(task.data.val_y) > left_out:
+            raise LimbeckError(
+                f"The set in {self.run} may have been learned from images that the search validates on: "
+                f"{task.data.name} was split with seed {split}, and {left_out} images were left out. Search with "
+                f"--seed {split} and at most as many."
             )
         if run.weights:
             raise LimbeckError(
@@ -106,6 +117,9 @@ class RealData(Proxy):
     images: int | None = None
     measure: Measure = "accuracy"
     label: str = "real"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "images")
 
     @property
     def name(self) -> str:

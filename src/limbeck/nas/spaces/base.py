@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -68,6 +68,11 @@ class Space(ABC):
     @abstractmethod
     def choices(self) -> Mapping[str, tuple[str, ...]]:
         """The options of each choice, by its name."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What else, as JSON, its networks depend on and their texts may not say, so that scores are not mixed up."""
+        return {}
 
     @abstractmethod
     def build(self, arch: Arch) -> nn.Module:

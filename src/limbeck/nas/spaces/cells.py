@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 
 from torch import nn
 
@@ -59,6 +60,10 @@ class Cells(SizedSpace):
     @property
     def name(self) -> str:
         return "cells"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self._options
 
     def build(self, arch: Arch) -> nn.Module:
         return self.built(self.text(arch))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 
 from torch import nn
 
@@ -33,7 +34,7 @@ class NasBench201Cells(SizedSpace):
 
     def __init__(self, *, shape: Shape, num_classes: int, width: int = 8, cells: int = 1, norm: Norm = "batch") -> None:
         refuse_sizes(self.name, width=width, cells=cells)
-        self._options = f"width={width},cells={cells},norm={norm}"
+        self._options = {"width": width, "cells": cells, "norm": norm}
         self._cells = cells
         choices = {f"{source} to {target}": OPERATIONS_201 for source, target in EDGES_201}
         super().__init__(shape=shape, num_classes=num_classes, smallest=SMALLEST, choices=choices)
@@ -43,8 +44,13 @@ class NasBench201Cells(SizedSpace):
     def name(self) -> str:
         return "nasbench201"
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self._options
+
     def build(self, arch: Arch) -> nn.Module:
-        return self.built(f"nasbench201,arch={self.text(arch)},{self._options}")
+        options = ",".join(f"{name}={value}" for name, value in self._options.items())
+        return self.built(f"nasbench201,arch={self.text(arch)},{options}")
 
     def text(self, arch: Arch) -> str:
         return cell_201_text(self.check(arch))

@@ -55,6 +55,10 @@ class SizedSpace(Space):
     def choices(self) -> Mapping[str, tuple[str, ...]]:
         return self._choices
 
+    def __repr__(self) -> str:
+        told = {"shape": self.shape, "num_classes": self.num_classes, **self.options}
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
     @final
     def built(self, learner: str) -> nn.Module:
         """The learner of that name for the images of the space."""
