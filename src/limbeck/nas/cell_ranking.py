@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from limbeck.config import Config, InitConfig, OuterConfig
-from limbeck.engine import InnerConfig, PixelConfig
+from limbeck.config import Config
 from limbeck.nas.proxies.base import Proxy, Task
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
-from limbeck.nas.ranking import Maker, mean_seconds, sampled
+from limbeck.nas.ranking import Maker, learned_for, mean_seconds, set_config
 from limbeck.nas.spaces import space_named
 from limbeck.nas.training import Schedule
 from limbeck.task import task_of
@@ -36,28 +35,7 @@ def cells_oracle() -> RealData:
 def cells_config(seed: int) -> Config:
     """The learned set: ten images a step, for eight networks of the space and any initial weights."""
     space = space_named(SPACE, shape=(3, 16, 16), num_classes=10)
-    ranked = set(sampled(space, SAMPLE, seed))
-    others = [arch for arch in sampled(space, SAMPLE + FAMILY, seed, "learned for") if arch not in ranked]
-    learner, *family = map(space.text, others[:FAMILY])
-    return Config(
-        data=DATA,
-        learner=learner,
-        family=tuple(family),
-        init=InitConfig(distribution="kaiming"),
-        pixels=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
-        inner=InnerConfig(optimizer="adam", lr=0.0015),
-        outer=OuterConfig(
-            iterations=160,
-            inits=1,
-            real_batch=64,
-            lr_images=0.05,
-            lr_steps=0.0005,
-            clip_init=0.1,
-            validate_every=160,
-            validate_inits=1,
-        ),
-        seed=seed,
-    )
+    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=160, real_batch=64)
 
 
 def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:

@@ -63,23 +63,28 @@ def oracle() -> RealData:
 
 
 def synthetic_config(seed: int) -> Config:
-    """The learned set: ten images a step, for 32 networks of the space and any initial weights.
+    """The learned set: ten images a step, for 32 networks of the space and any initial weights."""
+    space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
+    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
+
+
+def set_config(data: str, learners: Sequence[str], seed: int, *, iterations: int, real_batch: int) -> Config:
+    """Of a set for networks that are to be told apart.
 
     Steps are Adam's, and small: with larger ones the set teaches better and tells architectures apart worse, because
-    then narrow and shallow networks are ahead. None of the 32 is among the ``SAMPLE`` that are ranked.
+    then narrow and shallow networks are ahead.
     """
-    learner, *family = _learned_for(seed)
     return Config(
-        data=DATA,
-        learner=learner,
-        family=tuple(family),
+        data=data,
+        learner=learners[0],
+        family=tuple(learners[1:]),
         init=InitConfig(distribution="kaiming"),
         pixels=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
         inner=InnerConfig(optimizer="adam", lr=0.0015),
         outer=OuterConfig(
-            iterations=384,
+            iterations=iterations,
             inits=1,
-            real_batch=128,
+            real_batch=real_batch,
             lr_images=0.05,
             lr_steps=0.0005,
             clip_init=0.1,
@@ -90,12 +95,11 @@ def synthetic_config(seed: int) -> Config:
     )
 
 
-def _learned_for(seed: int) -> list[str]:
-    """Learners that the set is learned for, drawn like the architectures that are ranked, but others."""
-    space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
-    ranked_ones = set(sampled(space, SAMPLE, seed))
-    drawn = sampled(space, SAMPLE + FAMILY, seed, "learned for")
-    return [space.text(arch) for arch in drawn if arch not in ranked_ones][:FAMILY]
+def learned_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
+    """So many learners, drawn like the ``sample`` architectures that are ranked, but others."""
+    ranked_ones = set(sampled(space, sample, seed))
+    drawn = sampled(space, sample + count, seed, "learned for")
+    return [space.text(arch) for arch in drawn if arch not in ranked_ones][:count]
 
 
 def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:

@@ -69,7 +69,7 @@ class SyntheticData(Proxy):
             raise LimbeckError(
                 f"The set in {self.run} may have been learned from images that the search validates on: "
                 f"{task.data.name} was split with seed {split}, and {left_out} images were left out. Search with "
-                f"--seed {split} and at most as many."
+                f"--seed {split} and --val-size {left_out} or less."
             )
         if run.weights:
             raise LimbeckError(
