@@ -250,8 +250,11 @@ def test_a_set_that_saw_the_validation_images_is_refused(tmp_path: Path, split: 
     run = Distilled.load(learned_set(tmp_path))
     replace(run, config=replace(run.config, split_seed=split, val_size=left_out)).save(tmp_path)
     task = replace(TASK, data=replace(DATA, split_seed=0))
-    with pytest.raises(LimbeckError, match="may have been learned from images that the search validates on"):
+    with pytest.raises(LimbeckError, match="may have been learned from images that the search validates on") as caught:
         SyntheticData(run=tmp_path).prepare(task)
+    assert f"--seed {split} and --val-size {left_out} " in str(caught.value)
+    own_split = replace(task, data=replace(DATA, split_seed=None))
+    SyntheticData(run=tmp_path).prepare(own_split)
     replace(run, config=replace(run.config, split_seed=0, val_size=len(DATA.val_y))).save(tmp_path)
     SyntheticData(run=tmp_path).prepare(task)
 
@@ -783,6 +786,10 @@ def test_names_with_options(tmp_path: Path) -> None:
         schedule=full, fraction=0.5, label="curve,fraction=0.5"
     )
     assert proxy_named("naswot,inits=3") == ZeroCost(kind="naswot", inits=3)
+    for yes, no in (("true", "false"), ("True", "False"), ("TRUE", "FALSE")):
+        text = f"real,compiled={yes},flip={no}"
+        schedule = replace(full, steps=128, compiled=True, flip=False)
+        assert proxy_named(text, full=replace(full, flip=True)) == RealData(schedule=schedule, label=text)
     assert proxy_named(str(tmp_path)) == SyntheticData(run=tmp_path, label=str(tmp_path))
     assert proxy_named(f"{tmp_path},steps=4,label=mine") == SyntheticData(run=tmp_path, steps=4, label="mine")
 
@@ -801,6 +808,8 @@ def test_names_with_options(tmp_path: Path) -> None:
         ("real,seconds=1e999", "must be float or None"),
         ("real,steps=3,seconds=2", "either steps or seconds"),
         ("real,steps=0", "steps is 0"),
+        ("real,images=0", "images is 0; it must be positive"),
+        ("real,shift=-1", "shift is -1; it must not be below 0"),
         ("encoding,regressor=tree", "must be forest or svr"),
         ("ghn,hidden=0", "hidden is 0"),
         ("sharing,steps", "is no option of the proxy"),

@@ -810,3 +810,12 @@ def test_ctrl_c_is_no_end_of_time(
 def test_trials_as_json() -> None:
     trial = Trial(slot=1, arch=("a",), text="a", score=1.0, scores=(1.0,), seconds=0.1, parameters=3, flops=4)
     assert json.loads(json.dumps(trial.to_json()))["arch"] == ["a"]
+
+
+def test_another_size_of_a_space_of_ones_own_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out")
+    monkeypatch.setattr(type(toy_task().space), "options", property(lambda self: {"width": 4}))
+    with pytest.raises(LimbeckError, match="was made with space_options null"):
+        search(toy_task(), Worth(), config(budget=6), out=tmp_path / "out", resume=True)

@@ -414,6 +414,19 @@ def test_tables_of_other_sizes_of_a_space_are_told_apart() -> None:
     assert ScoreTable(meta=metas[0], scores={}).same_question(dict(metas[0]))
 
 
+def test_the_oracle_that_was_measured_is_still_taken(tmp_path: Path) -> None:
+    known = BENCHMARKS / "results" / "tables" / "nas-oracle.json"
+    meta, told = ScoreTable.load(known).meta, list[str]()
+    described = {name: meta["data"][name] for name in ("name", "sha256", "split_seed")}
+    val_y = torch.zeros(meta["data"]["validation"], dtype=torch.int64)
+    space = space_named(ranking.SPACE, shape=(1, 28, 28), num_classes=10)
+    data = dataclasses.replace(tiny_task().data, val_y=val_y, **described)
+    task, archs = Task(space=space, data=data), sampled(space, ranking.SAMPLE, 0)
+    table = oracle_table(task, archs, tmp_path, known=known, tell=told.append)
+    assert table is not None and len(table.scores) == ranking.SAMPLE
+    assert told == [f"oracle: the scores in {known} are taken"]
+
+
 def test_what_a_set_was_learned_for_is_not_ranked() -> None:
     task = tiny_task()
     texts = list(map(task.space.text, sampled(task.space, 7, 0)))

@@ -196,6 +196,7 @@ def _settings(task: Task, proxy: Proxy, config: SearchConfig) -> dict[str, Any]:
         "shape": list(task.space.shape),
         "classes": task.space.num_classes,
         "space_settings": _described(task.space),
+        **({"space_options": dict(task.space.options)} if task.space.options else {}),
         "choices": {name: list(options) for name, options in task.space.choices.items()},
         "proxy": proxy.name,
         "proxy_settings": _proxy_settings(task, proxy),

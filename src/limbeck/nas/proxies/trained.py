@@ -26,7 +26,7 @@ class SyntheticData(Proxy):
     Args:
         run: run directory of the learned set.
         steps: of the learned ones, how many are taken; all by default.
-        inits: initial weights that are trained together and averaged over.
+        inits: initial weights that a score averages over.
         images: validation images; all by default.
         measure: of the trained networks on validation images.
         compiled: as in ``Schedule``.
@@ -64,8 +64,9 @@ class SyntheticData(Proxy):
                 f"The set in {self.run} was learned from {run.info['data']['name']}; the search is on "
                 f"{task.data.name}. Learn a set on that."
             )
-        split, left_out = run.config.split, run.config.val_size
-        if task.data.split_seed not in (None, split) or len(task.data.val_y) > left_out:
+        split, left_out, found = run.config.split, run.config.val_size, task.data.split_seed
+        # Without a seed the data came with a split of its own, of which the run's configuration says nothing.
+        if found is not None and (found != split or len(task.data.val_y) > left_out):
             raise LimbeckError(
                 f"The set in {self.run} may have been learned from images that the search validates on: "
                 f"{task.data.name} was split with seed {split}, and {left_out} images were left out. Search with "
