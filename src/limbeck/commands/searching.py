@@ -65,7 +65,8 @@ def search(argv: list[str]) -> int:
         return 0
     why = "stopped" if result.interrupted else "time is up"
     console.print(
-        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with --resume",
+        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with the same command and "
+        "--resume",
         soft_wrap=True,
     )
     return 130 if result.interrupted else 0
