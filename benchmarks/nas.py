@@ -26,7 +26,8 @@ from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.memory import tune_allocator
 from limbeck.models import build
 from limbeck.nas.proxies.base import Task
-from limbeck.nas.ranking import KNOWN_ORACLE, SAMPLE, oracle, sampled, study_task
+from limbeck.nas.ranking import KNOWN_ORACLE, SAMPLE, oracle, study_task
+from limbeck.nas.study_sets import sampled
 from limbeck.nas.table import fill, merged, parts_of
 from limbeck.nas.training import Schedule, initial_weights, train_steps
 from limbeck.pools import adam_learner

@@ -63,14 +63,13 @@ from limbeck.nas.ranking import (
     ranking_proxies,
     ranking_rows,
     run_ranking,
-    sampled,
-    sampled_for,
     score_all,
     synthetic_config,
     table_path,
 )
 from limbeck.nas.spaces import space_named
 from limbeck.nas.spaces.base import Arch, Graph, Node
+from limbeck.nas.study_sets import sampled, sampled_for
 from limbeck.nas.table import Scored, ScoreTable, describe, fill, merged, part_path, parts_of
 from limbeck.nas.training import Schedule, train_real, validation_accuracy
 from limbeck.progress import Stop

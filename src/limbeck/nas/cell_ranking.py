@@ -14,10 +14,10 @@ from limbeck.config import Config
 from limbeck.nas.proxies.base import Proxy, Task
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
-from limbeck.nas.ranking import Maker, learned_for, mean_seconds, set_config
+from limbeck.nas.ranking import Maker, mean_seconds
 from limbeck.nas.spaces import space_named
+from limbeck.nas.study_sets import learned_for, set_config, task_for
 from limbeck.nas.training import Schedule
-from limbeck.task import task_of
 
 DATA: Final = "cifar10,size=16"
 SPACE: Final = "cells,width=4"
@@ -39,10 +39,8 @@ def cells_config(seed: int) -> Config:
 
 
 def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
-    """The space on reduced CIFAR-10, split as the learned set's data is, so that it has seen no validation image."""
-    data = task_of(cells_config(seed), data_dir=data_dir, device=device)
-    space = space_named(SPACE, shape=data.image_shape, num_classes=data.num_classes)
-    return Task(space=space, data=data, seed=seed, device=device)
+    """The space on reduced CIFAR-10, split as the learned set's data is."""
+    return task_for(cells_config(seed), SPACE, device, data_dir)
 
 
 def cells_proxies(run: Path, steps: int) -> tuple[Maker, ...]:

@@ -27,8 +27,9 @@ from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.rank import worst_filled
-from limbeck.nas.ranking import IMAGES, INITS, Maker, Scores, learn_set, sampled, score_all, slug
+from limbeck.nas.ranking import IMAGES, INITS, Maker, Scores, learn_set, score_all, slug
 from limbeck.nas.spaces.base import Arch
+from limbeck.nas.study_sets import sampled
 from limbeck.nas.table import ScoreTable
 from limbeck.nas.training import Schedule, tested, train_real
 from limbeck.progress import Reporter, Stop

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from limbeck.config import Config, InitConfig, OuterConfig
+from limbeck.config import Config
 from limbeck.data import TaskData
 from limbeck.distill import distill
 from limbeck.distilled import Distilled
-from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.nas.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
 from limbeck.nas.proxies.base import Proxy, Task, Tell
-from limbeck.nas.proxies.common import numpy_generator
 from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
 from limbeck.nas.proxies.sharing import WeightSharing
@@ -30,12 +28,12 @@ from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.rank import DRAWS, Estimate, ranked, scipy_missing
 from limbeck.nas.spaces import space_named
-from limbeck.nas.spaces.base import Arch, Space
+from limbeck.nas.spaces.base import Arch
+from limbeck.nas.study_sets import learned_for, sampled_for, set_config, task_for
 from limbeck.nas.table import ScoreTable, describe, fill
 from limbeck.nas.training import Schedule
 from limbeck.progress import Reporter, Stop
 from limbeck.rundir import CHECKPOINT
-from limbeck.task import task_of
 
 DATA: Final = "fashion-mnist"
 SPACE: Final = "convnets-narrow"
@@ -66,40 +64,6 @@ def synthetic_config(seed: int) -> Config:
     """The learned set: ten images a step, for 32 networks of the space and any initial weights."""
     space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
     return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
-
-
-def set_config(data: str, learners: Sequence[str], seed: int, *, iterations: int, real_batch: int) -> Config:
-    """Of a set for networks that are to be told apart.
-
-    Steps are Adam's, and small: with larger ones the set teaches better and tells architectures apart worse, because
-    then narrow and shallow networks are ahead.
-    """
-    return Config(
-        data=data,
-        learner=learners[0],
-        family=tuple(learners[1:]),
-        init=InitConfig(distribution="kaiming"),
-        pixels=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
-        inner=InnerConfig(optimizer="adam", lr=0.0015),
-        outer=OuterConfig(
-            iterations=iterations,
-            inits=1,
-            real_batch=real_batch,
-            lr_images=0.05,
-            lr_steps=0.0005,
-            clip_init=0.1,
-            validate_every=192,
-            validate_inits=1,
-        ),
-        seed=seed,
-    )
-
-
-def learned_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
-    """So many learners, drawn like the ``sample`` architectures that are ranked, but others."""
-    ranked_ones = set(sampled(space, sample, seed))
-    drawn = sampled(space, sample + count, seed, "learned for")
-    return [space.text(arch) for arch in drawn if arch not in ranked_ones][:count]
 
 
 def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
@@ -139,50 +103,8 @@ def mean_seconds(table: ScoreTable) -> float:
 
 
 def study_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
-    """The space on Fashion-MNIST, split as the learned set's data is, so that it has seen no validation image."""
-    config = synthetic_config(seed)
-    data = task_of(config, data_dir=data_dir, device=device)
-    space = space_named(SPACE, shape=data.image_shape, num_classes=data.num_classes)
-    return Task(space=space, data=data, seed=seed, device=device)
-
-
-def sampled(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[Arch, ...]:
-    """Distinct architectures that can be built, drawn uniformly; the first ones of a larger sample are a smaller one.
-
-    Raises:
-        LimbeckError: the space does not seem to have so many.
-    """
-    if n < 1:
-        raise LimbeckError(f"--n is {n}; at least one architecture is needed.")
-    rng, found, refused = numpy_generator(seed, stream), dict[Arch, None](), set[Arch]()
-    for _ in range(100 + 50 * n):
-        if len(found) == n:
-            break
-        arch = space.sample(rng)
-        if arch in found or arch in refused:
-            continue
-        try:
-            space.build(arch)
-        except LimbeckError:
-            refused.add(arch)
-        else:
-            found[arch] = None
-    if len(found) < n:
-        raise LimbeckError(
-            f"The space {space.name} has {space.size} architectures, of which {len(found)} different ones that can be "
-            f"built were drawn; that is fewer than {n}."
-        )
-    return tuple(found)
-
-
-def sampled_for(task: Task, config: Config, n: int) -> tuple[Arch, ...]:
-    """The first n of ``sampled`` for which no set was learned."""
-    count = n
-    while True:
-        others = [a for a in sampled(task.space, count, task.seed) if task.space.text(a) not in config.learners]
-        if len(others) >= n:
-            return tuple(others[:n])
-        count += n - len(others)
+    """The space on Fashion-MNIST, split as the learned set's data is."""
+    return task_for(synthetic_config(seed), SPACE, device, data_dir)
 
 
 @final
