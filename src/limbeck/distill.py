@@ -315,7 +315,7 @@ class _Run:
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
-            weights={name: value.cpu() for name, value in self.family.theta.items()},
+            weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
                 "data": {"name": self.data.name, "sha256": self.data.sha256},

@@ -64,7 +64,7 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     size = len(next(iter(states.values())))
     if init.network >= size:
         raise LimbeckError(f"network is {init.network}; the pool {path} has networks 0 to {size - 1}.")
-    return SavedInit(state={name: value[init.network] for name, value in states.items()})
+    return SavedInit(state={name: value[init.network].clone() for name, value in states.items()})
 
 
 def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:

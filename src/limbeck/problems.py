@@ -70,7 +70,8 @@ def _diabetes(features: int | None) -> Regression:
     except ImportError:
         raise LimbeckError("diabetes needs scikit-learn: pip install 'limbeck[sklearn]'.") from None
     found = load_diabetes(scaled=False)
-    x_ND, y_NK = torch.from_numpy(found.data).double(), torch.from_numpy(found.target).double()[:, None]
+    # Copies: kernels may round otherwise at the addresses that NumPy chooses.
+    x_ND, y_NK = (torch.tensor(values, dtype=torch.float64) for values in (found.data, found.target[:, None]))
     x_ND, y_NK = ((v - v.mean(0)) / v.std(0, correction=0) for v in (x_ND, y_NK))
     return regression("diabetes", x_ND, y_NK, tuple(found.feature_names), intercept=True)
 

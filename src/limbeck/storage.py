@@ -59,12 +59,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise LimbeckError(f"{path} does not exist; the run directory is incomplete.")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            metadata = json.loads((file.metadata() or {}).get("limbeck", "{}"))
+        tensors, strings = load_tensors(path)
+        metadata = json.loads(strings.get("limbeck", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
     return tensors, metadata
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, in torch's own memory on the CPU, and its metadata.
+
+    What the format hands out lies in the mapped file, wherever its header happens to end, and vectorised kernels may
+    round otherwise there than at the addresses that torch allocates: a run that was read back would not be the run in
+    memory bit for bit. So each tensor is copied.
+
+    Raises:
+        SafetensorError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    with safe_open(str(path), framework="pt", device="cpu") as file:
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+        return tensors, file.metadata() or {}
 
 
 def read_json(path: Path) -> Any:

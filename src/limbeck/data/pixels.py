@@ -93,7 +93,7 @@ def _uniform(seed: int, start: int, count: int) -> Tensor:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
-    return torch.from_numpy((z >> np.uint64(11)).astype(np.float64) / 2**53)
+    return torch.tensor((z >> np.uint64(11)).astype(np.float64) / 2**53)  # a copy, at an address of torch's choice
 
 
 def on_backgrounds(x_NCHW: Tensor, background_N3HW: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError
 from limbeck.models.init import pool_size
+from limbeck.storage import load_tensors
 
 _KIND: Final = "limbeck-pool"
 _VERSION: Final = 1
@@ -61,8 +62,7 @@ def load_pool(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
         LimbeckError: no such file, a damaged one, one that is no pool, or one of a later version.
     """
     card = load_card(path)
-    with safe_open(path, framework="pt", device="cpu") as file:
-        states: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    states, _ = load_tensors(Path(path))
     pool_size(states)
     return states, card
 
