@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors import safe_open
+from tiny_runs import same_tensors, tiny_config, tiny_data
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from tiny_runs import same_tensors, tiny_config, tiny_data
 
 from limbeck.checkpoint import Checkpoint
 from limbeck.data import TaskData, load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ def adapt_config(
     seed: int = 0,
     outer: OuterConfig | None = None,
     card: dict[str, Any] | None = None,
+    trust: bool = False,
 ) -> Config:
     """The configuration that learns images of ``data`` for the networks of a pool; run it with ``distill``.
 
@@ -42,13 +44,14 @@ def adapt_config(
         seed: of everything random.
         outer: the outer loop; a recipe by default.
         card: of the pool, read from its file by default.
+        trust: import the code that the card names as its learner, if it names any.
 
     Raises:
         LimbeckError: no such pool, or images that cannot be shared out equally.
     """
     card = open_card(pool) if card is None else card
     kept, selection = kept_apart(card["config"]["n"])
-    return Config(
+    config = Config(
         data=data,
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out, network=network),
@@ -64,6 +67,7 @@ def adapt_config(
         seed=seed,
         **split_for(card, data),
     )
+    return config if trust else dataclasses.replace(config, untrusted=config.code)
 
 
 def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:

@@ -6,6 +6,7 @@ a single accepted batch can do, beside real images with the same false labels. S
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from limbeck.baselines import RANDOM_SETS, STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
 from limbeck.checkpoint import generator
-from limbeck.config import AttackConfig, Config, InitConfig, OuterConfig
+from limbeck.config import AttackConfig, Config, InitConfig, OuterConfig, code_among, importable
 from limbeck.data import TaskData
 from limbeck.defence import Defended, Difference, difference, try_defences
 from limbeck.distilled import Distilled
@@ -53,6 +54,7 @@ def attack_config(
     seed: int = 0,
     outer: OuterConfig | None = None,
     card: dict[str, Any] | None = None,
+    trust: bool = False,
 ) -> Config:
     """The configuration that learns an attack on the networks of a pool; run it with ``distill``.
 
@@ -70,6 +72,7 @@ def attack_config(
         seed: of everything random.
         outer: the outer loop; a recipe by default.
         card: of the pool, read from its file by default.
+        trust: import the code that the card names as its learner, if it names any.
 
     Raises:
         LimbeckError: no such pool, a class that does not exist, or images that cannot be shared out equally.
@@ -82,7 +85,7 @@ def attack_config(
     if steps < 1:
         raise LimbeckError(f"steps is {steps}; it must be at least 1.")
     kept, selection = kept_apart(card["config"]["n"])
-    return Config(
+    config = Config(
         data=card["data"].get("source", card["data"]["name"]),
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out),
@@ -101,6 +104,7 @@ def attack_config(
         seed=seed,
         **split_of(card),
     )
+    return config if trust else dataclasses.replace(config, untrusted=config.code)
 
 
 def attack_outer(**changes: Any) -> OuterConfig:
@@ -179,6 +183,7 @@ def attack_report(
     baselines: Sequence[str] | None = None,
     transfer: Sequence[Path] = (),
     defended: bool = True,
+    trust: bool = False,
     device: str = "cpu",
     tell: Callable[[str], None] = lambda text: None,
 ) -> AttackReport:
@@ -193,6 +198,7 @@ def attack_report(
             at the learned step size and at one tuned for it on training images.
         transfer: pools of other architectures that take the same steps.
         defended: also try the defences.
+        trust: import the code that a pool for ``transfer`` names as its learner, if it names any.
         device: where to compute.
         tell: told what is going on.
 
@@ -208,7 +214,7 @@ def attack_report(
     learner = run.learner(device=device)
     count = 1 if run.weights else (n or run.config.init.held_out)
     victims = Victims(learner, run.initial(learner, count, seed), attack, data, tell)
-    others = [_other(path, run, attack, data, device, tell) for path in transfer]
+    others = [_other(path, run, attack, data, device, tell, trust) for path in transfer]
     before = victims.before
     batches = list(run.batches(device))
     tell(f"the learned steps, {victims.n} held-out networks")
@@ -311,11 +317,18 @@ def _baseline(
 
 
 def _other(
-    path: Path, run: Distilled, attack: AttackConfig, data: TaskData, device: str, tell: Callable[[str], None]
+    path: Path,
+    run: Distilled,
+    attack: AttackConfig,
+    data: TaskData,
+    device: str,
+    tell: Callable[[str], None],
+    trust: bool,
 ) -> tuple[str, Victims]:
     """The networks of another pool: at most as many as the attack's own pool holds out."""
     pool = open_pool(path)
     name = pool.card["config"]["learner"]
+    importable(name, () if trust else code_among(name))
     module = build(name, shape=data.image_shape, num_classes=data.num_classes).to(device)
     check_pool(pool.states, module)
     learner = Learner.of(module, run.config.inner.make())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, final
@@ -238,6 +239,7 @@ class Config:
             changed by options or not, they are those that were set aside there, whatever this and ``seed`` say: the
             networks were trained on the others.
         split_seed: seed of which ones, where it is not ``seed``; recorded when a run begins.
+        untrusted: names of code, ``package.module:function``, that come from a file and may not be imported.
     """
 
     data: str = "mnist"
@@ -257,6 +259,7 @@ class Config:
     seed: int = 0
     val_size: int = 5000
     split_seed: Annotated[int | None, tyro.conf.Suppress] = None
+    untrusted: Annotated[frozenset[str], tyro.conf.Suppress] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _positive(self, "val_size")
@@ -336,17 +339,45 @@ class Config:
         """M, the images of a step."""
         return self.pixels.ipc * classes if self.source == "pixels" else self.generator.batch
 
+    @property
+    def code(self) -> frozenset[str]:
+        """Names that are imported and called when what they name is built: learners and a generator of one's own."""
+        return code_among(*self.learners, self.generator.generator)
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """Those of ``code`` that may be imported."""
+        return self.code - self.untrusted
+
+    def importable(self, name: str) -> str:
+        """``name`` itself; raises LimbeckError for code that only a file names (see ``untrusted``)."""
+        return importable(name, self.untrusted)
+
+    def trusting(self, trust: bool | Collection[str]) -> Config:
+        """The same with these names of code trusted: all of them, none, or those that are named."""
+        left = frozenset() if trust is True else self.untrusted - frozenset(trust or ())
+        return dataclasses.replace(self, untrusted=left)
+
     def to_json(self, folder: Path | None = None) -> dict[str, Any]:
         """Nested dicts of plain values; in the files of a folder a pool's path is relative to that folder."""
         values = dataclasses.asdict(self) | {"family": list(self.family)}
+        del values["untrusted"]  # whoever reads the file decides for himself
         if folder is not None and self.init.pooled:
             relative = os.path.relpath(self.init.pool.resolve(), folder.resolve())
             values["init"]["init"] = f"pool:{Path(relative).as_posix()}"
         return values
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], folder: Path | None = None) -> Config:
-        """Inverse of ``to_json`` for the same folder; raises LimbeckError for fields this version does not know."""
+    def from_json(
+        cls, values: dict[str, Any], folder: Path | None = None, *, trust: bool | Collection[str] = False
+    ) -> Config:
+        """Inverse of ``to_json`` for the same folder.
+
+        What the file names of code is not imported later, unless ``trust`` says so: for all of it, or for these names.
+
+        Raises:
+            LimbeckError: fields that this version does not know, or values that do not fit.
+        """
         if not isinstance(values, dict):
             raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
         nested = {
@@ -365,7 +396,8 @@ class Config:
         built: dict[str, Any] = {
             key: _build(nested[key], v) for key, v in values.items() if key in nested and v is not None
         }
-        config = _build(cls, {**values, **built})
+        config = _build(cls, {**values, **built, "untrusted": frozenset()})
+        config = dataclasses.replace(config, untrusted=config.code).trusting(trust)
         if folder is not None and config.init.pooled:
             found = (folder.resolve() / config.init.pool).resolve()
             if config.init.pool_sha256 is not None or found.is_file():  # until 0.1 paths were kept as given
@@ -375,6 +407,25 @@ class Config:
     def with_pool(self, path: Path) -> Config:
         """The same with its pool in another place."""
         return dataclasses.replace(self, init=dataclasses.replace(self.init, init=f"pool:{path}"))
+
+
+def code_among(*names: str) -> frozenset[str]:
+    """Those of the names that are code, ``package.module:function``, and not in a registry.
+
+    >>> sorted(code_among("lenet", "mine:Net,width=3"))
+    ['mine:Net,width=3']
+    """
+    return frozenset(name for name in names if ":" in name)
+
+
+def importable(name: str, untrusted: Collection[str]) -> str:
+    """``name`` itself; raises LimbeckError if it is among the untrusted ones."""
+    if name in untrusted:
+        raise LimbeckError(
+            f"The file asks for code to be imported and run: '{name}'. If you know whose code that is, trust it with "
+            "--trust (trust=True in Python), or name it again yourself."
+        )
+    return name
 
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:

@@ -44,6 +44,7 @@ def distill(
     data_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    trust: bool = False,
     reporter: Reporter | None = None,
 ) -> Distilled:
     """Learn a tiny training set.
@@ -57,6 +58,8 @@ def distill(
         resume: go on from the checkpoint in ``out``, bit for bit as if never stopped. The recorded configuration
             counts; of ``config`` only the place of the pool, which may have moved.
         overwrite: replace a run that ``out`` already holds.
+        trust: with ``resume``, import code that the run in ``out`` names as its learner or generator. What ``config``
+            names is trusted anyway.
         reporter: told about progress.
 
     Raises:
@@ -70,7 +73,7 @@ def distill(
         if folder is None:
             raise LimbeckError("resume needs the run directory to go on from; give it as out.")
         checkpoint = Checkpoint.load(folder.path)
-        recorded = Config.from_json(checkpoint.config, folder.path)
+        recorded = Config.from_json(checkpoint.config, folder.path, trust=trust or config.trusted)
         config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
         same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
         if same_data and folder.finished():  # its budget, of iterations or of time, is spent

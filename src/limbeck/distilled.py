@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
@@ -68,8 +68,12 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
 
 
 def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:
-    """The network that a configuration trains, or another learner's in its place."""
-    module = build(learner or config.learner, shape=shape, num_classes=classes)
+    """The network that a configuration trains, or another learner's in its place.
+
+    Raises:
+        LimbeckError: what is wrong with the learner, or it is code that only a file names (``Config.untrusted``).
+    """
+    module = build(learner or config.importable(config.learner), shape=shape, num_classes=classes)
     return with_augmentation(config, WeightNorm(module) if config.weight_norm else module)
 
 
@@ -86,7 +90,7 @@ def generator_for(config: Config, shape: tuple[int, int, int], classes: int, see
     """The generator that a configuration names, with the weights that ``seed`` gives it."""
     chosen = config.generator
     module = build_generator(
-        chosen.generator,
+        config.importable(chosen.generator),
         shape=shape,
         num_classes=classes,
         batch=chosen.batch,
@@ -340,8 +344,16 @@ class Distilled:
         write_json(folder / "distilled.json", self.summary(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, trust: bool | Collection[str] = False) -> Self:
         """Read a run directory.
+
+        Reading runs no code. A run may name code of its own as its learner or generator, which is imported when a
+        network is made (``network``, ``train`` without a model, ``generate``, ``evaluate``): that is refused unless
+        you trust it.
+
+        Args:
+            folder: of the run.
+            trust: whether code that the run names may be imported, or the names that may.
 
         Raises:
             LimbeckError: not a run directory, damaged, or of a schema version newer than this Limbeck knows.
@@ -369,7 +381,7 @@ class Distilled:
                 order=tensors["order"],
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
-                config=Config.from_json(summary["config"], folder),
+                config=Config.from_json(summary["config"], folder, trust=trust),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
                 info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},

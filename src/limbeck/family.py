@@ -26,7 +26,7 @@ def members_of(config: Config, data: TaskData, device: str) -> list[Member]:
     """What a configuration names, on a device; raises LimbeckError for what cannot be trained."""
     members = []
     for name in config.learners:
-        network = network_for(config, data.image_shape, data.num_classes, learner=name).to(device)
+        network = network_for(config, data.image_shape, data.num_classes, learner=config.importable(name)).to(device)
         members.append((Learner.of(network, config.inner.make()), initial_weights(config, network)))
     return members
 

@@ -126,7 +126,7 @@ def run_study(
         except DivergedError as error:
             tell(f"{variant.label}: {error}")
             diverged = True
-            run = Distilled.load(folder) if (folder / ARTEFACT).is_file() else None
+            run = Distilled.load(folder, trust=config.trusted) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:
             return None
         transfer = [pools[name] for name in study.transfer]

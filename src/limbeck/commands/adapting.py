@@ -48,10 +48,19 @@ def adapt(argv: list[str]) -> int:
         seed=options.seed,
         outer=adapt_outer(options.network, **(selection | chosen)),
         card=card,
+        trust=options.trust,
     )
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = task_of(config, data_dir=options.data_dir, device=options.device)
-    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
+    run = learned(
+        config,
+        out,
+        options,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        trust=options.trust,
+        data=data,
+    )
     if not run.info["finished"]:
         console.print("stopped; nothing is scored; go on with --resume")
         return 130

@@ -58,13 +58,22 @@ def attack(argv: list[str]) -> int:
         seed=options.seed,
         outer=outer,
         card=card,
+        trust=options.trust,
     )
     out = options.out or Path("runs") / f"attack-{options.pool.stem}-{source}-to-{target}"
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = _task(config, card["data"]["sha256"], options, options.data)
     baselines = baseline_choice(options.baselines)
     check_report(config, data, n=options.n, baselines=baselines or (), transfer=options.transfer)
-    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite, data=data)
+    run = learned(
+        config,
+        out,
+        options,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        trust=options.trust,
+        data=data,
+    )
     if not run.info["finished"]:
         console.print("stopped; nothing is reported; go on with --resume")
         return 130
@@ -99,6 +108,7 @@ def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOpt
         seed=options.seed,
         baselines=baseline_choice(options.baselines),
         transfer=options.transfer if isinstance(options, AttackOptions) else (),
+        trust=options.trust,
         device=options.device,
         tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
     )

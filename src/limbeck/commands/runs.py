@@ -60,6 +60,7 @@ def distill(argv: list[str]) -> int:
         data_dir=options.data_dir,
         resume=options.resume is not None,
         overwrite=options.overwrite,
+        trust=options.trust,
         reporter=Several(reporters),
     )
     if options.json:
@@ -83,7 +84,7 @@ def _settings_given(options: DistillOptions) -> bool:
 def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
-    run = Distilled.load(options.run)
+    run = Distilled.load(options.run, trust=options.trust)
     if run.config.attack is not None:
         return report_on(run, options)
     console = log_console()

@@ -156,7 +156,14 @@ def _settings(values: dict[str, Any], part: str = "") -> Iterator[tuple[str, Any
 
 
 def learned(
-    config: Config, out: Path, options: Common, *, resume: bool, overwrite: bool, data: TaskData | None = None
+    config: Config,
+    out: Path,
+    options: Common,
+    *,
+    resume: bool,
+    overwrite: bool,
+    trust: bool = False,
+    data: TaskData | None = None,
 ) -> Distilled:
     """Distil into a run directory, told about on the console."""
     return distill(
@@ -167,5 +174,6 @@ def learned(
         data_dir=options.data_dir,
         resume=resume,
         overwrite=overwrite,
+        trust=trust,
         reporter=ConsoleReporter(log_console()),
     )

@@ -54,6 +54,7 @@ class PooledOptions(Common):
         out: run directory; runs/attack-POOL-K-to-T or runs/POOL-to-DATA by default.
         resume: go on with the run in --out, with the same options, or only judge it if it is finished.
         overwrite: replace the run in --out.
+        trust: import the code that a pool or a run names as its learner; only for files whose origin you know.
     """
 
     pool: Annotated[Path, tyro.conf.Positional]
@@ -70,6 +71,7 @@ class PooledOptions(Common):
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @final

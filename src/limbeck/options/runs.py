@@ -25,6 +25,8 @@ class DistillOptions(Common):
         out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
         overwrite: replace the run that --out holds.
+        trust: with --resume, import the code that the run names as its learner or generator; only for runs whose origin
+            you know.
         tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
         config: what to learn and how.
     """
@@ -34,6 +36,7 @@ class DistillOptions(Common):
     out: Path | None = None
     resume: Path | None = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
@@ -53,6 +56,7 @@ class EvaluateOptions(Common):
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
         out: also write the JSON to this file.
+        trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -63,6 +67,7 @@ class EvaluateOptions(Common):
     learners: tuple[str, ...] = ()
     every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @final
