@@ -15,9 +15,9 @@ from typing import Any
 
 from record import RESULTS, write
 
-from limbeck.baselines import baseline_names
-from limbeck.distilled import Distilled
-from limbeck.recipes import recipe
+from limbeck.artefact.distilled import Distilled
+from limbeck.evaluation.baselines import baseline_names
+from limbeck.studies.recipes import recipe
 
 ASKED = {
     "mnist-fixed": "≥ 93.76",

@@ -19,8 +19,8 @@ from pathlib import Path
 from record import write
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.ledger import Trial
-from limbeck.nas.result import read_search
+from limbeck.nas.searches.ledger import Trial
+from limbeck.nas.searches.result import read_search
 
 TOOLS = Path(sys.executable).parent
 PROXY = "real,steps=10,batch=10,images=500"

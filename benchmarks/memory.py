@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from record import write
 
+from limbeck.cli.allocator import tune_allocator
 from limbeck.engine import Execution, Kernels, Learner, PixelConfig, Pixels, RealBatch, RealLoss, Remat, Unroll
-from limbeck.memory import tune_allocator
 from limbeck.models import ConvNet, draw
 
 STEPS = (10, 30, 100, 300)

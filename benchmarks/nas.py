@@ -22,17 +22,17 @@ from record import write
 from torch import Tensor, nn
 from turns import one_at_a_time, taking_turns
 
+from limbeck.cli.allocator import tune_allocator
+from limbeck.common.files import read_json
 from limbeck.engine import Execution, Kernels, RealLoss
-from limbeck.memory import tune_allocator
+from limbeck.experiment.progress import interruptible
 from limbeck.models import build
 from limbeck.nas.proxies.base import Task
-from limbeck.nas.ranking import KNOWN_ORACLE, SAMPLE, oracle, study_task
-from limbeck.nas.study_sets import sampled
+from limbeck.nas.studies.ranking import KNOWN_ORACLE, SAMPLE, oracle, study_task
+from limbeck.nas.studies.study_sets import sampled
 from limbeck.nas.table import fill, merged, parts_of
 from limbeck.nas.training import Schedule, initial_weights, train_steps
-from limbeck.pools import adam_learner
-from limbeck.progress import interruptible
-from limbeck.storage import read_json
+from limbeck.pools.train import adam_learner
 
 NETWORKS, STEPS, ROUNDS = 16, 20, 3
 BATCHES = (10, 64)

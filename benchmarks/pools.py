@@ -18,12 +18,12 @@ from record import write
 from torch import Tensor
 from turns import one_at_a_time, taking_turns
 
+from limbeck.cli.allocator import tune_allocator
 from limbeck.data import TaskData, load
 from limbeck.engine import Execution, Kernels, RealLoss
-from limbeck.execution import use_compile_cache
-from limbeck.memory import tune_allocator
+from limbeck.experiment.execution import use_compile_cache
 from limbeck.models import build, draw
-from limbeck.pools import PoolConfig, adam_batch, adam_learner, begun, make_pool
+from limbeck.pools.train import PoolConfig, adam_batch, adam_learner, begun, make_pool
 
 GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
 POOL = Path("runs/pools/mnist-lenet.safetensors")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from limbeck.execution import processor
+from limbeck.experiment.execution import processor
 
 RESULTS = Path(__file__).parent / "results"
 

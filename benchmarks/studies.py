@@ -13,11 +13,11 @@ from typing import Any
 
 from record import write
 
-from limbeck.distilled import Distilled
-from limbeck.storage import read_json
+from limbeck.artefact.distilled import Distilled
+from limbeck.common.files import read_json
 from limbeck.studies import Study, study, study_names
 from limbeck.studies.pooled import TARGETS
-from limbeck.summaries import summary
+from limbeck.studies.rows import summary
 
 ASKED: dict[str, dict[str, str]] = {
     "gtn-mnist": {"generator": "≥ 97.5 on two CPU cores within 60 minutes (GPU: 98.9)"},

@@ -21,13 +21,13 @@ from record import write
 from torch import Tensor
 from turns import taking_turns
 
+from limbeck.artefact.distilled import Distilled, initial_weights, network_for
+from limbeck.cli.allocator import tune_allocator
 from limbeck.data import load
-from limbeck.distilled import Distilled, initial_weights, network_for
 from limbeck.engine import Adjoint, Execution, Kernels, Learner, RealBatch, RealLoss, Remat, Source, Tensors, Unroll
-from limbeck.evaluate import evaluate
-from limbeck.execution import use_compile_cache
-from limbeck.memory import tune_allocator
-from limbeck.sources import make_source
+from limbeck.evaluation.judge import evaluate
+from limbeck.experiment.build import make_source
+from limbeck.experiment.execution import use_compile_cache
 from limbeck.studies import study
 
 ROUNDS = 5

@@ -16,9 +16,9 @@ import pytest
 import torch
 from tiny_runs import random_set, tiny_config
 
-from limbeck.baselines import baseline_names
-from limbeck.recipes import recipes
+from limbeck.evaluation.baselines import baseline_names
 from limbeck.studies import study, study_names
+from limbeck.studies.recipes import recipes
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 MACHINE = {"processor": "Some CPU", "cores": 2, "threads": 1, "memory_gib": 7.8, "device": "cpu"}

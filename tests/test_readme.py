@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import cli
-from limbeck.recipes import recipes
+from limbeck.cli import main as cli
 from limbeck.studies import study_names
+from limbeck.studies.recipes import recipes
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

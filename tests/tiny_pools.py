@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.data import TaskData, load
 from limbeck.engine import Batch, Tensors
 from limbeck.models import build
-from limbeck.pools import Pool, PoolConfig, make_pool
+from limbeck.pools.train import Pool, PoolConfig, make_pool
 
 
 def rows_file(folder: Path, seed: int = 0) -> Path:

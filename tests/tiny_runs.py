@@ -13,10 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.checkpoint import Checkpoint, Progress
-from limbeck.config import Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.artefact.distilled import Distilled
 from limbeck.data import Preprocessing, TaskData, load
-from limbeck.distilled import Distilled
 from limbeck.engine import (
     Adjoint,
     Execution,
@@ -31,7 +29,9 @@ from limbeck.engine import (
     State,
     Tensors,
 )
-from limbeck.progress import Reporter
+from limbeck.experiment.config import Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.experiment.progress import Reporter
+from limbeck.outer.checkpoint import Checkpoint, Progress
 
 EAGER = EngineConfig(compile="off", bfloat16="off")
 
@@ -143,8 +143,8 @@ class Faulty(Adjoint):
 
 def use(monkeypatch: pytest.MonkeyPatch, adjoint: Adjoint) -> None:
     """Distil with this adjoint."""
-    # the package exports the function under the module's name, so the module is not limbeck.distill
-    monkeypatch.setattr(importlib.import_module("limbeck.distill"), "make_adjoint", lambda name: adjoint)
+    # the package exports the function under the module's name, so the module is not limbeck.outer.loop
+    monkeypatch.setattr(importlib.import_module("limbeck.outer.loop"), "make_adjoint", lambda name: adjoint)
 
 
 def same_tensors(left: Tensors, right: Tensors) -> bool:

@@ -1,18 +1,18 @@
 """Limbeck learns tiny training sets: differentiate through a network's training and optimise the data."""
 
-from limbeck.adapt import adapt_config
-from limbeck.attack import AttackReport, attack_config, attack_report
-from limbeck.config import AttackConfig, Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.artefact.distilled import Distilled
+from limbeck.attack.report import AttackReport, attack_config, attack_report
 from limbeck.data import Preprocessing, TaskData
 from limbeck.data import load as load_data
-from limbeck.distill import distill
-from limbeck.distilled import Distilled
 from limbeck.engine import GeneratorConfig, InnerConfig, Learner, PixelConfig, Remat, Unroll
 from limbeck.errors import LimbeckError
-from limbeck.evaluate import Evaluation, evaluate
+from limbeck.evaluation.judge import Evaluation, evaluate
+from limbeck.experiment.config import AttackConfig, Config, EngineConfig, InitConfig, OuterConfig
 from limbeck.models import WeightNorm
-from limbeck.pools import Pool, PoolConfig, make_pool, open_pool
-from limbeck.recipes import recipe
+from limbeck.outer.loop import distill
+from limbeck.pools.adapt import adapt_config
+from limbeck.pools.train import Pool, PoolConfig, make_pool, open_pool
+from limbeck.studies.recipes import recipe
 
 load = Distilled.load
 """Read a run directory: ``limbeck.load("runs/mnist")``."""

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.common.naming import read_options, split_words
 from limbeck.data.arrays import Array
 from limbeck.data.known import known_sets
 from limbeck.data.pixels import backgrounds, in_three_channels, inverted, on_backgrounds, resampled, resized, rotated
 from limbeck.errors import LimbeckError, unknown
-from limbeck.naming import read_options, split_words
 
 Option: TypeAlias = Literal["invert", "rotate", "resample", "background", "channels", "size"]
 

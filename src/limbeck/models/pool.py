@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.common.files import load_tensors
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError
 from limbeck.models.init import pool_size
-from limbeck.storage import load_tensors
 
 _KIND: Final = "limbeck-pool"
 _VERSION: Final = 1

@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from limbeck.common.naming import read_options, split_words
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
@@ -26,7 +27,6 @@ from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.stateful import with_carried_state
-from limbeck.naming import read_options, split_words
 
 _BUILDERS: Final[dict[str, Callable[..., nn.Module]]] = {
     "lenet": LeNet,

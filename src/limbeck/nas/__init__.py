@@ -1,11 +1,11 @@
 """Architecture search: spaces of networks, proxies that score them, and the search itself."""
 
-from limbeck.nas.ledger import Trial
 from limbeck.nas.proxies.base import Proxy, Scorer, Task
-from limbeck.nas.result import SearchResult, read_search, read_searches
-from limbeck.nas.search import SearchProgress, search
+from limbeck.nas.searches.ledger import Trial
+from limbeck.nas.searches.result import SearchResult, read_search, read_searches
+from limbeck.nas.searches.run import SearchProgress, search
+from limbeck.nas.searches.strategies import SearchConfig
 from limbeck.nas.spaces.base import Arch, Graph, Node, Space
-from limbeck.nas.strategies import SearchConfig
 from limbeck.nas.training import Schedule
 
 __all__ = [

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, final
 
+from limbeck.artefact.run_directory import ARTEFACT
+from limbeck.common.files import read_json, write_json
 from limbeck.errors import LimbeckError
-from limbeck.execution import versions
+from limbeck.experiment.execution import versions
+from limbeck.experiment.progress import Stop
 from limbeck.nas.proxies.base import Proxy, Task, Tell
 from limbeck.nas.spaces.base import Arch
-from limbeck.progress import Stop
-from limbeck.rundir import ARTEFACT
-from limbeck.storage import read_json, write_json
 
 _MACHINE = ("machine", "prepare_seconds")
 """Entries of a table's description that say how it was made, not what it holds."""

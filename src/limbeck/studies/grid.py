@@ -6,10 +6,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 
-from limbeck.config import Config, OuterConfig
 from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
-from limbeck.recipes import WANG
+from limbeck.experiment.config import Config, OuterConfig
+from limbeck.studies.recipes import WANG
 from limbeck.studies.study import Study, Variant
 
 

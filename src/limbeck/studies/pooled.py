@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from limbeck.adapt import adapt_config, adapt_outer
-from limbeck.attack import attack_config, attack_outer
-from limbeck.baselines import FINE_TUNING, baseline_names
-from limbeck.config import AttackConfig
-from limbeck.pools import PoolConfig, kept_apart
-from limbeck.recipes import WANG
+from limbeck.attack.report import attack_config, attack_outer
+from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
+from limbeck.experiment.config import AttackConfig
+from limbeck.pools.adapt import adapt_config, adapt_outer
+from limbeck.pools.train import PoolConfig, kept_apart
+from limbeck.studies.recipes import WANG
 from limbeck.studies.study import PoolPlan, Study, Variant
 
 _LENETS = PoolConfig(n=200)

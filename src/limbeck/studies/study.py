@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from limbeck.config import Config
-from limbeck.pools import PoolConfig
+from limbeck.experiment.config import Config
+from limbeck.pools.train import PoolConfig
 
 POOLS = "POOLS"
 """Stands for the folder of the study's pools in the configurations of its runs."""

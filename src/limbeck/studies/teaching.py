@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from limbeck.checkpoint import generator
-from limbeck.config import Config, OuterConfig
 from limbeck.engine import GeneratorConfig, InnerConfig
 from limbeck.engine.source.generator import CURRICULA
+from limbeck.experiment.config import Config, OuterConfig
+from limbeck.outer.checkpoint import generator
 from limbeck.studies.study import Study, Variant
 
 SUCH = "Such et al. 2019, arXiv 1912.07768"

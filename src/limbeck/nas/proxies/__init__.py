@@ -9,8 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
+from limbeck.common.naming import read_options, split_words
 from limbeck.errors import LimbeckError, unknown
-from limbeck.naming import read_options, split_words
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor, learning_curve

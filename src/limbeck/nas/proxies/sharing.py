@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.checkpoint import generator
 from limbeck.engine import Batch, Learner, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import draw
@@ -33,6 +32,7 @@ from limbeck.nas.proxies.common import (
 )
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule
+from limbeck.outer.checkpoint import generator
 
 
 @final

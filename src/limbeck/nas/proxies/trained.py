@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from limbeck.checkpoint import generator
-from limbeck.distilled import Distilled
+from limbeck.artefact.distilled import Distilled
 from limbeck.engine import Batch, Learner
 from limbeck.errors import LimbeckError
+from limbeck.evaluation.train_and_score import train
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule, together, train_real, validated
-from limbeck.protocol import train
+from limbeck.outer.checkpoint import generator
 
 
 @final

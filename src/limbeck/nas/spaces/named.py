@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from limbeck.common.naming import read_options, split_words
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import Shape
 from limbeck.models.registry import cwd_on_path, load_function, told
-from limbeck.naming import read_options, split_words
 from limbeck.nas.spaces.base import Space
 from limbeck.nas.spaces.cells import Cells
 from limbeck.nas.spaces.convnets import ConvNets

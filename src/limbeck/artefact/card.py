@@ -1,0 +1,85 @@
+"""The card of a learned set: what it is, how to use it, how it was made; Markdown that a person or a hub can show."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limbeck.artefact.distilled import Distilled
+
+
+def card(result: Distilled) -> str:
+    """README.md of a run directory."""
+    config, info = result.config, result.info
+    batches, images, *shape = result.images.shape
+    init = {"random": "random initial weights", "fixed": "one fixed initialisation (stored in the artefact)"}.get(
+        config.init.init, f"trained networks as initial weights, those of the pool `{config.init.pool.name}`"
+    )
+    start = f"a fresh {config.learner}"
+    if config.init.pooled:
+        start = "a network of the pool that nothing was learned on"
+        if config.init.network is not None:
+            init = f"one network of the pool `{config.init.pool.name}` as initial weights (stored in the artefact)"
+            start = "that network"
+    head = {"tags": ["dataset-distillation"], "source_datasets": [info["data"]["name"]]}
+    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
+    values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in result.hyperparameters.items()}
+    others = "".join(f"\n{name}: {value}\n" for name, value in values.items() if name != "lr")
+    made = {"generator": "images from a learned generator", "real": "real images, for comparison,"}
+    what = made.get(config.source, "learned images")
+    normalised = ", its weights written as length times direction," if config.weight_norm else ""
+    count = len(result.order)
+    steps, order_matters = "1 gradient step", ""
+    if count > 1:
+        steps, order_matters = f"{count} gradient steps", "The order of the batches matters. "
+    accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
+    purpose = ""
+    if config.attack is not None:
+        source, target = (result.class_names[k] for k in (config.attack.source, config.attack.target))
+        what = f"{what} of an attack"
+        purpose = (
+            f"\n**A robustness test, not a training set**: gradient steps on them make trained networks take {source}\n"
+            f"for {target}. The accuracy below counts {source} as right where it is taken for {target}, and as much\n"
+            "as all other classes together.\n"
+        )
+    validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
+    if iteration < 0:
+        validation = "It was stopped before its first validation."
+    return f"""---
+{front}
+---
+# {batches * images} {what} for {info["data"]["name"]}
+
+![learned images](preview.png)
+{purpose}
+{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
+learned for {", ".join(config.learners)}{normalised} with {init}.
+Training takes {steps}.
+{order_matters}Inner optimiser: {config.inner.optimizer}.
+
+{validation}
+The test set was not looked at; `limbeck evaluate` on this folder does.
+
+## Use
+
+```python
+import limbeck
+
+run = limbeck.load("path/to/this/folder")
+net = run.train()               # {start}, trained on these images
+logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))}) as the data set has them
+```
+
+`run.images` {tuple(result.images.shape)}, `run.labels` {tuple(result.labels.shape)}, `run.learning_rates`
+{tuple(result.learning_rates.shape)} and `run.order` are plain tensors. Images are normalised:
+(x · {result.preprocessing.scale:.6g} − {list(result.preprocessing.mean)}) / {list(result.preprocessing.std)}.
+
+Step sizes: {values["lr"]}
+{others}
+## How it was made
+
+Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["iterations"]} outer iterations in
+{info["seconds"]} s on {info["versions"]["device"]} with Limbeck {info["versions"]["limbeck"]} and torch
+{info["versions"]["torch"]}. The complete configuration is in `distilled.json`.
+"""

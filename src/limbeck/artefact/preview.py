@@ -1,0 +1,56 @@
+"""A picture of a learned set: one row per batch, one column per image, the step sizes underneath."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from limbeck.artefact.distilled import Distilled
+
+
+def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
+    """``rows`` batches from the first to the last, each image ``cell`` pixels wide.
+
+    Each is stretched to its own 2nd to 98th percentile.
+    Learned images are unbounded; stretching each by itself shows structure that a common scale would hide.
+    """
+    total = result.images.shape[0]
+    chosen = torch.linspace(0, total - 1, min(rows, total)).round().long()
+    images_SMCHW = result.images[chosen, :30]
+    batches, columns = images_SMCHW.shape[:2]
+    band, margin = 18, 4
+    width = columns * (cell + margin) + margin
+    sheet = Image.new("RGB", (width, batches * (cell + margin + band) + margin + band), "white")
+    draw = ImageDraw.Draw(sheet)
+    names = result.labels[chosen, :columns].argmax(-1)
+    same = bool((names == names[0]).all())  # a generator's batches may have labels of their own
+    for m in range(columns if same else 0):
+        name = result.class_names[int(names[0, m])]
+        draw.text((margin + m * (cell + margin) + 2, 3), name[:9], fill="black")
+    for s in range(batches):
+        top = band + s * (cell + margin + band)
+        for m in range(columns):
+            pixels = stretched(images_SMCHW[s, m]).permute(1, 2, 0).contiguous().numpy()
+            tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + m * (cell + margin), top))
+            if not same:
+                name = result.class_names[int(names[s, m])]
+                draw.text((margin + m * (cell + margin) + 2, top + 1), name[:9], fill="red")
+        batch = int(chosen[s])
+        used = [step for step, index in enumerate(result.order.tolist()) if index == batch]
+        rates = [f"{float(result.learning_rates[step]):.3g}" for step in used]
+        draw.text((margin + 2, top + cell + 3), f"step {batch + 1}: step sizes {', '.join(rates)}", fill="gray")
+    return sheet
+
+
+def stretched(x_CHW: Tensor) -> Tensor:
+    """An image between its 2nd and 98th percentile as uint8 RGB, (3, H, W); other than 3 channels show the first."""
+    low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
+    scaled = ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
+    rgb = scaled if scaled.shape[0] == 3 else scaled[:1].expand(3, -1, -1)
+    pixels: Tensor = (255 * rgb).round().byte()
+    return pixels

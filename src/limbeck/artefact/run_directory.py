@@ -1,0 +1,91 @@
+"""The run directory: who may write to it, and the files beside the artefact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, final
+
+from limbeck.artefact.card import card
+from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.preview import preview
+from limbeck.common.files import read_json, write_atomically, write_json, write_text
+from limbeck.errors import LimbeckError
+from limbeck.experiment.config import Config
+
+# Names that no other program uses: --overwrite deletes a folder that holds one of them.
+CHECKPOINT = "checkpoint/state.safetensors"
+ARTEFACT = "distilled.json"
+MARKS = (ARTEFACT, CHECKPOINT)
+
+
+@final
+class RunDirectory:
+    """A folder with the artefact, its card and picture, ``metrics.jsonl`` and ``checkpoint/``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse a folder that holds another run or anything else; nothing is changed yet."""
+        if self.path.exists() and not self.path.is_dir():
+            raise LimbeckError(f"{self.path} is a file; --out must be a folder.")
+        holds_run = any((self.path / mark).exists() for mark in MARKS)
+        if holds_run and not overwrite:
+            raise LimbeckError(
+                f"{self.path} already holds a run; go on with --resume, replace it with --overwrite, or choose "
+                "another --out."
+            )
+        if not holds_run and self.path.exists() and any(self.path.iterdir()):
+            raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")
+
+    def clear(self) -> None:
+        """Make the folder, empty: what ``check`` allowed to be replaced goes only now that a run can begin."""
+        try:
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LimbeckError(f"Could not make the run directory {self.path}: {error.strerror}.") from None
+
+    def finished(self) -> bool:
+        """Whether the folder holds the artefact of a run that was not interrupted."""
+        path = self.path / ARTEFACT
+        return path.is_file() and bool(read_json(path).get("finished"))
+
+    def start(self, config: Config, iteration: int) -> None:
+        """Record the configuration, and drop metrics that a resumed run will write again."""
+        write_json(self.path / "config.json", config.to_json(self.path))
+        kept = [line for line in self.metrics() if line["iteration"] <= iteration]
+        # always: the next line must not be glued to one that a kill cut off
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """One line of ``metrics.jsonl``."""
+        try:
+            with (self.path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise LimbeckError(f"Could not write {self.path / 'metrics.jsonl'}: {error.strerror}.") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of ``metrics.jsonl``."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text(errors="replace").splitlines()
+        except OSError:
+            return []
+        records = []
+        for line in lines:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break  # a line that a kill cut off
+        return records
+
+    def finish(self, result: Distilled) -> None:
+        """Write the artefact, its card and its picture."""
+        result.save(self.path)
+        picture = preview(result)
+        write_atomically(self.path / "preview.png", lambda part: picture.save(part, format="PNG"))
+        write_text(self.path / "README.md", card(result))

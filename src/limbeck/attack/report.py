@@ -1,0 +1,336 @@
+"""What a batch does to trained networks: how many take one class for another after a step on it, and what else changes.
+
+A robustness tool (Wang et al. 2018, arXiv 1811.10959, data poisoning): it tells whoever trains on data from others what
+a single accepted batch can do, beside real images with the same false labels. Shapes: B networks, K classes, M images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.attack.defences import Defended, Difference, difference, try_defences
+from limbeck.attack.effect import Effect, Victims
+from limbeck.data import TaskData
+from limbeck.engine import (
+    Batch,
+    InnerConfig,
+    Learner,
+    PixelConfig,
+    Tensors,
+    images_per_class,
+)
+from limbeck.errors import LimbeckError
+from limbeck.evaluation.baselines import RANDOM_SETS, STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
+from limbeck.experiment.config import AttackConfig, Config, InitConfig, OuterConfig, code_among, importable
+from limbeck.experiment.execution import versions
+from limbeck.experiment.progress import once
+from limbeck.experiment.task import split_of
+from limbeck.models import build, check_pool
+from limbeck.outer.checkpoint import generator
+from limbeck.pools.train import kept_apart, open_card, open_pool
+
+
+def attack_config(
+    pool: Path,
+    attack: AttackConfig,
+    *,
+    images: int | None = None,
+    steps: int = 1,
+    epochs: int = 1,
+    step_size: float | None = None,
+    start: Literal["noise", "real"] | None = None,
+    max_change: float | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    valid_pixels: bool = False,
+    held_out: int | None = None,
+    seed: int = 0,
+    outer: OuterConfig | None = None,
+    card: dict[str, Any] | None = None,
+    trust: bool = False,
+) -> Config:
+    """The configuration that learns an attack on the networks of a pool; run it with ``distill``.
+
+    Args:
+        pool: file of ``make_pool``; its card says which data and learner.
+        attack: which class for which.
+        images: in all, a multiple of steps x classes: as many of each class in each step, one by default.
+        steps: gradient steps that the victim takes, each on images of its own.
+        epochs: how often the victim goes through them.
+        step_size: the victim's, if it is known; learned by default.
+        start: images start from noise or from real ones; noise by default, with ``max_change`` real ones.
+        max_change, norm, valid_pixels: bounds on the images, see ``PixelConfig``; with ``max_change`` they keep their
+            own labels.
+        held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
+        seed: of everything random.
+        outer: the outer loop; a recipe by default.
+        card: of the pool, read from its file by default.
+        trust: import the code that the card names as its learner, if it names any.
+
+    Raises:
+        LimbeckError: no such pool, a class that does not exist, or images that cannot be shared out equally.
+    """
+    card = open_card(pool) if card is None else card
+    classes = len(card["classes"])
+    for name, label in (("source", attack.source), ("target", attack.target)):
+        if label >= classes:
+            raise LimbeckError(f"The {name} class is {label}, but the pool's data has classes 0 to {classes - 1}.")
+    if steps < 1:
+        raise LimbeckError(f"steps is {steps}; it must be at least 1.")
+    kept, selection = kept_apart(card["config"]["n"])
+    config = Config(
+        data=card["data"].get("source", card["data"]["name"]),
+        learner=card["config"]["learner"],
+        init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out),
+        attack=attack,
+        pixels=PixelConfig(
+            steps=steps,
+            epochs=epochs,
+            ipc=1 if images is None else images_per_class(images, steps, classes),
+            start=start or ("noise" if max_change is None else "real"),
+            max_change=max_change,
+            norm=norm,
+            valid_pixels=valid_pixels,
+        ),
+        inner=InnerConfig(lr=0.02) if step_size is None else InnerConfig(lr=step_size, learn_lr="fixed"),
+        outer=outer or attack_outer(validate_inits=selection),
+        seed=seed,
+        **split_of(card),
+    )
+    return config if trust else dataclasses.replace(config, untrusted=config.code)
+
+
+def attack_outer(**changes: Any) -> OuterConfig:
+    """The outer loop of an attack."""
+    values: dict[str, Any] = {
+        "iterations": 300,
+        "inits": 8,
+        "real_batch": 512,
+        "lr_images": 0.1,
+        "lr_steps": 0.01,
+        "clip_init": 0.5,
+        "validate_every": 50,
+        "validate_inits": 20,
+    }
+    return OuterConfig(**(values | changes))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackRow:
+    """One batch: ``learned``, a baseline at the learned step size or at one tuned for it, or another architecture."""
+
+    row: str
+    before: Effect
+    after: Effect
+    step_size: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "row": self.row,
+            **self.after.to_json(),
+            "before": self.before.to_json(),
+            "step_size": self.step_size,
+        }
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackReport:
+    """The attacker's numbers and the defender's, over networks that nothing was learned or chosen on."""
+
+    attack: AttackConfig
+    class_names: tuple[str, ...]
+    rows: tuple[AttackRow, ...]
+    defences: tuple[Defended, ...]
+    difference: Difference
+    device: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> AttackRow:
+        """The learned batch's row."""
+        return self.rows[0]
+
+    def to_json(self, run: str | None = None) -> dict[str, Any]:
+        """Plain values, rates and accuracies in percent."""
+        return {
+            "from": self.class_names[self.attack.source],
+            "to": self.class_names[self.attack.target],
+            "rows": [row.to_json() for row in self.rows],
+            "defences": [defended.to_json() for defended in self.defences],
+            "difference": self.difference.to_json(),
+            "device": self.device,
+            "run": run,
+            **self.info,
+        }
+
+
+def attack_report(
+    run: Distilled,
+    data: TaskData,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    baselines: Sequence[str] | None = None,
+    transfer: Sequence[Path] = (),
+    defended: bool = True,
+    trust: bool = False,
+    device: str = "cpu",
+    tell: Callable[[str], None] = lambda text: None,
+) -> AttackReport:
+    """Let held-out networks take the learned steps, and the same steps on real images with the same false labels.
+
+    Args:
+        run: what ``distill`` made of a configuration with an attack.
+        data: the task that the networks were trained for.
+        n: held-out networks, all that the pool holds out by default.
+        seed: of the baselines' draws.
+        baselines: real images to compare with, all by default; the source class gets the target's label. Each is tried
+            at the learned step size and at one tuned for it on training images.
+        transfer: pools of other architectures that take the same steps.
+        defended: also try the defences.
+        trust: import the code that a pool for ``transfer`` names as its learner, if it names any.
+        device: where to compute.
+        tell: told what is going on.
+
+    Raises:
+        LimbeckError: a run without an attack, an unknown baseline, or a pool for other data.
+    """
+    attack = run.config.attack
+    if attack is None:
+        raise LimbeckError("This run is no attack; judge it with 'limbeck evaluate'.")
+    names = baseline_names() if baselines is None else tuple(baselines)
+    check_report(run.config, data, n=n, baselines=names, transfer=transfer)
+    tell, data = once(tell), data.to(device)
+    learner = run.learner(device=device)
+    count = 1 if run.weights else (n or run.config.init.held_out)
+    victims = Victims(learner, run.initial(learner, count, seed), attack, data, tell)
+    others = [_other(path, run, attack, data, device, tell, trust) for path in transfer]
+    before = victims.before
+    batches = list(run.batches(device))
+    tell(f"the learned steps, {victims.n} held-out networks")
+    after = victims.effect(batches)
+    rows = [AttackRow(row="learned", before=before, after=after, step_size=None)]
+    few = 1 if run.weights else min(8, run.config.outer.validate_inits)
+    tuning = Victims(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
+    for name in names:
+        rows += _baseline(name, run, data, victims, tuning, seed, device, tell)
+    for name, other in others:
+        tell(f"the learned steps, {other.n} networks {name}")
+        rows.append(AttackRow(row=name, before=other.before, after=other.effect(batches), step_size=None))
+    tell("the defender's view")
+    rng = generator(seed, "defences")
+
+    def rate_of(networks: Tensors) -> Tensor:
+        return victims.counted(networks).rate_B
+
+    defences = try_defences(victims.kernels, victims.networks, batches, data, rng, rate_of) if defended else ()
+    return AttackReport(
+        attack=attack,
+        class_names=run.class_names,
+        rows=tuple(rows),
+        defences=tuple(defences),
+        difference=difference(victims.kernels, victims.networks, batches, data, rng),
+        device=str(versions(device)["device"]),
+        info={"n": victims.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},
+    )
+
+
+def check_report(
+    config: Config, data: TaskData, *, n: int | None, baselines: Sequence[str], transfer: Sequence[Path]
+) -> None:
+    """Raise LimbeckError for what ``attack_report`` cannot report on, before anything is learned."""
+    check_baselines(baselines)
+    if config.attack is not None:
+        source = config.attack.source
+        for split, y_N in (("validation", data.val_y), ("test", data.test_y)):
+            if not (y_N == source).any():
+                raise LimbeckError(f"The {split} data has no image of the class {data.class_names[source]}.")
+    if n is not None and not 1 <= n <= config.init.held_out:
+        raise LimbeckError(
+            f"n is {n}; the pool holds out {config.init.held_out} networks, so ask for 1 to "
+            f"{config.init.held_out} of them."
+        )
+    for path in transfer:
+        card = open_card(path)
+        if card["data"]["sha256"] != data.sha256:
+            raise LimbeckError(f"The pool {path} was trained on {card['data']['name']}, not on {data.name}.")
+        if path.resolve() == config.init.pool.resolve():
+            raise LimbeckError(f"The pool {path} is the one that the images are learned on; transfer needs another.")
+
+
+def relabelled(batches: Sequence[Batch], attack: AttackConfig) -> list[Batch]:
+    """The same batches with the target's label on the source class."""
+    classes = batches[0].y_MK.shape[1]
+    moved_KK = torch.eye(classes, device=batches[0].y_MK.device, dtype=batches[0].y_MK.dtype)
+    moved_KK[attack.source] = moved_KK[attack.target]
+    return [batch._replace(y_MK=batch.y_MK @ moved_KK) for batch in batches]
+
+
+def _baseline(
+    name: str,
+    run: Distilled,
+    data: TaskData,
+    victims: Victims,
+    tuning: Victims,
+    seed: int,
+    device: str,
+    tell: Callable[[str], None],
+) -> list[AttackRow]:
+    """A baseline at the learned step sizes, and at one that is tuned for it."""
+    assert run.config.attack is not None
+    attack = run.config.attack
+    tell(f"baseline {name}, at the learned step size and at its own")
+    layout = Layout(
+        batches=run.images.shape[0],
+        ipc=max(1, run.images.shape[1] // run.num_classes),
+        order=tuple(run.order.tolist()),
+    )
+    learned = [batch.h for batch in run.batches(device)]
+
+    def arrange(x_KnCHW: Tensor, step_size: float | None) -> list[Batch]:
+        batches = layout.arrange(x_KnCHW, step_size or 1.0)
+        own = [{**h, "lr": batch.h["lr"]} for h, batch in zip(learned, batches, strict=True)]
+        used = learned if step_size is None else own
+        return relabelled([batch._replace(h=h) for h, batch in zip(used, batches, strict=True)], attack)
+
+    make, draws = make_baseline(name), generator(seed, f"baseline {name}")
+    sets = [make(data, layout.per_class, draws) for _ in range(RANDOM_SETS if "random" in name else 1)]
+    best = max(STEP_SIZES, key=lambda lr: tuning.effect(arrange(sets[0], lr)).balance)
+    rows = []
+    for label, step_size in (("same step size", None), ("own step size", best)):
+        chosen = sets
+        if name == "best-random":
+            chosen = [max(sets, key=lambda x: tuning.effect(arrange(x, step_size)).balance)]
+        after = victims.effect(*(arrange(x, step_size) for x in chosen))
+        rows.append(AttackRow(row=f"{name}, {label}", before=victims.before, after=after, step_size=step_size))
+    return rows
+
+
+def _other(
+    path: Path,
+    run: Distilled,
+    attack: AttackConfig,
+    data: TaskData,
+    device: str,
+    tell: Callable[[str], None],
+    trust: bool,
+) -> tuple[str, Victims]:
+    """The networks of another pool: at most as many as the attack's own pool holds out."""
+    pool = open_pool(path)
+    name = pool.card["config"]["learner"]
+    importable(name, () if trust else code_among(name))
+    module = build(name, shape=data.image_shape, num_classes=data.num_classes).to(device)
+    check_pool(pool.states, module)
+    learner = Learner.of(module, run.config.inner.make())
+    networks = {key: value[: run.config.init.held_out].to(device) for key, value in pool.states.items()}
+    return f"{name} (transfer)", Victims(learner, networks, attack, data, tell)

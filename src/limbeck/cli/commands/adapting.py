@@ -1,0 +1,84 @@
+"""``limbeck adapt``: move trained networks from one data set to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbeck.cli.commands.shared import (
+    baseline_choice,
+    checkpoint_of,
+    given,
+    learned,
+    log_console,
+    output,
+    parse,
+    prepare,
+    refuse_not_positive,
+    result_console,
+)
+from limbeck.cli.options import AdaptOptions
+from limbeck.cli.tables import class_table, evaluation_table
+from limbeck.data import canonical_name
+from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
+from limbeck.evaluation.judge import evaluate
+from limbeck.experiment.task import task_of
+from limbeck.pools.adapt import adapt_config, adapt_outer
+from limbeck.pools.train import kept_apart, open_card
+
+
+def adapt(argv: list[str]) -> int:
+    """``limbeck adapt``."""
+    options = parse(AdaptOptions, argv)
+    refuse_not_positive(options, "n")
+    console = log_console()
+    out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
+    card = open_card(options.pool)
+    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
+    chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
+    config = adapt_config(
+        options.pool,
+        options.to,
+        images=options.images,
+        steps=options.steps,
+        epochs=options.epochs,
+        start=options.start,
+        labels=options.labels,
+        network=options.network,
+        held_out=options.held_out,
+        seed=options.seed,
+        outer=adapt_outer(options.network, **(selection | chosen)),
+        card=card,
+        trust=options.trust,
+    )
+    prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
+    data = task_of(config, data_dir=options.data_dir, device=options.device)
+    run = learned(
+        config,
+        out,
+        options,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        trust=options.trust,
+        data=data,
+    )
+    if not run.info["finished"]:
+        console.print("stopped; nothing is scored; go on with --resume")
+        return 130
+    names = baseline_choice(options.baselines)
+    result = evaluate(
+        run,
+        data,
+        n=options.n,
+        seed=options.seed,
+        baselines=(*baseline_names(), FINE_TUNING) if names is None else names,
+        device=options.device,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
+    )
+    values = result.to_json(run=str(out))
+    output(
+        values,
+        options.json,
+        out / "score.json",
+        lambda: result_console().print(evaluation_table(result), class_table(result)),
+    )
+    return 0

@@ -1,0 +1,145 @@
+"""``limbeck distill``, ``evaluate``, ``show`` and ``export``: make a run and look at it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.cli.commands.attacking import report_on
+from limbeck.cli.commands.reproducing import settings
+from limbeck.cli.commands.shared import (
+    baseline_choice,
+    log_console,
+    output,
+    parse,
+    prepare,
+    print_json,
+    result_console,
+    value_of,
+)
+from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
+from limbeck.cli.tables import class_table, curve_table, evaluation_table, print_images, show_table
+from limbeck.data import canonical_name
+from limbeck.errors import LimbeckError
+from limbeck.evaluation.judge import evaluate as run_evaluate
+from limbeck.experiment.config import Config
+from limbeck.experiment.progress import ConsoleReporter, Reporter, Several
+from limbeck.experiment.task import task_of
+from limbeck.outer.checkpoint import Checkpoint
+from limbeck.outer.loop import distill as run_distill
+
+
+def distill(argv: list[str]) -> int:
+    """``limbeck distill``."""
+    chosen = value_of(argv, "--recipe")
+    default = DistillOptions() if chosen is None else DistillOptions(config=settings(chosen))
+    options = parse(DistillOptions, argv, default)
+    config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
+    if options.resume is not None and options.out not in (None, options.resume):
+        raise LimbeckError("--resume names the run to go on with; leave out --out.")
+    if options.resume is not None and _settings_given(options):
+        raise LimbeckError(
+            "--resume goes on with the settings that the run began with; leave out the others (but --init pool:FILE "
+            "tells where its pool is now)."
+        )
+    init = config.init.init.split(":")[0]
+    out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
+    console = log_console()
+    console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
+    reporters: list[Reporter] = [ConsoleReporter(console)]
+    if options.tensorboard:
+        from limbeck.outer.tensorboard import TensorBoardReporter
+
+        reporters.append(TensorBoardReporter(out / "tensorboard"))
+    prepare(options, default_threads=None if options.resume is None else Checkpoint.load(options.resume).threads)
+    result = run_distill(
+        config,
+        out=out,
+        device=options.device,
+        data_dir=options.data_dir,
+        resume=options.resume is not None,
+        overwrite=options.overwrite,
+        trust=options.trust,
+        reporter=Several(reporters),
+    )
+    if options.json:
+        print_json({"run": str(out), **result.summary()})
+    else:
+        console.print(
+            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'",
+            soft_wrap=True,
+        )
+    return 0 if result.info["finished"] else 130
+
+
+def _settings_given(options: DistillOptions) -> bool:
+    """Whether anything is said about what to learn, besides where a pool is."""
+    given, plain = options.config, Config()
+    if given.init.pooled:
+        given = dataclasses.replace(given, init=dataclasses.replace(given.init, init=plain.init.init))
+    return given != plain or options.data is not None or options.recipe is not None
+
+
+def evaluate(argv: list[str]) -> int:
+    """``limbeck evaluate``."""
+    options = parse(EvaluateOptions, argv)
+    run = Distilled.load(options.run, trust=options.trust)
+    if run.config.attack is not None:
+        return report_on(run, options)
+    console = log_console()
+    prepare(options)
+    task = None
+    if options.data is not None:
+        task = task_of(run.config, data_dir=options.data_dir, device=options.device, source=options.data)
+    result = run_evaluate(
+        run,
+        task,
+        n=options.n,
+        seed=options.seed,
+        baselines=baseline_choice(options.baselines),
+        learners=options.learners,
+        every_step=options.every_step,
+        device=options.device,
+        data_dir=options.data_dir,
+        tell=lambda text: console.print(f"[dim]{text}[/dim]"),
+    )
+    values = result.to_json(run=str(options.run))
+    tables = [evaluation_table(result), class_table(result)]
+    if options.every_step:
+        tables.append(curve_table(result))
+    output(values, options.json, options.out, lambda: result_console().print(*tables))
+    return 0
+
+
+def show(argv: list[str]) -> int:
+    """``limbeck show``."""
+    options = parse(ShowOptions, argv)
+    run = Distilled.load(options.run)
+    if options.out is not None:
+        from limbeck.artefact.preview import preview
+        from limbeck.common.files import write_atomically
+
+        picture = preview(run)
+        write_atomically(options.out, lambda part: picture.save(part, format="PNG"))
+    if options.json:
+        print_json({"run": str(options.run), **run.summary()})
+    else:
+        console = result_console()
+        print_images(console, run)
+        console.print(show_table(run, options.run))
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """``limbeck export``."""
+    from limbeck.artefact.exporters import export as write
+
+    options = parse(ExportOptions, argv)
+    out = options.out or options.run / "images.npz"
+    count = write(Distilled.load(options.run), out, overwrite=options.overwrite)
+    if options.json:
+        print_json({"run": str(options.run), "path": str(out), "images": count})
+    else:
+        print(f"{count} images in {out}")
+    return 0

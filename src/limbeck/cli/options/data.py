@@ -1,0 +1,34 @@
+"""The options of ``limbeck data``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, final
+
+import tyro
+
+from limbeck.cli.options.common import Common
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Common):
+    """List the known data sets, or fetch one from its official source.
+
+    Where data is named, options may follow that change its images: invert=True, rotate=DEGREES, resample=PIXELS,
+    background=colour, channels=3, size=PIXELS, as in mnist,resample=16,invert=True.
+
+    Args:
+        action: ``list`` or ``get``.
+        name: the data set to get.
+        seed: nothing here is random; accepted for uniformity.
+        out: folder to put it into instead of --data-dir or ~/.cache/limbeck.
+        url: fetch from this address instead of the official one.
+    """
+
+    action: Annotated[Literal["list", "get"], tyro.conf.Positional]
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    seed: int = 0
+    out: Path | None = None
+    url: str | None = None

@@ -1,0 +1,104 @@
+"""The options of the verbs about a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, final
+
+import tyro
+
+from limbeck.cli.options.common import Common
+from limbeck.experiment.config import Config
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(Common):
+    """Learn a tiny training set.
+
+    Args:
+        data: name of a data set (mnist, fashion-mnist, cifar10, digits) or path of an .npz file, with options that
+            change it, as in mnist,rotate=45.
+        recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random,
+            or the first run of a study such as gtn-mnist); other options change them.
+        out: run directory to write; runs/DATA-INIT by default.
+        resume: go on with the run in this directory, exactly where it stopped.
+        overwrite: replace the run that --out holds.
+        trust: with --resume, import the code that the run names as its learner or generator; only for runs whose origin
+            you know.
+        tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
+        config: what to learn and how.
+    """
+
+    data: Annotated[str | None, tyro.conf.Positional] = None
+    recipe: str | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Common):
+    """Score a run and the baselines on the real test set, under the same recipe.
+
+    Args:
+        run: run directory.
+        n: held-out initial weights; 200 by default for small networks, 40 for large ones.
+        data: score on this data instead of what the run names, as when its file has moved.
+        seed: of the held-out weights and of the baselines' draws.
+        baselines: which baselines (random, best-random, kmeans, average), or ``none``; all of these by default. There
+            is ``fine-tuning``, too, for networks of a pool.
+        learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
+        every_step: also follow the accuracy from inner step to inner step, on validation data.
+        out: also write the JSON to this file.
+        trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    data: str | None = None
+    n: int | None = None
+    seed: int = 0
+    baselines: tuple[str, ...] | None = None
+    learners: tuple[str, ...] = ()
+    every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    out: Path | None = None
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(Common):
+    """Show what a run holds: its images, step sizes, recipe and scores.
+
+    Args:
+        run: run directory.
+        seed: nothing here is random; accepted for uniformity.
+        out: write the picture of the learned images to this PNG file.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    seed: int = 0
+    out: Path | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Common):
+    """Write the learned images, labels and step sizes in other tools' formats.
+
+    Args:
+        run: run directory.
+        out: a file that ends in .npz, or a folder of PNG pictures.
+        overwrite: replace what is there.
+        seed: nothing here is random; accepted for uniformity.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    seed: int = 0

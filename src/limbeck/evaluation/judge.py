@@ -1,0 +1,307 @@
+"""The judge: accuracy on the real test set over held-out initial weights, and the baselines under the same recipe.
+
+The test set is read here and nowhere else. Everything that is chosen (a step size, the best of several random sets) is
+chosen on validation or training data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.data import TaskData, is_named
+from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
+from limbeck.errors import LimbeckError
+from limbeck.evaluation.baselines import (
+    FINE_TUNING,
+    FINE_TUNING_EPOCHS,
+    RANDOM_SETS,
+    STEP_SIZES,
+    Layout,
+    baseline_names,
+    check_baselines,
+    make_baseline,
+    random_real,
+)
+from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
+from limbeck.experiment.execution import default_chunk, judging_kernels, versions
+from limbeck.experiment.progress import once
+from limbeck.experiment.task import task_of
+from limbeck.models import RandomInit
+from limbeck.outer.checkpoint import generator
+
+CURVE_INITS = 10
+"""Initial weights over which the accuracy is followed from step to step."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of an evaluation; accuracies in percent.
+
+    Attributes:
+        row: ``distilled``, a baseline, or another learner's name.
+        before: mean accuracy of the initial weights.
+        scores: after training.
+        step_size: the tuned step size of a baseline, None for learned ones.
+        seconds: for training and scoring.
+        curve: mean accuracy on the validation split before training and after each inner step, (T + 1,); or empty.
+    """
+
+    row: str
+    before: float
+    scores: Scores
+    step_size: float | None
+    seconds: float
+    curve: tuple[float, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Accuracies on the real test set, learned set first."""
+
+    rows: tuple[Row, ...]
+    class_names: tuple[str, ...]
+    device: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def distilled(self) -> Row:
+        """The learned set's row."""
+        return self.rows[0]
+
+    def to_json(self, run: str | None = None, paper: str | None = None) -> dict[str, Any]:
+        """The form that every verb prints: accuracies in percent, ``paper`` on the learned set's row."""
+        rows = []
+        for row in self.rows:
+            scores = row.scores.to_json()
+            rows.append(
+                {
+                    "row": row.row,
+                    "paper": paper if row.row == "distilled" else None,
+                    "before": row.before,
+                    **scores,
+                    "step_size": row.step_size,
+                    "seconds": row.seconds,
+                    "curve": list(row.curve),
+                    "device": self.device,
+                    "run": run,
+                }
+            )
+        return {"rows": rows, "classes": list(self.class_names)}
+
+
+def evaluate(
+    run: Distilled,
+    data: TaskData | None = None,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    baselines: Sequence[str] | None = None,
+    learners: Sequence[str] = (),
+    every_step: bool = False,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Score a learned set and the baselines on the real test set.
+
+    Args:
+        run: the learned set.
+        data: the task; by default the one that the run names.
+        n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
+        seed: of the held-out weights and the baselines' draws.
+        baselines: which to run, all by default.
+        learners: other learners to train on the set, a row for each: what carries over to networks that it was not
+            learned for.
+        every_step: also follow the accuracy from inner step to inner step, on the validation split.
+        device: where to compute.
+        data_dir: where data sets are looked for first.
+        tell: told what is going on.
+
+    Raises:
+        LimbeckError: an unknown baseline, or data of other shape, classes or content than the run was made from.
+    """
+    names = check_baselines(baseline_names() if baselines is None else baselines)
+    if n is not None and n < 1:
+        raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
+    if data is None:
+        name = run.config.data
+        if not is_named(name):
+            raise LimbeckError(
+                f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
+                "Python, --data FILE.npz on the command line."
+            )
+        data = task_of(run.config, data_dir=data_dir, device=device)
+    _check_same_task(run, data, tell)
+    tell, data = once(tell), data.to(device)
+    judge = _Judge(run, data, device, n, seed, tell)
+    others = {name: _Judge(run, data, device, n, seed, tell, name) for name in learners}  # wrong names show at once
+    rows = [judge.learned("distilled", every_step)]
+    rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
+    rows += [other.learned(name, every_step) for name, other in others.items()]
+    return Evaluation(
+        rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
+    )
+
+
+@final
+class _Judge:
+    """Scores sets of batches for one run's learner, initial weights and task."""
+
+    def __init__(
+        self,
+        run: Distilled,
+        data: TaskData,
+        device: str,
+        n: int | None,
+        seed: int,
+        tell: Callable[[str], None],
+        other: str | None = None,
+    ) -> None:
+        self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
+        learner = run.learner(other, device=device)
+        self.learner: Learner = learner
+        small = default_chunk(learner, data, run.images.shape[1]) > 1
+        init = run.config.init
+        pool = init.pooled and other is None
+        most = init.held_out if pool else 200  # a pool holds out only so many
+        few = run.config.outer.validate_inits if pool else 200
+        fixed = bool(run.weights) and other is None
+        self.n = 1 if fixed else (n or min(most, 200 if small else 40))
+        self.kernels = judging_kernels(learner, data, self.n, small=small, tell=tell)
+        self.initial = self._weights(self.n, "test")
+        self.tuning_inits = self._weights(1 if fixed else min(few, 8 if small else 3), "tuning")
+        self.tuning_images = 2000 if small else 1000
+        self._before: Scores | None = None
+
+    def learned(self, row: str, every_step: bool) -> Row:
+        """The learned set's row."""
+        curve = tuple(self._curve()) if every_step else ()
+        begun = time.monotonic()
+        on = "" if self.other is None else f" on {self.other}"
+        self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
+        scores = self._test([list(self.run.batches(self.device))])
+        seconds = time.monotonic() - begun
+        return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
+
+    def _curve(self) -> Iterator[float]:
+        """Accuracy of a few inits on the validation split, before training and after each step."""
+        self.tell("following the accuracy from step to step on validation data")
+        few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
+        states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
+        with torch.no_grad():
+            for batch in [None, *self.run.batches(self.device)]:
+                if batch is not None:
+                    states = [self.kernels.step(state, batch) for state in states]
+                network = concatenate([state.network for state in states])
+                yield self._score(network, self.data.split_batches("val", 1000)).mean
+
+    def baseline(self, name: str) -> Row:
+        """A baseline's row: draw its images, tune its step size, score it."""
+        begun = time.monotonic()
+        self.tell(f"baseline {name}: tuning its step size on validation data")
+        layout = Layout(
+            batches=self.run.images.shape[0],
+            ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
+            order=tuple(self.run.order.tolist()),
+        )
+        others = {k: v.to(self.device) for k, v in self.run.hyperparameters.items() if k != "lr"}  # momentum and so on
+
+        def arrange(x_KnCHW: Tensor, step_size: float) -> list[Batch]:
+            return layout.arrange(x_KnCHW, step_size, others)
+
+        count = RANDOM_SETS if name in ("random", "best-random") else 1
+        draws = generator(self.seed, f"baseline {name}")
+        make = make_baseline(name)
+        sets = [make(self.data, layout.per_class, draws) for _ in range(count)]
+        step_size = max(STEP_SIZES, key=lambda lr: self._validate(arrange(sets[0], lr)))
+        if name == "best-random":
+            sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
+        self.tell(f"baseline {name}: scoring on the test set")
+        scores = self._test([arrange(x, step_size) for x in sets])
+        return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
+
+    def fine_tuned(self) -> Row:
+        """Ordinary training on random real images, as many as the learned set has: SGD with momentum 0.9, its step size
+        and its epochs tuned on validation data."""
+        begun = time.monotonic()
+        self.tell("baseline fine-tuning: tuning its step size and epochs on validation data")
+        kernels = Kernels(Learner.of(self.learner.module, Momentum()), RealLoss(), self.kernels.execution)
+        batches, ipc = self.run.images.shape[0], max(1, self.run.images.shape[1] // self.run.num_classes)
+        constants = {"momentum": 0.9, "weight_decay": 0.0}
+
+        def arrange(x_KnCHW: Tensor, lr: float, epochs: int) -> list[Batch]:
+            layout = Layout(batches=batches, ipc=ipc, order=tuple(range(batches)) * epochs)
+            others = {name: torch.full((batches * epochs,), v, device=self.device) for name, v in constants.items()}
+            return layout.arrange(x_KnCHW, lr, others)
+
+        draws = generator(self.seed, "baseline random")  # the images of the baseline random
+        sets = [random_real(self.data, batches * ipc, draws) for _ in range(RANDOM_SETS)]
+        found = {}
+        for lr in (size for size in STEP_SIZES if size <= 0.1):
+            for epochs in FINE_TUNING_EPOCHS:
+                trained = train(kernels, arrange(sets[0], lr, epochs), self.tuning_inits)
+                some = self._some(self.data.val_x, self.data.val_y)
+                found[lr, epochs] = score(kernels, trained, some, self.data.num_classes).mean
+        lr, epochs = max(found, key=lambda choice: found[choice])
+        self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
+        scores = self._test([arrange(x, lr, epochs) for x in sets], kernels)
+        return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - begun)
+
+    @property
+    def before(self) -> float:
+        """Mean test accuracy of the initial weights."""
+        if self._before is None:
+            self._before = self._score(self.initial, self.data.split_batches("test", 1000))
+        return self._before.mean
+
+    def _weights(self, n: int, purpose: str) -> Tensors:
+        stream = int(generator(self.seed, f"evaluation {purpose}").initial_seed())
+        if self.other is not None:
+            config = self.run.config.init
+            init = RandomInit(module=self.learner.module, distribution=config.distribution, gain=config.gain)
+            return init.held_out(n, stream)
+        drawn = self.run.initial(self.learner, n, stream, selection=purpose != "test")
+        return {k: v.to(self.device) for k, v in drawn.items()}
+
+    def _test(self, sets: Sequence[Sequence[Batch]], kernels: Kernels | None = None) -> Scores:
+        """Test accuracy after training on a set, or on each of several by its share of the initial weights."""
+        trained = train_each(kernels or self.kernels, sets, self.initial)
+        return self._score(trained, self.data.split_batches("test", 1000))
+
+    def _validate(self, batches: Sequence[Batch]) -> float:
+        trained = train(self.kernels, batches, self.tuning_inits)
+        return self._score(trained, self._some(self.data.val_x, self.data.val_y)).mean
+
+    def _on_training_data(self, batches: Sequence[Batch]) -> float:
+        trained = train(self.kernels, batches, self.tuning_inits)
+        return self._score(trained, self._some(self.data.train_x, self.data.train_y)).mean
+
+    def _score(self, weights: Tensors, examples: Iterable[tuple[Tensor, Tensor]]) -> Scores:
+        return score(self.kernels, weights, examples, self.data.num_classes)
+
+    def _some(self, x_NCHW: Tensor, y_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images to select on, the same at each call; drawn, since a data set may be sorted by class."""
+        drawn = torch.randperm(len(y_N), generator=generator(self.seed, "evaluation images"))[: self.tuning_images]
+        for start in range(0, len(drawn), 1000):
+            index = drawn[start : start + 1000].to(y_N.device)
+            yield self.data.preprocessing.apply(x_NCHW[index]), y_N[index]
+
+
+def _check_same_task(run: Distilled, data: TaskData, tell: Callable[[str], None]) -> None:
+    if data.image_shape != run.shape or data.num_classes != run.num_classes:
+        raise LimbeckError(
+            f"The run was learned for images of shape {run.shape} and {run.num_classes} classes; {data.name} has "
+            f"{data.image_shape} and {data.num_classes}. Evaluate it on the data it was made from."
+        )
+    if data.sha256 != run.info["data"]["sha256"]:
+        tell(f"note: {data.name} is not the data that the set was learned from ({run.info['data']['name']})")

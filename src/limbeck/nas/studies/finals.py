@@ -1,0 +1,304 @@
+"""The study ``nas-search``: random search with each proxy, and how good the networks are that it finds.
+
+The best architecture by each proxy is trained to the end from several initial weights and tried on the test set once,
+as in Table 2 of Such et al. 2019 (arXiv 1912.07768), here on Fashion-MNIST and at a size for two processor cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+from torch import nn
+
+from limbeck.common.files import read_json, write_json
+from limbeck.common.naming import split_words
+from limbeck.errors import LimbeckError
+from limbeck.experiment.config import Config
+from limbeck.experiment.progress import Reporter, Stop
+from limbeck.models import build
+from limbeck.nas.proxies.base import Task, Tell
+from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.sharing import WeightSharing
+from limbeck.nas.proxies.trained import RealData, SyntheticData
+from limbeck.nas.proxies.zero_cost import ZeroCost
+from limbeck.nas.spaces.base import Arch
+from limbeck.nas.studies.figures import Cost, cost_bars, frontier_chart, graph_chart
+from limbeck.nas.studies.rank import worst_filled
+from limbeck.nas.studies.ranking import IMAGES, INITS, Maker, Scores, learn_set, score_all, slug
+from limbeck.nas.studies.study_sets import sampled
+from limbeck.nas.table import ScoreTable
+from limbeck.nas.training import Schedule, tested, train_real
+
+BUDGET: Final = 60
+"""Architectures that each search looks at, the same ones."""
+RANDOM: Final = "random pick"
+"""The row of the search that looks at nothing: the first architecture that was drawn."""
+REAL: Final = "real"
+"""The row of real data, ``REAL_STEPS`` of it: as many for every network, however long they take."""
+REAL_STEPS: Final = 300
+LEARNED: Final = "synthetic"
+"""The row of the learned set."""
+SHORTLIST: Final = 3
+"""Architectures that the learned set leaves to real data in the search that takes both."""
+SHORTLISTED: Final = f"{LEARNED}, then {REAL}"
+"""The row of that search."""
+PAPER: Final = {
+    "ghn": "4.3 ± 0.1 %, 5.1 M, 0.42 GPU days",
+    "sharing": "3.92 %, 3.9 M, 0.25 GPU days",
+    REAL: "3.88 ± 0.08 %, 12.4 M, 10 GPU days",
+    "synthetic": "3.84 ± 0.06 %, 8.2 M, 0.67 GPU days",
+    f"{REAL}, cutout": "3.02 ± 0.03 %",
+    "synthetic, cutout": "2.92 ± 0.06 %",
+    f"{REAL}, cutout, wider": "2.51 ± 0.13 % (F = 128)",
+    "synthetic, cutout, wider": "2.42 ± 0.03 % (F = 128)",
+}
+"""Such et al. 2019: test error on CIFAR-10, parameters and cost of random search with each proxy."""
+
+Widen: TypeAlias = Callable[[Task, Arch, int], nn.Module]
+"""Builds an architecture so many times as wide."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How winners are trained to the end.
+
+    Args:
+        name: what rows call it; empty for the plain one.
+        schedule: with ``inits``, the initial weights that the error is averaged over.
+        wider: factor on the width.
+    """
+
+    name: str
+    schedule: Schedule
+    wider: int = 1
+
+
+def final_settings() -> tuple[Setting, ...]:
+    """Plain, with cutout, and with cutout at twice the width."""
+    plain = Schedule(steps=500, batch=32, inits=3)
+    cut = dataclasses.replace(plain, cutout=8)
+    return (
+        Setting(name="", schedule=plain),
+        Setting(name="cutout", schedule=cut),
+        Setting(name="cutout, wider", schedule=dataclasses.replace(cut, inits=2), wider=2),
+    )
+
+
+def search_proxies(run: Path) -> tuple[Maker, ...]:
+    """What is searched with; ``run`` holds the learned set."""
+    real = Schedule(steps=REAL_STEPS, batch=32)
+    return (
+        lambda tables: SyntheticData(run=run, inits=INITS, images=IMAGES),
+        lambda tables: RealData(schedule=real, images=IMAGES, label=REAL),
+        lambda tables: WeightSharing(images=IMAGES, measure="probability"),
+        lambda tables: GraphHyperNetwork(images=IMAGES, measure="probability"),
+        lambda tables: ZeroCost(kind="naswot"),
+    )
+
+
+def best(table: ScoreTable, k: int) -> list[str]:
+    """The ``k`` architectures with the best scores, the first of equals; raises LimbeckError for an empty table."""
+    if not table.scores:
+        raise LimbeckError(f"The table of {table.name} is empty, so that nothing has won.")
+    values_N = worst_filled(np.array(list(table.values.values())))
+    return [list(table.scores)[i] for i in np.argsort(-values_N, kind="stable")[:k]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What a search chose, and its cost."""
+
+    winner: str
+    cost: Cost
+
+
+def searched(scores: Scores) -> dict[str, Searched]:
+    """The search with each proxy, and the one in which real data chooses among the best of the learned set."""
+    found = {
+        name: Searched(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
+        for name, table in scores.tables.items()
+    }
+    if LEARNED in found and REAL in found:
+        shortlist = scores.tables[REAL].of(best(scores.tables[LEARNED], SHORTLIST))
+        cost = found[LEARNED].cost
+        found[SHORTLISTED] = Searched(
+            winner=best(shortlist, 1)[0],
+            cost=Cost(prepare=cost.prepare + scores.prepare_seconds(REAL), score=cost.score + shortlist.seconds),
+        )
+    return found
+
+
+def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
+    """A network of a space whose texts are names of learners, so many times as wide.
+
+    Raises:
+        LimbeckError: the architecture has no width.
+    """
+    if factor == 1:
+        return task.space.build(arch)
+    words = split_words(task.space.text(arch))
+    if not any(word.startswith("width=") for word in words):
+        raise LimbeckError(f"{task.space.text(arch)} names no width=..., so that it cannot be made wider.")
+    wide = [f"width={factor * int(word[6:])}" if word.startswith("width=") else word for word in words]
+    return build(",".join(wide), shape=task.space.shape, num_classes=task.space.num_classes)
+
+
+def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: Widen = widened) -> dict[str, Any]:
+    """Train a winner to the end and try it on the test set, unless that is done: what ``path`` holds, or will.
+
+    Returns:
+        ``arch``, ``setting``, ``mean`` and ``std`` of the error in percent over ``n`` initial weights, ``parameters``
+        and ``seconds``.
+
+    Raises:
+        LimbeckError: the file holds the result of something else.
+    """
+    text = task.space.text(arch)
+    about = {"arch": text, "setting": dataclasses.asdict(setting), "data": task.data.sha256, "seed": task.seed}
+    if path.is_file():
+        found: dict[str, Any] = read_json(path)
+        if {name: found.get(name) for name in about} != about:
+            raise LimbeckError(f"{path} holds the result of another network or training; choose another folder.")
+        return found
+    begun = time.perf_counter()
+    module = widen(task, arch, setting.wider).to(task.device)
+    stream = f"final {setting.name} {text}"
+    kernels, networks = train_real(module, task.data, setting.schedule, seed=task.seed, stream=stream)
+    found_B = tested(kernels, networks, task.data, split="test")
+    made = about | {
+        "mean": 100 - found_B.mean,
+        "std": found_B.std,
+        "n": found_B.n,
+        "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "seconds": time.perf_counter() - begun,
+    }
+    write_json(path, made)
+    return made
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """What the study found: its rows, the searches behind them, and the winner of each and of none."""
+
+    rows: list[dict[str, Any]]
+    searches: dict[str, Searched]
+    winners: dict[str, str]
+
+
+def run_finals(
+    task: Task,
+    config: Config,
+    out: Path,
+    *,
+    n: int = BUDGET,
+    proxies: Callable[[Path], Sequence[Maker]] = search_proxies,
+    settings: Sequence[Setting] | None = None,
+    widen: Widen = widened,
+    reporter: Reporter | None = None,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> Found | None:
+    """Learn the set, search with every proxy among the same architectures, train every winner in every setting.
+
+    Args:
+        task: the space and the data.
+        config: of the learned set.
+        out: the study's folder; what is finished there is not done again.
+        n: architectures that each search looks at.
+        proxies: from the run directory of the learned set.
+        settings: how winners are trained; ``final_settings()`` by default.
+        widen: builds them wider.
+        reporter: told about learning the set.
+        tell: told of everything else.
+        stop: looked at after each architecture and each training.
+
+    Returns:
+        None if someone stopped it.
+
+    Raises:
+        LimbeckError: the space is smaller than ``n``, or ``out`` holds something else.
+    """
+    archs = sampled(task.space, n, task.seed, "search")
+    run = out / "synthetic"
+    if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
+        return None
+    scores = score_all(task, archs, proxies(run), out, tell=tell, stop=stop)
+    if scores is None:
+        return None
+    searches = searched(scores)
+    winners = {name: search.winner for name, search in searches.items()} | {RANDOM: task.space.text(archs[0])}
+    settings = final_settings() if settings is None else settings
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    for setting in settings:
+        for text in dict.fromkeys(winners.values()):
+            if stop is not None and stop.requested:
+                return None
+            path = out / "finals" / f"{slug(f'{text} {setting.name}'.strip())}.json"
+            made = trained_final(task, task.space.read(text), setting, path, widen=widen)
+            results[setting.name, text] = made
+            tell(f"{text} {setting.name}: test error {made['mean']:.2f} % in {made['seconds']:.0f} s")
+    rows = final_rows(winners, results, [setting.name for setting in settings], searches)
+    return Found(rows=rows, searches=searches, winners=winners)
+
+
+def draw_finals(task: Task, found: Found, folder: Path) -> list[Path]:
+    """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
+    named: dict[str, list[str]] = {}
+    for name, text in found.winners.items():
+        named.setdefault(text, []).append(name)
+    graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in named.items()}
+    about = f"{task.space.name}, {task.data.name}"
+    costs = {name: search.cost for name, search in found.searches.items()}
+    accuracy = {row["row"]: 100 - row["mean"] for row in found.rows}
+    parameters = {row["row"]: row["parameters"] for row in found.rows}
+    return [
+        graph_chart(folder / "winners", graphs, title=f"Networks that each search found: {about}"),
+        frontier_chart(
+            folder / "frontier", parameters, accuracy, title=f"Networks that were found: {about}", y="test accuracy, %"
+        ),
+        cost_bars(folder / "seconds", costs, title=f"What searching costs: {about}"),
+    ]
+
+
+def final_rows(
+    winners: Mapping[str, str],
+    results: Mapping[tuple[str, str], Mapping[str, Any]],
+    settings: Sequence[str],
+    searches: Mapping[str, Searched],
+) -> list[dict[str, Any]]:
+    """A row for each setting and search, from the winners by search and the results by setting and architecture.
+
+    JSON as it is. ``mean`` and ``std`` are of the test error in percent over ``n`` initial weights, ``seconds`` what
+    scoring took, ``prepare_seconds`` what is done once before, learning a set included, ``training_seconds`` what
+    training the winner took.
+    """
+    rows = []
+    for setting in settings:
+        for name, text in winners.items():
+            made = results[setting, text]
+            row = f"{name}, {setting}" if setting else name
+            cost = searches[name].cost if name in searches else Cost(prepare=0.0, score=0.0)
+            rows.append(
+                {
+                    "row": row,
+                    "paper": PAPER.get(row),
+                    "mean": made["mean"],
+                    "std": made["std"],
+                    "n": made["n"],
+                    "parameters": made["parameters"],
+                    "seconds": cost.score,
+                    "prepare_seconds": cost.prepare,
+                    "training_seconds": made["seconds"],
+                    "arch": text,
+                }
+            )
+    return rows

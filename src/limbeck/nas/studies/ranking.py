@@ -1,0 +1,323 @@
+"""The study ``nas-ranking``: how well each proxy orders the architectures of a space, and what it costs.
+
+The question is that of Such et al. 2019 (arXiv 1912.07768): does training on a learned set tell good architectures from
+bad ones, as fast as nothing else does? Here on Fashion-MNIST, among convolutional networks that two processor cores can
+train to the end, which is what the oracle does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.run_directory import CHECKPOINT
+from limbeck.data import TaskData
+from limbeck.errors import LimbeckError
+from limbeck.experiment.config import Config
+from limbeck.experiment.progress import Reporter, Stop
+from limbeck.nas.proxies.base import Proxy, Task, Tell
+from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
+from limbeck.nas.proxies.sharing import WeightSharing
+from limbeck.nas.proxies.trained import RealData, SyntheticData
+from limbeck.nas.proxies.zero_cost import ZeroCost
+from limbeck.nas.spaces import space_named
+from limbeck.nas.spaces.base import Arch
+from limbeck.nas.studies.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
+from limbeck.nas.studies.rank import DRAWS, Estimate, ranked, scipy_missing
+from limbeck.nas.studies.study_sets import learned_for, sampled_for, set_config, task_for
+from limbeck.nas.table import ScoreTable, describe, fill
+from limbeck.nas.training import Schedule
+from limbeck.outer.loop import distill
+
+DATA: Final = "fashion-mnist"
+SPACE: Final = "convnets-narrow"
+SAMPLE: Final = 72
+"""Architectures that are ranked."""
+KNOWN_ORACLE: Final = Path("benchmarks/results/tables/nas-oracle.json")
+"""The oracle's scores as measured before, in a checkout of the project: they take hours."""
+FAMILY: Final = 32
+"""Architectures that the set is learned for."""
+INITS: Final = 2
+"""Initial weights that proxies which train average over."""
+IMAGES: Final = 500
+"""Validation images that proxies score on."""
+
+Maker: TypeAlias = Callable[[Mapping[str, ScoreTable]], Proxy]
+"""Makes a proxy; it may look at the tables of those before it."""
+
+PAPER: Final = {"synthetic": "0.56 on the better half (CIFAR-10 cells)"}
+"""Such et al. 2019, Spearman's ρ, by row."""
+
+
+def oracle() -> RealData:
+    """Real data to the end: what every proxy is measured by."""
+    return RealData(schedule=Schedule(steps=1000, batch=32), label="oracle")
+
+
+def synthetic_config(seed: int) -> Config:
+    """The learned set: ten images a step, for 32 networks of the space and any initial weights."""
+    space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
+    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
+
+
+def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
+    """What is ranked: the set in ``run``, learned for so many steps, and everything that it has to compete with.
+
+    All that validate do so by the probability of the right class. Real data is taken for as many steps, of 64 images
+    and of as many as the learned set has, and for as many seconds.
+    """
+    real = Schedule(steps=steps, batch=64, inits=INITS, warmup=0)
+    few = dataclasses.replace(real, batch=10)
+    trained, shared = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
+    judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
+
+    def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
+        schedule = dataclasses.replace(few, steps=None, seconds=mean_seconds(tables["synthetic"]))
+        return RealData(schedule=schedule, label="real, same seconds", **judged)
+
+    return (
+        lambda tables: SyntheticData(run=run, inits=INITS, **judged),
+        lambda tables: RealData(schedule=real, label="real, same steps", **judged),
+        lambda tables: RealData(schedule=few, label="real, same steps and images", **judged),
+        same_seconds,
+        lambda tables: WeightSharing(schedule=shared, **judged),
+        lambda tables: GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
+        lambda tables: EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
+        lambda tables: CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        lambda tables: ZeroCost(kind="synflow"),
+        lambda tables: ZeroCost(kind="jacob_cov"),
+        lambda tables: ZeroCost(kind="naswot"),
+        lambda tables: ZeroCost(kind="parameters"),
+    )
+
+
+def mean_seconds(table: ScoreTable) -> float:
+    """Of scoring one architecture."""
+    return round(table.seconds / max(1, len(table.scores)), 3)
+
+
+def study_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
+    """The space on Fashion-MNIST, split as the learned set's data is."""
+    return task_for(synthetic_config(seed), SPACE, device, data_dir)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Tables on the same architectures by the proxy's name.
+
+    ``learned_seconds`` is what learning the set that a proxy trains on took, by the proxy's name.
+    """
+
+    tables: dict[str, ScoreTable]
+    learned_seconds: dict[str, float]
+
+    def prepare_seconds(self, name: str) -> float:
+        """What is done once for a proxy, a learned set included."""
+        return self.tables[name].prepare_seconds + self.learned_seconds.get(name, 0.0)
+
+
+def score_all(
+    task: Task,
+    archs: Sequence[Arch],
+    proxies: Iterable[Maker],
+    out: Path,
+    *,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> Scores | None:
+    """Score every architecture with every proxy; what is finished is kept in ``out``/tables.
+
+    Returns:
+        None if someone stopped it.
+
+    Raises:
+        LimbeckError: the folder holds scores of something else, or a proxy does not fit the task.
+    """
+    tables: dict[str, ScoreTable] = {}
+    learned: dict[str, float] = {}
+    for make in proxies:
+        proxy = make(tables)
+        table = fill(table_path(out, proxy.name), task, proxy, archs, tell=tell, stop=stop)
+        if stop is not None and stop.requested:
+            return None
+        tables[proxy.name] = table.of(map(task.space.text, archs))
+        if isinstance(proxy, SyntheticData):
+            learned[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
+    return Scores(tables=tables, learned_seconds=learned)
+
+
+def oracle_table(
+    task: Task,
+    archs: Sequence[Arch],
+    out: Path,
+    *,
+    proxy: Proxy | None = None,
+    known: Path | None = KNOWN_ORACLE,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> ScoreTable | None:
+    """The oracle's scores: those of ``known`` where it answers the same question, else as ``score_all`` does."""
+    proxy = proxy or oracle()
+    texts = [task.space.text(arch) for arch in archs]
+    if known is not None and known.is_file():
+        table = ScoreTable.load(known)
+        if table.same_question(describe(task, proxy)) and set(texts) <= table.scores.keys():
+            tell(f"{proxy.name}: the scores in {known} are taken")
+            return table.of(texts)
+    made = score_all(task, archs, [lambda tables: proxy], out, tell=tell, stop=stop)
+    return None if made is None else made.tables[proxy.name]
+
+
+def table_path(out: Path, name: str) -> Path:
+    """The file of a proxy's table in a study's folder.
+
+    >>> table_path(Path("runs"), "real, same seconds").as_posix()
+    'runs/tables/real-same-seconds.json'
+    """
+    return out / "tables" / f"{slug(name)}.json"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub("[^A-Za-z0-9.=]+", "-", name)
+
+
+def learn_set(
+    config: Config,
+    out: Path,
+    *,
+    device: str = "cpu",
+    data: TaskData | None = None,
+    reporter: Reporter | None = None,
+) -> bool:
+    """Learn a set in the folder ``out`` unless it is finished there; whether it is now, or someone stopped it."""
+    begun = (out / CHECKPOINT).is_file()
+    made = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
+    return bool(made.info["finished"])
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """What the study found: its rows, the tables behind them, and the architectures."""
+
+    rows: list[dict[str, Any]]
+    oracle: ScoreTable
+    scores: Scores
+    archs: tuple[Arch, ...]
+
+
+def run_ranking(
+    task: Task,
+    config: Config,
+    out: Path,
+    *,
+    n: int = SAMPLE,
+    proxies: Callable[[Path, int], Sequence[Maker]] = ranking_proxies,
+    truth: Proxy | None = None,
+    known: Path | None = KNOWN_ORACLE,
+    reporter: Reporter | None = None,
+    tell: Tell = lambda text: None,
+    stop: Stop | None = None,
+) -> Ranked | None:
+    """Learn the set, score a sample of the space with every proxy and with the oracle, and compare.
+
+    Args:
+        task: the space and the data.
+        config: of the learned set.
+        out: the study's folder; what is finished there is not done again.
+        n: architectures.
+        proxies: from the run directory of the learned set and its number of steps.
+        truth: the oracle; ``oracle()`` by default.
+        known: a table of the oracle that may be there.
+        reporter: told about learning the set.
+        tell: told of everything else.
+        stop: looked at after each architecture.
+
+    Returns:
+        None if someone stopped it.
+
+    Raises:
+        LimbeckError: scipy is missing, the space is smaller than ``n``, or ``out`` holds something else.
+    """
+    missing = scipy_missing()
+    if missing is not None:
+        raise LimbeckError(missing)
+    archs = sampled_for(task, config, n)
+    run = out / "synthetic"
+    if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
+        return None
+    scores = score_all(task, archs, proxies(run, config.inner_steps), out, tell=tell, stop=stop)
+    if scores is None:
+        return None
+    table = oracle_table(task, archs, out, proxy=truth, known=known, tell=tell, stop=stop)
+    if table is None:
+        return None
+    return Ranked(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
+
+
+def draw_ranking(task: Task, found: Ranked, folder: Path) -> list[Path]:
+    """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
+    space, y = task.space, "validation accuracy, %"
+    costs = {row["row"]: cost_of(row) for row in found.rows}
+    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in found.rows}
+    parameters = {space.text(arch): space.parameters(arch) for arch in found.archs}
+    about = f"{len(found.archs)} architectures of {space.name}, {task.data.name}"
+    tables = {name: table.values for name, table in found.scores.tables.items()}
+    bars = {"oracle": Cost(prepare=found.oracle.prepare_seconds, score=found.oracle.seconds), **costs}
+    truth = found.oracle.values
+    return [
+        scatter_chart(folder / "scatter", truth, tables, title=f"Scores against the oracle: {about}", y=y),
+        cost_chart(folder / "cost", points, title=f"Rank correlation against cost: {about}", y="Spearman's ρ"),
+        cost_bars(folder / "seconds", bars, title=f"What scoring costs: {about}"),
+        frontier_chart(folder / "frontier", parameters, truth, title=f"The oracle: {about}", y=y),
+    ]
+
+
+def ranking_rows(
+    oracle: ScoreTable, scores: Scores, *, seed: int = 0, k: int = 10, draws: int = DRAWS
+) -> list[dict[str, Any]]:
+    """A row for each proxy, JSON as it is.
+
+    ``mean``, ``std``, ``low`` and ``high`` are Spearman's ρ, its bootstrap standard error and 95 % interval; then the
+    same of ``kendall``'s τ, of ρ on the ``better_half`` and of the ``regret`` in the oracle's units; ``overlap`` of the
+    ``k`` best. ``seconds`` is scoring all, ``prepare_seconds`` what is done once, a learned set included, and ``share``
+    both as a part of the oracle's.
+    """
+    rows = []
+    for name, table in scores.tables.items():
+        found = ranked(oracle.values, table.values, k=k, seed=seed, draws=draws)
+        prepare = scores.prepare_seconds(name)
+        rows.append(
+            {
+                "row": name,
+                "paper": PAPER.get(name),
+                **_estimated(found.spearman),
+                **_estimated(found.kendall, "kendall"),
+                **_estimated(found.better_spearman, "better_half"),
+                **_estimated(found.better_kendall, "better_half_kendall"),
+                **_estimated(found.regret, "regret"),
+                "overlap": found.overlap,
+                "k": found.k,
+                "n": found.n,
+                "failed": found.failed,
+                "seconds": table.seconds,
+                "prepare_seconds": prepare,
+                "share": (table.seconds + prepare) / oracle.seconds if oracle.seconds else None,
+            }
+        )
+    return rows
+
+
+def _estimated(estimate: Estimate, name: str = "") -> dict[str, float]:
+    values = dataclasses.asdict(estimate)
+    if not name:
+        return {"mean": values.pop("value"), **values}
+    return {name: values.pop("value"), **{f"{name}_{key}": value for key, value in values.items()}}

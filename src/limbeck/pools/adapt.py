@@ -1,0 +1,85 @@
+"""Images that move trained networks from one data set to another (Wang et al. 2018, arXiv 1811.10959, adaptation)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.engine import InnerConfig, PixelConfig, images_per_class
+from limbeck.experiment.config import Config, InitConfig, OuterConfig
+from limbeck.experiment.task import split_for
+from limbeck.pools.train import kept_apart, open_card
+
+
+def adapt_config(
+    pool: Path,
+    data: str,
+    *,
+    images: int | None = None,
+    steps: int = 10,
+    epochs: int = 3,
+    start: Literal["noise", "real"] = "real",
+    labels: Literal["hard", "soft"] = "soft",
+    network: int | None = None,
+    held_out: int | None = None,
+    seed: int = 0,
+    outer: OuterConfig | None = None,
+    card: dict[str, Any] | None = None,
+    trust: bool = False,
+) -> Config:
+    """The configuration that learns images of ``data`` for the networks of a pool; run it with ``distill``.
+
+    Args:
+        pool: file of ``make_pool``, of networks that were trained on other data.
+        data: what they are to be good at; its images and classes are as large and as many as those of the pool. Of the
+            pool's own data, changed or not, the same examples are set aside for selection.
+        images: in all, a multiple of steps x classes; one of each class in each step by default.
+        steps: batches of images, a gradient step each.
+        epochs: how often they are gone through.
+        start: images start from noise or from real ones.
+        labels: one class for each image, or a learned distribution.
+        network: number of one network, for which alone the images are learned; any network of the pool by default.
+        held_out: networks of the pool that nothing is learned or chosen on; a quarter by default, 50 at most.
+        seed: of everything random.
+        outer: the outer loop; a recipe by default.
+        card: of the pool, read from its file by default.
+        trust: import the code that the card names as its learner, if it names any.
+
+    Raises:
+        LimbeckError: no such pool, or images that cannot be shared out equally.
+    """
+    card = open_card(pool) if card is None else card
+    kept, selection = kept_apart(card["config"]["n"])
+    config = Config(
+        data=data,
+        learner=card["config"]["learner"],
+        init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out, network=network),
+        pixels=PixelConfig(
+            steps=steps,
+            epochs=epochs,
+            ipc=1 if images is None else images_per_class(images, steps, len(card["classes"])),
+            start=start,
+            labels=labels,
+        ),
+        inner=InnerConfig(optimizer="adam", lr=0.002),
+        outer=outer or adapt_outer(network, validate_inits=selection),
+        seed=seed,
+        **split_for(card, data),
+    )
+    return config if trust else dataclasses.replace(config, untrusted=config.code)
+
+
+def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:
+    """The outer loop of an adaptation, for one network or for any of a pool."""
+    values: dict[str, Any] = {
+        "iterations": 500,
+        "inits": 2 if network is None else 1,
+        "real_batch": 256,
+        "lr_images": 0.05,
+        "lr_steps": 0.003,
+        "clip_init": 0.1,
+        "validate_every": 100,
+        "validate_inits": 16,
+    }
+    return OuterConfig(**(values | changes))

@@ -1,0 +1,214 @@
+"""Run a study: learn and score every variant, put the published number beside ours, draw the figures.
+
+What is finished is kept in the study's folder, a folder for each run, so that it can be stopped and gone on with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.run_directory import ARTEFACT, CHECKPOINT
+from limbeck.attack.report import attack_report
+from limbeck.common.files import read_json, write_json
+from limbeck.data import load
+from limbeck.errors import DivergedError, LimbeckError
+from limbeck.evaluation.judge import evaluate
+from limbeck.experiment.config import Config
+from limbeck.experiment.progress import Reporter
+from limbeck.experiment.task import task_of
+from limbeck.outer.loop import distill
+from limbeck.pools.train import Watch, begun, make_pool
+from limbeck.studies import Study, Variant
+
+SCORE = "score.json"
+MARK = "study.json"
+
+
+@final
+class StudyDirectory:
+    """The folder of a study's runs, marked by ``study.json``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self, study: Study, *, resume: bool, overwrite: bool, **settings: Any) -> None:
+        """Make the folder, or refuse one that holds something else; ``settings`` must be the same when it goes on.
+
+        Raises:
+            LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, or no study.
+        """
+        mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed, **settings}
+        if mark.is_file() and not (resume or overwrite):
+            raise LimbeckError(
+                f"{self.path} already holds a study; go on with --resume, replace it with --overwrite, or choose "
+                "another --out."
+            )
+        if not mark.is_file() and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise LimbeckError(f"{self.path} is not empty and holds no study; choose another --out.")
+        if mark.is_file() and overwrite:
+            shutil.rmtree(self.path)
+        elif mark.is_file() and read_json(mark) != wanted:
+            found = ", ".join(f"{key} {value}" for key, value in read_json(mark).items())
+            raise LimbeckError(f"{self.path} was begun otherwise ({found}); go on with the same, or --overwrite it.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(mark, wanted)
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    iterations: int | None = None,
+    max_time: float | None = None,
+    n: int | None = None,
+    device: str = "cpu",
+    networks: int | None = None,
+    data_dir: Path | None = None,
+    reporter: Reporter | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    watch: Watch = lambda progress: None,
+) -> list[dict[str, Any]] | None:
+    """Learn and score what is not finished yet.
+
+    Args:
+        study: which runs.
+        out: folder of the study.
+        iterations: another number of outer iterations for every run.
+        max_time: seconds after which each run stops learning.
+        n: held-out initial weights for each score, the study's own by default.
+        device: where to compute.
+        networks: another number of networks in each pool; a quarter is held out then, an eighth kept for validation.
+        data_dir: where data sets are looked for first.
+        reporter: told about each run's progress.
+        tell: told which run is next.
+        watch: told about the progress of pools.
+
+    Returns:
+        The score of each variant, see ``_score``; None if someone stopped it.
+    """
+    pools = {}
+    for plan in study.pools:
+        path = pools[plan.name] = out / "pools" / plan.path.name
+        pool_config = plan.config if networks is None else dataclasses.replace(plan.config, n=networks)
+        if not path.is_file():
+            tell(f"{study.name}: training {pool_config.n} networks {pool_config.learner} on {plan.data}")
+        task = load(plan.data, data_dir=data_dir, val_size=pool_config.val_size, seed=pool_config.seed)
+        resume = begun(path)
+        if make_pool(pool_config, task, path, device=device, resume=resume, watch=watch, tell=tell) is None:
+            return None
+    scores = []
+    for index, variant in enumerate(study.variants):
+        folder = out / variant.label
+        config = _placed(variant.config, out / "pools", networks)
+        outer = dataclasses.replace(
+            config.outer,
+            iterations=config.outer.iterations if iterations is None else iterations,
+            max_time=config.outer.max_time if max_time is None else max_time,
+        )
+        config = dataclasses.replace(config, outer=outer)
+        variant = dataclasses.replace(variant, config=config)
+        if (folder / SCORE).is_file():
+            scores.append(read_json(folder / SCORE))
+            continue
+        tell(f"{study.name}: run {index + 1} of {len(study.variants)}, {variant.label}")
+        going_on = (folder / CHECKPOINT).is_file()
+        diverged = False
+        run: Distilled | None
+        try:
+            run = distill(
+                config, out=folder, device=device, data_dir=data_dir, resume=going_on, overwrite=True, reporter=reporter
+            )
+        except DivergedError as error:
+            tell(f"{variant.label}: {error}")
+            diverged = True
+            run = Distilled.load(folder, trust=config.trusted) if (folder / ARTEFACT).is_file() else None
+        if run is not None and not run.info["finished"] and not diverged:
+            return None
+        transfer = [pools[name] for name in study.transfer]
+        score = _score(study, variant, run, diverged, n, device, data_dir, transfer, tell)
+        write_json(folder / SCORE, score)
+        scores.append(score)
+    return scores
+
+
+def _score(
+    study: Study,
+    variant: Variant,
+    run: Distilled | None,
+    diverged: bool,
+    n: int | None,
+    device: str,
+    data_dir: Path | None,
+    transfer: list[Path],
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Test accuracy of the kept state, or what it does as an attack.
+
+    A run that diverged before its first validation has none and counts as 0; its ``attack`` is None.
+    """
+    score: dict[str, Any] = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
+    if run is None:
+        attacked = {"attack": None} if study.kind == "attack" else {}
+        return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0} | attacked
+    count = study.n if n is None else n
+    if run.config.init.pooled:
+        count = min(count, run.config.init.held_out)
+    if run.config.attack is not None:
+        about = {"curve": [], "seconds": run.info["seconds"], "iterations": run.info["iterations"]}
+        task = task_of(run.config, data_dir=data_dir)
+        report = attack_report(
+            run,
+            task,
+            n=count,
+            seed=variant.seed,
+            baselines=variant.baselines,
+            transfer=transfer,
+            defended=bool(variant.baselines),
+            device=device,
+            tell=tell,
+        ).to_json()
+        rate = report["rows"][0]["rate"]
+        return score | {**rate, "n": count, "attack": report, **about, "versions": run.info["versions"]}
+    result = evaluate(
+        run,
+        n=count,
+        seed=variant.seed,
+        baselines=variant.baselines,
+        learners=study.learners,
+        every_step=study.kind in ("curves", "speed"),
+        device=device,
+        data_dir=data_dir,
+        tell=tell,
+    )
+    rows = result.to_json()["rows"]
+    first = rows[0]
+    return score | {
+        "mean": first["mean"],
+        "std": first["std"],
+        "worst": first["worst"],
+        "n": first["n"],
+        "curve": first["curve"],
+        "rows": rows[1:],
+        "seconds": run.info["seconds"],
+        "iterations": run.info["iterations"],
+        "versions": run.info["versions"],
+    }
+
+
+def _placed(config: Config, folder: Path, networks: int | None) -> Config:
+    """The configuration with its pool where it lies, and the parts of a smaller pool."""
+    if not config.init.pooled:
+        return config
+    config = config.with_pool(folder / config.init.pool.name)
+    init, outer = config.init, config.outer
+    if networks is not None:
+        init = dataclasses.replace(init, held_out=max(1, networks // 4))
+        outer = dataclasses.replace(
+            outer, validate_inits=max(1, networks // 8), inits=max(1, min(outer.inits, networks // 2))
+        )
+    return dataclasses.replace(config, init=init, outer=outer)

@@ -1,0 +1,238 @@
+"""The command line as a process: exit codes, one JSON object on stdout, one sentence for wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.cli.main import run as run_in_process
+
+TINY = ["--learner", "linear", "--steps", "2", "--epochs", "1", "--iterations", "4", "--inits", "2", "--compile", "off"]
+TINY += ["--bfloat16", "off", "--validate-every", "2", "--validate-inits", "2", "--real-batch", "32"]
+
+
+def limbeck(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "limbeck.cli.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task of three classes that a linear network can learn: 8 x 8 images, a bright row each."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    x = rng.integers(0, 60, (300, 8, 8), dtype=np.uint8)
+    x[np.arange(300), 2 * y] += 150
+    path = tmp_path_factory.mktemp("data") / "rows.npz"
+    np.savez(path, x=x, y=y)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "rows"
+    done = limbeck("distill", data_file, *TINY, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return out
+
+
+def test_distill_writes_the_run_directory(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    expected = {"distilled.safetensors", "distilled.json", "README.md", "preview.png", "metrics.jsonl", "checkpoint"}
+    assert expected <= names
+    assert not any(name.endswith(".part") for name in names)
+
+
+def test_distill_json_is_one_object(data_file: Path, tmp_path: Path) -> None:
+    done = limbeck("distill", data_file, *TINY, "--out", tmp_path / "run", "--json")
+    values = json.loads(done.stdout)
+    assert values["images"] == [2, 3, 1, 8, 8]
+    assert values["finished"] is True
+    assert "iteration 1" in done.stderr
+
+
+def test_evaluate_json_has_the_learned_set_and_every_baseline(finished: Path) -> None:
+    done = limbeck("evaluate", finished, "--n", "20", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["row"] for row in rows] == ["distilled", "random", "best-random", "kmeans", "average"]
+    for row in rows:
+        assert {"row", "paper", "before", "mean", "std", "n", "seconds", "device", "run"} <= set(row)
+        assert row["n"] == 20
+        assert 0 <= row["before"] <= 100
+        assert len(row["per_class"]) == 3
+        assert np.isclose(np.mean(row["per_class"]), row["mean"], atol=1.0)  # classes are balanced
+    assert rows[3]["mean"] > rows[3]["before"] + 20  # k-means centroids teach this task
+
+
+def test_evaluate_twice_gives_the_same(finished: Path) -> None:
+    first, second = (json.loads(limbeck("evaluate", finished, "--n", "5", "--json").stdout) for _ in range(2))
+    for rows in (first["rows"], second["rows"]):
+        for row in rows:
+            row.pop("seconds")
+    assert first == second
+
+
+def test_show(finished: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    done = limbeck("show", finished, "--out", picture)
+    assert done.returncode == 0, done.stderr
+    assert "step sizes" in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    values = json.loads(limbeck("show", finished, "--json").stdout)
+    assert values["schema"] == 2
+    assert len(values["hyperparameters"]["lr"]) == 2
+
+
+def test_export(finished: Path, tmp_path: Path) -> None:
+    run = Distilled.load(finished)
+    done = limbeck("export", finished, "--out", tmp_path / "set.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 6
+    arrays = np.load(tmp_path / "set.npz")
+    assert np.array_equal(arrays["images"], run.images.numpy())
+    assert np.allclose(
+        run.preprocess(torch.from_numpy(arrays["pixels"]) / run.preprocessing.scale), run.images, atol=1e-4
+    )
+    assert np.array_equal(arrays["hyperparameters.lr"], run.learning_rates.numpy())
+    assert arrays["order"].tolist() == run.order.tolist()
+    again = limbeck("export", finished, "--out", tmp_path / "set.npz")
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    assert limbeck("export", finished, "--out", tmp_path / "pictures").returncode == 0
+    pictures = sorted(path.relative_to(tmp_path / "pictures").as_posix() for path in tmp_path.rglob("*.png"))
+    assert pictures == [f"step-000{s}/00{m}-{m}.png" for s in (1, 2) for m in (0, 1, 2)]
+    assert len(json.loads((tmp_path / "pictures" / "labels.json").read_text())["labels"]) == 2
+
+
+def test_data_list_knows_mnist_without_a_network() -> None:
+    rows = json.loads(limbeck("data", "list", "--json").stdout)["data"]
+    mnist = next(row for row in rows if row["name"] == "mnist")
+    assert mnist["n_train"] == 60_000
+    assert {row["name"] for row in rows} == {"mnist", "fashion-mnist", "cifar10", "digits"}
+
+
+def test_reproduce_prints_rows_in_the_common_form(tmp_path: Path) -> None:
+    done = limbeck("reproduce", "mnist-fixed", "--iterations", "2", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert {"row", "paper", "before", "mean", "std", "n", "seconds", "device", "run"} <= set(row)
+    assert (row["row"], row["n"], row["std"]) == ("mnist-fixed", 1, None)
+    assert "93.76" in row["paper"]
+
+
+def test_ctrl_c_keeps_the_work_and_resume_goes_on(data_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["distill", str(data_file), *TINY, "--iterations", "100000", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "limbeck.cli.main", *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and "val_mean" not in _text(out / "metrics.jsonl"):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in log
+    stopped = json.loads((out / "distilled.json").read_text())
+    assert stopped["finished"] is False
+    assert stopped["iterations"] > 0
+    # Lower the budget to what is done, so that going on ends at once.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "limbeck.cli.main", "distill", "--resume", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    seen = len(_text(out / "metrics.jsonl"))
+    while time.monotonic() < deadline and len(_text(out / "metrics.jsonl")) <= seen:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    again = json.loads((out / "distilled.json").read_text())
+    assert again["iterations"] > stopped["iterations"]
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["distil"], "did you mean 'distill'"),
+        (["distill", "mnits"], "did you mean 'mnist'"),
+        (["distill", "mnist", "--recipe", "mnist-fix"], "did you mean 'mnist-fixed'"),
+        (["distill", "mnist", "--learner", "lenett"], "did you mean 'lenet'"),
+        (["distill", "mnist", "--learner", "no.such:thing"], "no.such"),
+        (["distill", "mnist", "--ipc", "0"], "ipc is 0"),
+        (["distill", "mnist", "--steps", "-1"], "steps is -1"),
+        (["distill", "mnist", "--epochs", "0"], "epochs is 0"),
+        (["distill", "mnist", "--lr", "0"], "positive"),
+        (["distill", "mnist", "--init", "fixed", "--inits", "4"], "inits"),
+        (["distill", "mnist", "--adjoint", "remta"], "did you mean 'remat'"),
+        (["distill", "mnist", "--device", "warp"], "--device"),
+        (["distill", "mnist", "--threads", "0"], "--threads"),
+        (["distill", "--resume", "nowhere"], "no checkpoint"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["show", "nowhere"], "nowhere"),
+        (["data", "get"], "needs the name"),
+        (["data", "get", "mnits"], "did you mean 'mnist'"),
+        (["reproduce", "mnist"], "recipe"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_in_process(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.rglob("distilled.*")) == []
+
+
+def test_an_unknown_option_exits_with_2(tmp_path: Path) -> None:
+    done = limbeck("distill", "mnist", "--no-such-option", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_refuses_an_out_that_holds_another_run(data_file: Path, finished: Path) -> None:
+    before = (finished / "distilled.safetensors").read_bytes()
+    done = limbeck("distill", data_file, *TINY, "--out", finished)
+    assert done.returncode == 2
+    assert "--overwrite" in done.stderr
+    assert (finished / "distilled.safetensors").read_bytes() == before
+
+
+def test_help_and_version() -> None:
+    done = limbeck("--help")
+    assert done.returncode == 0
+    for verb in ("distill", "evaluate", "show", "data", "reproduce"):
+        assert verb in done.stdout
+        told = limbeck(verb, "--help")
+        assert told.returncode == 0
+        assert "--json" in told.stdout
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", limbeck("--version").stdout)
+    assert limbeck().returncode == 2
+
+
+def test_the_first_run_of_a_study_is_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run_in_process(["distill", "--recipe", "gtn-mnist", "--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"--warm-start\s+INT.*?default:\s+600", shown, flags=re.DOTALL)
+    assert run_in_process(["distill", "--recipe", "gtn-mnits"]) == 2
+    assert "did you mean 'gtn-mnist'" in capsys.readouterr().err

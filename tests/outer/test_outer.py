@@ -1,0 +1,391 @@
+"""Clipping, schedules, the outer optimiser's exact state, and the configuration that names them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_runs import generator, same_tensors, tiny_config
+from torch import Tensor
+
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, Tensors
+from limbeck.errors import LimbeckError
+from limbeck.experiment.config import Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, rate, real_batch
+
+# --- clipping --------------------------------------------------------------------------------------------------------
+
+
+def by_hand(grads: Tensors, clip_init: float | None, clip: float | None) -> tuple[Tensors, list[float]]:
+    """The same, one init and one number at a time."""
+    inits = len(next(iter(grads.values())))
+    norms = [math.sqrt(sum(v * v for g in grads.values() for v in g[b].flatten().tolist())) for b in range(inits)]
+    mean = {name: torch.zeros(g.shape[1:], dtype=torch.float64) for name, g in grads.items()}
+    for b, norm in enumerate(norms):
+        scale = 1.0 if clip_init is None or norm <= clip_init else clip_init / norm
+        for name, g in grads.items():
+            mean[name] += scale * g[b].double() / inits
+    total = math.sqrt(sum(v * v for g in mean.values() for v in g.flatten().tolist()))
+    if clip is not None and total > clip:
+        mean = {name: g * clip / total for name, g in mean.items()}
+    return mean, norms
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    inits=st.integers(1, 5),
+    spread=st.floats(-6, 6),
+    clip_init=st.none() | st.floats(1e-3, 1e3),
+    clip=st.none() | st.floats(1e-3, 1e3),
+    seed=st.integers(0, 10**6),
+)
+def test_clip_and_average_equals_a_loop(
+    inits: int, spread: float, clip_init: float | None, clip: float | None, seed: int
+) -> None:
+    draw = generator(seed)
+    size_B = torch.logspace(-spread / 2, spread / 2, inits)
+    grads = {
+        "images": torch.randn(inits, 2, 3, 1, 2, 2, generator=draw) * size_B.view(-1, 1, 1, 1, 1, 1),
+        "lr": torch.randn(inits, 4, generator=draw) * size_B[:, None],
+    }
+    mean, norm_B = clip_and_average(grads, clip_init, clip)
+    expected, norms = by_hand(grads, clip_init, clip)
+    assert norm_B.tolist() == pytest.approx(norms, rel=1e-5)
+    largest = max(float(value.abs().max()) for value in expected.values())
+    assert mean.keys() == expected.keys()
+    for name, value in expected.items():
+        assert mean[name].shape == value.shape
+        assert torch.allclose(mean[name].double(), value, rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_one_outlier_does_not_silence_the_others() -> None:
+    grads = {"x": torch.tensor([[1000.0, 0.0], [0.0, 0.1]])}
+    each, _ = clip_and_average(grads, 0.1, None)
+    assert each["x"].tolist() == pytest.approx([0.05, 0.05])
+    average, _ = clip_and_average(grads, None, 0.1)
+    assert average["x"][1] < 1e-4
+
+
+def test_zero_gradients_stay_zero() -> None:
+    mean, norm_B = clip_and_average({"x": torch.zeros(3, 2)}, 0.5, 0.5)
+    assert mean["x"].tolist() == [0.0, 0.0]
+    assert norm_B.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_init_is_not_hidden_by_clipping(value: float) -> None:
+    _, norm_B = clip_and_average({"x": torch.tensor([[1.0], [value]])}, 0.5, 0.5)
+    assert not math.isfinite(float(norm_B.max()))
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+def outer(**changes: Any) -> OuterConfig:
+    return OuterConfig(**({"warmup": 0} | changes))
+
+
+def test_warm_up_is_linear() -> None:
+    config = outer(warmup=4, schedule="constant")
+    assert [rate(config, i, 0.0) for i in range(7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+    assert [rate(outer(schedule="constant"), i, 0.9) for i in (0, 5)] == [1, 1]
+
+
+def test_cosine_falls_from_one_to_zero() -> None:
+    config = outer(schedule="cosine")
+    values = [rate(config, 100, k / 20) for k in range(21)]
+    assert values[0] == 1
+    assert values[10] == pytest.approx(0.5)
+    assert values[20] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in itertools.pairwise(values))
+    assert rate(config, 100, 1.5) == pytest.approx(0, abs=1e-12)
+    # the warm-up multiplies
+    assert rate(outer(schedule="cosine", warmup=9), 4, 0.25) == pytest.approx(0.5 * rate(config, 4, 0.25))
+
+
+def test_steps_decay_every_so_often() -> None:
+    config = outer(schedule="step", decay_every=10, decay=0.1)
+    assert [rate(config, i, 0.5) for i in (0, 9, 10, 19, 20, 35)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.001])
+
+
+@given(start=st.integers(1, 2000), factor=st.floats(1, 40), many=st.integers(40, 400))
+def test_the_real_batch_grows_to_its_end(start: int, factor: float, many: int) -> None:
+    end = max(start, round(start * factor))
+    config = outer(real_batch=start, real_batch_end=end)
+    sizes = [real_batch(config, k / many) for k in range(many + 1)]
+    assert sizes[0] == start
+    assert sizes[-1] == end
+    assert sizes == sorted(sizes)
+    assert sizes[-2] == end  # also in the last iteration, whose spent part is below 1
+    assert len(set(sizes)) <= 2 + math.log2(factor) + 0.5  # a compiled kernel is built for each
+
+
+def test_the_real_batch_doubles() -> None:
+    config = outer(real_batch=64, real_batch_end=512)
+    assert [real_batch(config, p) for p in (0, 0.24, 0.25, 0.5, 0.74, 0.75, 1)] == [64, 64, 128, 256, 256, 512, 512]
+    assert [real_batch(outer(real_batch=64), p) for p in (0, 0.5, 1)] == [64, 64, 64]
+
+
+# --- the optimiser ---------------------------------------------------------------------------------------------------
+
+
+def parameters(seed: int = 0) -> Tensors:
+    draw = generator(seed)
+    return {
+        "images": torch.randn(2, 3, generator=draw),
+        "lr": torch.randn(4, generator=draw),
+        "labels": torch.randn(2, 2, generator=draw),
+    }
+
+
+def gradients(seed: int) -> Tensors:
+    return {name: value * 3 for name, value in parameters(100 + seed).items()}
+
+
+def adam_by_hand(start: Tensor, grads: list[Tensor], rates: list[float], beta1: float, beta2: float) -> Tensor:
+    """Kingma and Ba 2015, algorithm 1, in float64."""
+    x, m, v = start.double(), torch.zeros_like(start).double(), torch.zeros_like(start).double()
+    for t, (g, lr) in enumerate(zip(grads, rates, strict=True), start=1):
+        m = beta1 * m + (1 - beta1) * g.double()
+        v = beta2 * v + (1 - beta2) * g.double() ** 2
+        x = x - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + 1e-8)
+    return x
+
+
+def test_it_is_adam_with_a_rate_for_each_kind() -> None:
+    params = parameters()
+    config = outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01, beta1=0.6, beta2=0.95)
+    optimizer = OuterOptimizer(config, params)
+    factors = [1.0, 0.5, 0.25]
+    for i, factor in enumerate(factors):
+        optimizer.step(gradients(i), factor)
+    for name, lr in (("images", 0.05), ("labels", 0.2), ("lr", 0.01)):
+        expected = adam_by_hand(
+            parameters()[name], [gradients(i)[name] for i in range(3)], [lr * f for f in factors], 0.6, 0.95
+        )
+        assert torch.allclose(params[name].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_kind_of_learned_thing_has_its_rate() -> None:
+    names = {"images": 0.05, "z": 0.05, "generator.module.fc1.weight": 0.05, "labels": 0.2, "lr": 0.01}
+    names |= dict.fromkeys(("momentum", "beta1", "beta2", "weight_decay"), 0.01)
+    params = {name: torch.zeros(2) for name in names}
+    OuterOptimizer(outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01), params).step(
+        {name: torch.ones(2) for name in names}, 1.0
+    )
+    for name, lr in names.items():
+        assert params[name].tolist() == pytest.approx([-lr, -lr]), name  # Adam's first step is the rate
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_tensors_and_load_are_exact(before: int) -> None:
+    params = parameters()
+    optimizer = OuterOptimizer(outer(), params)
+    for i in range(before):
+        optimizer.step(gradients(i), 1.0)
+    saved = optimizer.tensors()
+    copied = {name: value.clone() for name, value in saved.items()}
+    for i in range(3):
+        optimizer.step(gradients(10 + i), 0.7)
+    then = optimizer.tensors()
+    assert same_tensors(saved, copied)  # a copy, not a view
+
+    optimizer.load(saved)  # going back
+    assert same_tensors(optimizer.tensors(), saved)
+    for i in range(3):
+        optimizer.step(gradients(10 + i), 0.7)
+    assert same_tensors(optimizer.tensors(), then)
+    assert same_tensors(saved, copied)  # and what was saved can be loaded again
+
+    other = OuterOptimizer(outer(), parameters(9))  # in another process
+    other.load(saved)
+    for i in range(3):
+        other.step(gradients(10 + i), 0.7)
+    assert same_tensors(other.tensors(), then)
+
+
+def test_load_updates_the_tensors_in_place() -> None:
+    params = parameters()
+    images = params["images"]
+    optimizer = OuterOptimizer(outer(), params)
+    saved = optimizer.tensors()
+    optimizer.step(gradients(0), 1.0)
+    optimizer.load(saved)
+    assert params["images"] is images
+    assert torch.equal(images, parameters()["images"])
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def positive(top: float = 1e6) -> st.SearchStrategy[float]:
+    return st.floats(1e-6, top)
+
+
+CONFIGS = st.builds(
+    Config,
+    data=st.text(max_size=10),
+    learner=st.text(max_size=10),
+    init=st.builds(
+        InitConfig,
+        init=st.sampled_from(["random", "pool:/a b/ü.safetensors"]),
+        distribution=st.sampled_from(["xavier", "kaiming", "orthogonal"]),
+        gain=positive(),
+        init_seed=st.integers(0, 2**62),
+        held_out=st.integers(1, 100),
+    ),
+    pixels=st.builds(
+        PixelConfig,
+        steps=st.integers(1, 50),
+        epochs=st.integers(1, 5),
+        labels=st.sampled_from(["hard", "soft"]),
+        label_confidence=st.floats(0.01, 0.99),
+        start=st.sampled_from(["noise", "real"]),
+    ),
+    inner=st.builds(
+        InnerConfig,
+        optimizer=st.sampled_from(["sgd", "nesterov"]),
+        lr=positive(10),
+        lr_max=st.none() | st.floats(11, 100),
+        momentum=st.floats(0.01, 0.99),
+        learn_momentum=st.sampled_from(["fixed", "shared", "per-step"]),
+    ),
+    outer=st.builds(
+        OuterConfig,
+        iterations=st.integers(1, 10**6),
+        max_time=st.none() | positive(),
+        real_batch_end=st.none() | st.integers(256, 1024),
+        beta1=st.floats(0, 0.999),
+        schedule=st.sampled_from(["cosine", "step", "constant"]),
+        clip_init=st.none() | positive(),
+        max_rollbacks=st.integers(0, 9),
+    ),
+    engine=st.builds(
+        EngineConfig,
+        adjoint=st.sampled_from(["remat", "unroll"]),
+        compile=st.sampled_from(["auto", "on", "off"]),
+        chunk=st.none() | st.integers(1, 64),
+    ),
+    seed=st.integers(0, 2**40),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(config=CONFIGS)
+def test_a_configuration_survives_json(config: Config) -> None:
+    assert Config.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+
+
+def test_missing_fields_get_their_default() -> None:
+    assert Config.from_json({"outer": {"iterations": 3}}) == Config(outer=OuterConfig(iterations=3))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sede": 1},
+        {"outer": {"iteration": 1}},
+        {"init": {"seed": 1}},
+        {"pixels": {"images": 1}},
+        {"engine": {"threads": 1}},
+        {"outer": None},
+        {"outer": 3},
+        {"outer": {"iterations": "many"}},
+        {"val_size": None},
+        {"pixels": {"steps": "ten"}},
+    ],
+)
+def test_unknown_or_unfit_fields_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(LimbeckError, match="does not fit this version"):
+        Config.from_json(values)
+
+
+@pytest.mark.parametrize("values", [None, [], "config", 3])
+def test_a_configuration_must_have_fields(values: Any) -> None:
+    with pytest.raises(LimbeckError, match="expected its fields by name"):
+        Config.from_json(values)
+
+
+POSITIVE = {
+    InitConfig: ("gain", "held_out"),
+    OuterConfig: (
+        *("iterations", "max_time", "inits", "real_batch", "real_batch_end", "lr_images", "lr_labels", "lr_steps"),
+        *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits", "loss_every"),
+    ),
+    EngineConfig: ("chunk", "store_every"),
+    PixelConfig: ("steps", "epochs", "ipc"),
+    InnerConfig: ("lr", "epsilon"),
+    Config: ("val_size",),
+}
+
+
+@pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in POSITIVE.items() for name in names])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> None:
+    if math.isnan(value) and owner is PixelConfig:
+        value = -7  # counts there are integers
+    assert name in {field.name for field in fields(owner)}
+    with pytest.raises(LimbeckError, match=f"^{name} is"):
+        owner(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("owner", "values", "message"),
+    [
+        (InitConfig, {"init": "fixd"}, "did you mean 'fixed'"),
+        (InitConfig, {"distribution": "xaver"}, "did you mean 'xavier'"),
+        (OuterConfig, {"schedule": "cosin"}, "did you mean 'cosine'"),
+        (OuterConfig, {"beta1": 1.0}, "beta1 is 1.0"),
+        (OuterConfig, {"beta2": -0.1}, "beta2 is -0.1"),
+        (OuterConfig, {"beta2": math.nan}, "beta2 is nan"),
+        (OuterConfig, {"warmup": -1}, "warmup is -1"),
+        (OuterConfig, {"max_rollbacks": -1}, "max_rollbacks is -1"),
+        (OuterConfig, {"real_batch": 64, "real_batch_end": 32}, "must be at least 64"),
+        (OuterConfig, {"max_time": math.inf}, "max_time is inf"),
+        (EngineConfig, {"adjoint": "remt"}, "did you mean 'remat'"),
+        (EngineConfig, {"mode": "reverse"}, "Unknown mode"),
+        (EngineConfig, {"compile": "yes"}, "Known: auto, off, on"),
+        (EngineConfig, {"bfloat16": "true"}, "Known: auto, off, on"),
+        *((InnerConfig, {"lr": 0.1, "lr_max": value}, "lr_max is") for value in (0.1, 0.05, -1.0, math.nan, math.inf)),
+        (InnerConfig, {"lr": math.inf}, "lr is inf"),
+        (InnerConfig, {"optimizer": "sdg"}, "did you mean 'sgd'"),
+        (InnerConfig, {"learn_lr": "per step"}, "did you mean 'per-step'"),
+        *(
+            (InnerConfig, {name: value}, f"{name} is")
+            for name in ("momentum", "inner_beta1", "inner_beta2")
+            for value in (-0.1, 1.0)
+        ),
+        (InnerConfig, {"optimizer": "sgd", "weight_decay": -0.1}, "must not be negative"),
+        (InnerConfig, {"weight_decay": 0.1}, "plain gradient descent has not; use sgd"),
+        (InnerConfig, {"optimizer": "sgd", "momentum": 0.0, "learn_momentum": "shared"}, "cannot be learned from"),
+        (InnerConfig, {"learn_momentum": "shared"}, "gd has no momentum to learn"),
+        (InnerConfig, {"optimizer": "adam", "learn_momentum": "per-step"}, "adam has no momentum to learn"),
+        (InnerConfig, {"optimizer": "sgd", "learn_betas": "shared"}, "sgd has no beta1 to learn"),
+        (InnerConfig, {"optimizer": "adam", "inner_beta2": 0.99999999}, "must lie in"),
+        (Config, {"source": "pixel"}, "did you mean 'pixels'"),
+        (Config, {"data": (torch.zeros(2), torch.zeros(2))}, r"data is a tuple.*load_data\(\(x, y\)\)"),
+        (Config, {"learner": torch.nn.Linear}, "learner is a type.*package.module:function"),
+        (Config, {"source": "generator", "pixels": PixelConfig(steps=5, ipc=2)}, "steps, ipc belong to learned images"),
+        (Config, {"generator": GeneratorConfig(latent=7)}, "latent belong to a generator.*--source generator"),
+        (Config, {"source": "real", "generator": GeneratorConfig(latent=7, batch=9)}, "^latent belong"),
+        (Config, {"weight_norm": True, "init": InitConfig(gain=2.0)}, "gain is 2.0"),
+        (InnerConfig, {"optimizer": "adam", "learn_weight_decay": "per-step"}, "weight_decay is 0, where"),
+        (PixelConfig, {"label_confidence": 1.0}, "between 0 and 1"),
+    ],
+)
+def test_other_values_that_make_no_sense(owner: type[Any], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        owner(**values)
+
+
+def test_a_fixed_initialisation_is_a_single_one() -> None:
+    config = tiny_config(init="fixed")
+    with pytest.raises(LimbeckError, match="use inits = 1"):
+        replace(config, outer=replace(config.outer, inits=2))
