@@ -32,7 +32,7 @@ from limbeck.nas.studies.ranking import KNOWN_ORACLE, SAMPLE, oracle, study_task
 from limbeck.nas.studies.study_sets import sampled
 from limbeck.nas.table import fill, merged, parts_of
 from limbeck.nas.training import Schedule, initial_weights, train_steps
-from limbeck.pools.train import adam_learner
+from limbeck.pools.adam import adam_learner
 
 NETWORKS, STEPS, ROUNDS = 16, 20, 3
 BATCHES = (10, 64)

@@ -23,7 +23,10 @@ from limbeck.data import TaskData, load
 from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.experiment.execution import use_compile_cache
 from limbeck.models import build, draw
-from limbeck.pools.train import PoolConfig, adam_batch, adam_learner, begun, make_pool
+from limbeck.pools.adam import adam_batch, adam_learner
+from limbeck.pools.config import PoolConfig
+from limbeck.pools.parts import begun
+from limbeck.pools.train import make_pool
 
 GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
 POOL = Path("runs/pools/mnist-lenet.safetensors")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from limbeck.experiment.execution import processor
+from limbeck.common.provenance import processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,12 +21,12 @@ from record import write
 from torch import Tensor
 from turns import taking_turns
 
-from limbeck.artefact.distilled import Distilled, initial_weights, network_for
+from limbeck.artefact.distilled import Distilled
 from limbeck.cli.allocator import tune_allocator
 from limbeck.data import load
 from limbeck.engine import Adjoint, Execution, Kernels, Learner, RealBatch, RealLoss, Remat, Source, Tensors, Unroll
 from limbeck.evaluation.judge import evaluate
-from limbeck.experiment.build import make_source
+from limbeck.experiment.build import initial_weights, make_source, network_for
 from limbeck.experiment.execution import use_compile_cache
 from limbeck.studies import study
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from limbeck.data import TaskData, load
 from limbeck.engine import Batch, Tensors
 from limbeck.models import build
-from limbeck.pools.train import Pool, PoolConfig, make_pool
+from limbeck.pools.config import PoolConfig
+from limbeck.pools.pool import Pool
+from limbeck.pools.train import make_pool
 
 
 def rows_file(folder: Path, seed: int = 0) -> Path:

@@ -29,9 +29,10 @@ from limbeck.engine import (
     State,
     Tensors,
 )
-from limbeck.experiment.config import Config, EngineConfig, InitConfig, OuterConfig
-from limbeck.experiment.progress import Reporter
-from limbeck.outer.checkpoint import Checkpoint, Progress
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import EngineConfig, InitConfig, OuterConfig
+from limbeck.experiment.progress import Progress, Reporter
+from limbeck.outer.checkpoint import Checkpoint
 
 EAGER = EngineConfig(compile="off", bfloat16="off")
 

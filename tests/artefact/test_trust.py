@@ -13,11 +13,13 @@ from tiny_pools import pool_of_rows, rows_file
 from tiny_runs import tiny_config, tiny_data
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.report import attack_config, attack_outer, attack_report
+from limbeck.attack.config import attack_config, attack_outer
+from limbeck.attack.report import attack_report
 from limbeck.cli.main import run as cli
 from limbeck.data import load
 from limbeck.errors import LimbeckError
-from limbeck.experiment.config import AttackConfig, Config
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import AttackConfig
 from limbeck.models import load_pool, save_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import adapt_config

@@ -20,27 +20,22 @@ from torch import Tensor
 
 from limbeck.artefact.card import card
 from limbeck.artefact.distilled import Distilled
+from limbeck.attack.config import attack_config, attack_outer
 from limbeck.attack.effect import Effect, summarised
-from limbeck.attack.report import (
-    AttackReport,
-    AttackRow,
-    attack_config,
-    attack_outer,
-    attack_report,
-    relabelled,
-)
+from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabelled
 from limbeck.cli.commands.attacking import class_index
 from limbeck.cli.main import run as run_in_process
 from limbeck.data import TaskData, load
 from limbeck.engine import Batch, Learner, Relabelled, Tensors
 from limbeck.errors import LimbeckError
-from limbeck.experiment.config import AttackConfig, Config, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import AttackConfig, OuterConfig
 from limbeck.experiment.progress import Stop
 from limbeck.experiment.task import task_of
 from limbeck.models import PoolInit, build, pool_digest, save_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import adapt_config
-from limbeck.pools.train import open_pool
+from limbeck.pools.pool import open_pool
 
 ATTACK = AttackConfig(source=0, target=2, keep=1.0)
 BASELINES = ("random", "best-random", "kmeans", "average")

@@ -13,12 +13,13 @@ from tiny_pools import rows_file
 from tiny_runs import EAGER, tiny_data
 from torch import Tensor
 
+from limbeck.common.seeds import generator
 from limbeck.data import TaskData, load
 from limbeck.engine import InnerConfig, Limits, PixelConfig, Pixels
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import make_source
-from limbeck.experiment.config import Config, OuterConfig
-from limbeck.outer.checkpoint import generator
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import OuterConfig
 from limbeck.outer.loop import distill
 
 CLOSE = 1e-12

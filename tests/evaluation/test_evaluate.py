@@ -17,6 +17,7 @@ from tiny_runs import generator, random_set, same_tensors, tiny_config, tiny_dat
 from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.seeds import generator as stream
 from limbeck.data import TaskData, load
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
@@ -24,7 +25,6 @@ from limbeck.evaluation.baselines import RANDOM_SETS, STEP_SIZES, baseline_names
 from limbeck.evaluation.judge import Evaluation, Row, evaluate
 from limbeck.experiment import execution
 from limbeck.models import RandomInit, save_pool
-from limbeck.outer.checkpoint import generator as stream
 from limbeck.outer.loop import distill
 
 DATA = tiny_data()

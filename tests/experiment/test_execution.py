@@ -17,14 +17,15 @@ from rich.console import Console
 from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 from torch import Tensor, nn
 
+from limbeck.cli.console import ConsoleReporter
+from limbeck.common.provenance import versions
 from limbeck.engine import Execution, Learner
 from limbeck.errors import LimbeckError
 from limbeck.experiment import execution
-from limbeck.experiment.config import EngineConfig
-from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remembered, versions
-from limbeck.experiment.progress import ConsoleReporter, Silent
+from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remembered
+from limbeck.experiment.parts import EngineConfig
+from limbeck.experiment.progress import Progress, Silent
 from limbeck.models import build
-from limbeck.outer.checkpoint import Progress
 from limbeck.outer.loop import distill
 
 DATA = tiny_data()

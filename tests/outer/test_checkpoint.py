@@ -18,9 +18,11 @@ from tiny_runs import same_tensors, tiny_config
 
 import limbeck.common.files
 from limbeck.common.files import read_json, read_tensors, write_atomically, write_json, write_tensors
+from limbeck.common.seeds import generator
 from limbeck.engine import Execution
 from limbeck.errors import LimbeckError
-from limbeck.outer.checkpoint import Checkpoint, Progress, generator
+from limbeck.experiment.progress import Progress
+from limbeck.outer.checkpoint import Checkpoint
 
 
 def checkpoint(iteration: int, size: int = 7) -> Checkpoint:

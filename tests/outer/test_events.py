@@ -11,7 +11,7 @@ from tiny_runs import metrics, tiny_config, tiny_data
 
 from limbeck.engine import Execution
 from limbeck.errors import LimbeckError
-from limbeck.outer.checkpoint import Progress
+from limbeck.experiment.progress import Progress
 from limbeck.outer.loop import distill
 from limbeck.outer.tensorboard import TensorBoardReporter
 

@@ -15,7 +15,8 @@ from limbeck.engine import Generator
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.build import make_source
-from limbeck.experiment.config import Config, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import OuterConfig
 from limbeck.experiment.warm_start import warm_start
 from limbeck.models import Augmented
 from limbeck.outer.checkpoint import Checkpoint

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, Tensors
 from limbeck.errors import LimbeckError
-from limbeck.experiment.config import Config, EngineConfig, InitConfig, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import EngineConfig, InitConfig, OuterConfig
 from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, rate, real_batch
 
 # --- clipping --------------------------------------------------------------------------------------------------------

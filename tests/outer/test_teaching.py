@@ -11,12 +11,13 @@ import torch
 from tiny_runs import Recorder, assert_same_run, same_tensors, tiny_config, tiny_data
 from torch import Tensor, nn
 
-from limbeck.artefact.distilled import Distilled, initial_weights
+from limbeck.artefact.distilled import Distilled
 from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
 from limbeck.evaluation.train_and_score import score, train
+from limbeck.experiment.build import initial_weights
 from limbeck.outer.loop import distill
 
 DATA = tiny_data()

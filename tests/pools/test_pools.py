@@ -23,12 +23,15 @@ from torch import nn
 
 from limbeck.cli.main import run as run_in_process
 from limbeck.common.files import read_json, write_json
+from limbeck.common.seeds import generator
 from limbeck.engine import Tensors
 from limbeck.errors import LimbeckError
 from limbeck.experiment.progress import Stop
 from limbeck.models import build, check_pool, draw, save_pool
-from limbeck.outer.checkpoint import generator
-from limbeck.pools.train import WARMUP, Pool, PoolConfig, PoolProgress, group_sizes, make_pool, open_pool, threads_of
+from limbeck.pools.config import PoolConfig
+from limbeck.pools.parts import threads_of
+from limbeck.pools.pool import Pool, open_pool
+from limbeck.pools.train import WARMUP, PoolProgress, group_sizes, make_pool
 
 DATA = tiny_data()
 BATCH_NORM = "tiny_pools:batch_norm_net"
@@ -362,7 +365,7 @@ def test_a_kill_between_the_pool_and_its_parts(kept: str, tmp_path: Path, monkey
         patch.setattr("limbeck.pools.train.shutil.rmtree", killed)
         if kept == "all":
             patch.setattr(
-                "limbeck.pools.train._Parts.remove", lambda self: killed(self.folder) if out.is_file() else None
+                "limbeck.pools.parts.Parts.remove", lambda self: killed(self.folder) if out.is_file() else None
             )
         made(tiny_pool_config(), DATA, out)
     assert (parts / "pool.json").is_file() == (kept == "all")

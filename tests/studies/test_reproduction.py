@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.sample_chart import sample_chart
 from limbeck.cli import main as cli
 from limbeck.cli.commands import reproducing
 from limbeck.common import charts as figures
-from limbeck.common.charts import Line, histogram_chart, line_chart, sample_chart
+from limbeck.common.charts import Line, histogram_chart, line_chart
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config

@@ -14,7 +14,7 @@ from tiny_pools import network, pool_of_rows, rows_file, tiny_pool_config
 from tiny_runs import Faulty, use
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.report import attack_config
+from limbeck.attack.config import attack_config
 from limbeck.cli import main as cli
 from limbeck.cli.commands import reproducing
 from limbeck.cli.tables import study_table
@@ -22,7 +22,8 @@ from limbeck.data import TaskData, load
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import FINE_TUNING
 from limbeck.evaluation.judge import evaluate
-from limbeck.experiment.config import AttackConfig, Config, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import AttackConfig, OuterConfig
 from limbeck.models import build, load_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import adapt_config
@@ -87,8 +88,8 @@ def test_one_network_is_a_fixed_initialisation(pool: Path, file: Path) -> None:
 
 def test_fine_tuning_is_momentum_on_the_random_images(pool: Path, file: Path) -> None:
     """The judge's row equals plain torch SGD with momentum on the images of the baseline ``random``."""
+    from limbeck.common.seeds import generator
     from limbeck.evaluation.baselines import FINE_TUNING_EPOCHS, random_real
-    from limbeck.outer.checkpoint import generator
 
     data = inverted(file)
     run = distill(adapted(pool, file), data)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from limbeck.attack.report import attack_outer
+from limbeck.attack.config import attack_outer
+from limbeck.common.seeds import generator
 from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import (
     Execution,
@@ -33,10 +34,9 @@ from limbeck.engine import (
 )
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.experiment.build import real_images
-from limbeck.experiment.config import AttackConfig
 from limbeck.experiment.execution import default_chunk
+from limbeck.experiment.parts import AttackConfig
 from limbeck.models import check, refuse_unsupported, with_carried_state, with_fresh_noise
-from limbeck.outer.checkpoint import generator
 from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, rate
 
 try:

@@ -12,12 +12,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Learner, Tensors
 from limbeck.evaluation.train_and_score import confusion, inits, train_each
-from limbeck.experiment.config import AttackConfig
 from limbeck.experiment.execution import default_chunk, judging_kernels
-from limbeck.outer.checkpoint import generator
+from limbeck.experiment.parts import AttackConfig
 
 TUNING_IMAGES = 2000
 """Training images on which step sizes are tuned."""

@@ -1,0 +1,8 @@
+"""The judge: train on a set, score on real data, and the baselines that any set has to beat."""
+
+from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
+from limbeck.evaluation.judge import Evaluation, Row, evaluate
+from limbeck.evaluation.learned_set import LearnedSet
+from limbeck.evaluation.train_and_score import Scores, score, train
+
+__all__ = ["FINE_TUNING", "Evaluation", "LearnedSet", "Row", "Scores", "baseline_names", "evaluate", "score", "train"]

@@ -15,7 +15,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from limbeck.artefact.distilled import Distilled
+from limbeck.common.provenance import versions
+from limbeck.common.seeds import generator
 from limbeck.data import TaskData, is_named
 from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
 from limbeck.errors import LimbeckError
@@ -30,12 +31,12 @@ from limbeck.evaluation.baselines import (
     make_baseline,
     random_real,
 )
+from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
-from limbeck.experiment.execution import default_chunk, judging_kernels, versions
+from limbeck.experiment.execution import default_chunk, judging_kernels
 from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
 from limbeck.models import RandomInit
-from limbeck.outer.checkpoint import generator
 
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
@@ -100,7 +101,7 @@ class Evaluation:
 
 
 def evaluate(
-    run: Distilled,
+    run: LearnedSet,
     data: TaskData | None = None,
     *,
     n: int | None = None,
@@ -159,7 +160,7 @@ class _Judge:
 
     def __init__(
         self,
-        run: Distilled,
+        run: LearnedSet,
         data: TaskData,
         device: str,
         n: int | None,
@@ -297,7 +298,7 @@ class _Judge:
             yield self.data.preprocessing.apply(x_NCHW[index]), y_N[index]
 
 
-def _check_same_task(run: Distilled, data: TaskData, tell: Callable[[str], None]) -> None:
+def _check_same_task(run: LearnedSet, data: TaskData, tell: Callable[[str], None]) -> None:
     if data.image_shape != run.shape or data.num_classes != run.num_classes:
         raise LimbeckError(
             f"The run was learned for images of shape {run.shape} and {run.num_classes} classes; {data.name} has "

@@ -6,11 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.common.files import write_json
+from limbeck.common.provenance import processor
 from limbeck.data import TaskData
 from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
@@ -126,33 +125,6 @@ def remembered(key: str, measure: Callable[[], int]) -> int:
         with contextlib.suppress(LimbeckError):  # a read-only home only costs the measurement
             write_json(path, known)
     return int(known[full])
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def versions(device: str) -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
-    try:
-        own = version("limbeck")
-    except PackageNotFoundError:
-        own = "unknown"  # run from its sources, without being installed
-    return {
-        "limbeck": own,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": name,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def compiler_missing(device: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, final
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-
 from limbeck.engine import Execution
 from limbeck.experiment.config import Config
-from limbeck.outer.checkpoint import Progress
-
-_NAMED = 5  # learners of a family that are told by name
 
 
 class Reporter(ABC):
@@ -91,114 +83,6 @@ class Several(Reporter):
             reporter.close()
 
 
-@final
-class ConsoleReporter(Reporter):
-    """A progress bar on a terminal, one line per validation elsewhere; always on the console that it is given."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Bar | None = None
-        self._begun = time.monotonic()
-        self._spent_at_start: float | None = None
-        self._last = 0.0
-        self._val = ""
-        self._planned = 0
-
-    def message(self, text: str) -> None:
-        self._console.print(
-            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
-        )
-
-    def start(self, config: Config, execution: Execution, progress: Progress) -> None:
-        self._spent_at_start, self._last, self._val = None, 0.0, ""
-        self._planned = config.outer.iterations
-        how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
-        steps = "1 inner step" if config.inner_steps == 1 else f"{config.inner_steps} inner steps"
-        self.message(
-            f"{config.data}: {_taught_by(config)}, {steps}, {_learners(config)}, {config.init.init} init, "
-            f"{config.outer.inits} at a time ({how})"
-        )
-        if config.attack is not None:
-            self.message(
-                "validation counts two parts equally: the source class taken for the target, the other classes right"
-            )
-        if self._console.is_terminal:
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[eta]}"),
-                console=self._console,
-                transient=True,
-            )
-            self._bar.start()
-            self._bar.add_task("distilling", total=1.0, eta="")
-
-    def update(self, record: dict[str, Any], progress: Progress, spent: float) -> None:
-        now = time.monotonic()
-        if self._spent_at_start is None:  # the first iteration may have compiled: the estimate starts after it
-            self._spent_at_start, self._first = spent, now
-        if "val_mean" in record:
-            std = "" if record["val_std"] is None else f" ± {record['val_std']:.2f} (worst {record['val_worst']:.1f})"
-            self._val = f"val {record['val_mean']:.2f} %{std}"
-        loss = "nan" if record["loss"] is None else f"{record['loss']:.3f}"
-        eta = self._eta(now, spent)
-        if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0],
-                completed=spent,
-                eta=eta,
-                description=f"loss {loss}  {self._val}  it {progress.iteration}",
-            )
-        if "val_mean" in record or (self._bar is None and now - self._last > 30) or progress.iteration == 1:
-            self._last = now
-            shown = f"  {self._val}" if "val_mean" in record else ""
-            self.message(f"iteration {progress.iteration}  loss {loss}{shown}  {eta}")
-
-    def finish(self, progress: Progress, interrupted: bool) -> None:
-        self.close()
-        word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
-        if not interrupted and progress.iteration < self._planned:
-            word = f"time is up before {self._planned} iterations"
-        best = f"best validation accuracy {progress.best:.2f} % at iteration {progress.best_iteration}"
-        if progress.best_iteration < 0:
-            best = "not validated yet"
-        self.message(f"{word}: {progress.iteration} iterations, {progress.elapsed:.0f} s, {best}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _eta(self, now: float, spent: float) -> str:
-        done = spent - (self._spent_at_start or 0.0)
-        if done <= 0:
-            return "ETA --"
-        left = max(0.0, (1 - spent) * (now - self._first) / done)
-        return f"ETA {int(left // 60)}:{int(left % 60):02d}"
-
-
-def _learners(config: Config) -> str:
-    """By name while they are few."""
-    few = config.learners[:_NAMED]
-    more = len(config.learners) - len(few)
-    return ", ".join(few) + (f" and {more} other networks" if more else "")
-
-
-def _taught_by(config: Config) -> str:
-    """What is learned, in a few words."""
-    if config.source == "pixels":
-        steps, ipc = config.pixels.steps, config.pixels.ipc
-        each = f"{ipc} image{'s' if ipc > 1 else ''} per class"
-        taught = each if steps == 1 else f"{steps} batches of {each}"
-        if config.attack is not None:
-            return f"an attack of {taught}, class {config.attack.source} taken for {config.attack.target}"
-        return taught
-    made = f"{config.generator.batch} images a step"
-    return made + (" from a generator" if config.source == "generator" else " of real data")
-
-
 def once(tell: Callable[[str], None]) -> Callable[[str], None]:
     """The same for a piece of work whose parts each say what concerns them all: nothing is told twice."""
     told: set[str] = set()
@@ -241,3 +125,25 @@ def interruptible() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@final
+@dataclass(kw_only=True)
+class Progress:
+    """Where a run is.
+
+    ``elapsed`` is in seconds over all sittings, ``best`` the validation accuracy in percent of the kept state,
+    ``smooth_loss`` the running mean that the divergence guard compares with, ``factor`` what rollbacks left of the
+    learning rates, ``inner_steps`` how many there are now and ``grown_at`` the iteration since when.
+    """
+
+    iteration: int = 0
+    elapsed: float = 0.0
+    best: float = -1.0
+    best_iteration: int = -1
+    smooth_loss: float | None = None
+    bad_in_a_row: int = 0
+    rollbacks: int = 0
+    factor: float = 1.0
+    inner_steps: int = 0
+    grown_at: int = 0

@@ -16,8 +16,8 @@ from typing import Any, Self, final
 
 from limbeck.artefact.run_directory import ARTEFACT
 from limbeck.common.files import read_json, write_json
+from limbeck.common.provenance import versions
 from limbeck.errors import LimbeckError
-from limbeck.experiment.execution import versions
 from limbeck.experiment.progress import Stop
 from limbeck.nas.proxies.base import Proxy, Task, Tell
 from limbeck.nas.spaces.base import Arch

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.data.dataset import Split
 from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
@@ -22,8 +23,7 @@ from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score
 from limbeck.experiment.execution import compiler_missing, use_compile_cache
 from limbeck.models import RandomInit
-from limbeck.outer.checkpoint import generator
-from limbeck.pools.train import adam_batch, adam_learner
+from limbeck.pools.adam import adam_batch, adam_learner
 
 Measure: TypeAlias = Literal["accuracy", "probability"]
 """What a trained network is judged by: how often the right class is its first choice, or the probability that it gives

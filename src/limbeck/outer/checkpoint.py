@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,28 +12,7 @@ from torch import Tensor
 from limbeck.common.files import read_tensors, write_tensors
 from limbeck.engine import Tensors, with_prefix
 from limbeck.errors import LimbeckError
-
-
-@final
-@dataclass(kw_only=True)
-class Progress:
-    """Where a run is.
-
-    ``elapsed`` is in seconds over all sittings, ``best`` the validation accuracy in percent of the kept state,
-    ``smooth_loss`` the running mean that the divergence guard compares with, ``factor`` what rollbacks left of the
-    learning rates, ``inner_steps`` how many there are now and ``grown_at`` the iteration since when.
-    """
-
-    iteration: int = 0
-    elapsed: float = 0.0
-    best: float = -1.0
-    best_iteration: int = -1
-    smooth_loss: float | None = None
-    bad_in_a_row: int = 0
-    rollbacks: int = 0
-    factor: float = 1.0
-    inner_steps: int = 0
-    grown_at: int = 0
+from limbeck.experiment.progress import Progress
 
 
 @final
@@ -87,10 +65,3 @@ class Checkpoint:
             )
         except (KeyError, TypeError) as error:
             raise LimbeckError(f"{path} is damaged or from another version ({error}).") from None
-
-
-def generator(seed: int, stream: str) -> torch.Generator:
-    """A generator of its own for each purpose, so that streams never overlap however much each is used."""
-    digest = hashlib.sha256(f"{seed}:{stream}".encode()).digest()
-    # Below 2^31: torch's CPU generator reads 32 bits of a seed, and held-out draws own the upper half.
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little") & 0x7FFFFFFF)

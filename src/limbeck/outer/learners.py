@@ -11,11 +11,12 @@ from typing import Self, TypeAlias, final
 
 import torch
 
-from limbeck.artefact.distilled import initial_weights, network_for
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Execution, Kernels, Learner, Objective, RealLoss, Tensors
 from limbeck.evaluation.train_and_score import Scores, score, train
-from limbeck.experiment.config import AttackConfig, Config
+from limbeck.experiment.build import initial_weights, network_for
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import AttackConfig
 from limbeck.models import InitialWeights, with_fresh_noise
 
 Member: TypeAlias = tuple[Learner, InitialWeights]

@@ -17,17 +17,19 @@ import torch
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
+from limbeck.common.provenance import versions
+from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.engine import Execution, RealBatch, Tensors, add, make_adjoint, with_prefix
 from limbeck.errors import DivergedError, LimbeckError
 from limbeck.evaluation.train_and_score import Scores
 from limbeck.experiment.build import make_source, prepare
 from limbeck.experiment.config import Config
-from limbeck.experiment.execution import choose_execution, use_compile_cache, versions
-from limbeck.experiment.progress import Reporter, Silent, interruptible
+from limbeck.experiment.execution import choose_execution, use_compile_cache
+from limbeck.experiment.progress import Progress, Reporter, Silent, interruptible
 from limbeck.experiment.task import check_task, for_pool, task_of
 from limbeck.models import load_card
-from limbeck.outer.checkpoint import Checkpoint, Progress, generator
+from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.learners import Family, members_of
 from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, inner_steps, own_gradient, rate, real_batch
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.engine import HYPERPARAMETERS, Source, Tensors
-from limbeck.experiment.config import OuterConfig
+from limbeck.experiment.parts import OuterConfig
 
 
 def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None) -> tuple[Tensors, Tensor]:

@@ -8,8 +8,7 @@ from typing import Any, final
 from limbeck.engine import Execution
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import Reporter
-from limbeck.outer.checkpoint import Progress
+from limbeck.experiment.progress import Progress, Reporter
 
 
 @final

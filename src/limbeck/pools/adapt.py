@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
-from limbeck.experiment.config import Config, InitConfig, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import InitConfig, OuterConfig
 from limbeck.experiment.task import split_for
-from limbeck.pools.train import kept_apart, open_card
+from limbeck.pools.pool import kept_apart, open_card
 
 
 def adapt_config(

@@ -8,7 +8,8 @@ from typing import Any
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, RunDirectory
-from limbeck.common.charts import Line, bar_chart, histogram_chart, line_chart, sample_chart
+from limbeck.artefact.sample_chart import sample_chart
+from limbeck.common.charts import Line, bar_chart, histogram_chart, line_chart
 from limbeck.studies import Study
 from limbeck.studies.rows import by_group
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
-from limbeck.experiment.config import Config, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import OuterConfig
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import Study, Variant
 

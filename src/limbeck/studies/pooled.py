@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from limbeck.attack.report import attack_config, attack_outer
+from limbeck.attack.config import attack_config, attack_outer
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
-from limbeck.experiment.config import AttackConfig
+from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import adapt_config, adapt_outer
-from limbeck.pools.train import PoolConfig, kept_apart
+from limbeck.pools.config import PoolConfig
+from limbeck.pools.pool import kept_apart
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import PoolPlan, Study, Variant
 

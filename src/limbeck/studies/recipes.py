@@ -8,7 +8,8 @@ from typing import final
 
 from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import unknown
-from limbeck.experiment.config import Config, InitConfig, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import InitConfig, OuterConfig
 
 
 @final

@@ -22,7 +22,8 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter
 from limbeck.experiment.task import task_of
 from limbeck.outer.loop import distill
-from limbeck.pools.train import Watch, begun, make_pool
+from limbeck.pools.parts import begun
+from limbeck.pools.train import Watch, make_pool
 from limbeck.studies import Study, Variant
 
 SCORE = "score.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from limbeck.experiment.config import Config
-from limbeck.pools.train import PoolConfig
+from limbeck.pools.config import PoolConfig
 
 POOLS = "POOLS"
 """Stands for the folder of the study's pools in the configurations of its runs."""

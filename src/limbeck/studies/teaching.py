@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from limbeck.common.seeds import generator
 from limbeck.engine import GeneratorConfig, InnerConfig
 from limbeck.engine.source.generator import CURRICULA
-from limbeck.experiment.config import Config, OuterConfig
-from limbeck.outer.checkpoint import generator
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import OuterConfig
 from limbeck.studies.study import Study, Variant
 
 SUCH = "Such et al. 2019, arXiv 1912.07768"

@@ -23,7 +23,7 @@ from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.task import task_of
 from limbeck.pools.adapt import adapt_config, adapt_outer
-from limbeck.pools.train import kept_apart, open_card
+from limbeck.pools.pool import kept_apart, open_card
 
 
 def adapt(argv: list[str]) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.table import Table
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.attack.config import attack_config, attack_outer
 from limbeck.attack.effect import Effect
-from limbeck.attack.report import AttackReport, attack_config, attack_outer, attack_report, check_report
+from limbeck.attack.report import AttackReport, attack_report, check_report
 from limbeck.cli.commands.shared import (
     baseline_choice,
     checkpoint_of,
@@ -23,9 +24,10 @@ from limbeck.cli.commands.shared import (
 from limbeck.cli.options import AttackOptions, Common, EvaluateOptions
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError, unknown
-from limbeck.experiment.config import AttackConfig, Config
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import AttackConfig
 from limbeck.experiment.task import task_of
-from limbeck.pools.train import kept_apart, open_card
+from limbeck.pools.pool import kept_apart, open_card
 
 REPORT = "attack.json"
 

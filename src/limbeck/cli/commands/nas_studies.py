@@ -10,11 +10,12 @@ from typing import Any, Final
 from rich.table import Table
 
 from limbeck.cli.commands.shared import given, log_console, output, prepare, refuse_not_positive, result_console
+from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import ReproduceOptions
 from limbeck.common.charts import figures_missing
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import ConsoleReporter, Stop, interruptible
+from limbeck.experiment.progress import Stop, interruptible
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.studies.cell_ranking import SAMPLE as CELLS
 from limbeck.nas.studies.cell_ranking import cells_config, cells_oracle, cells_proxies, cells_task

@@ -15,7 +15,9 @@ from limbeck.cli.commands.shared import log_console, output, parse, prepare, pro
 from limbeck.cli.options import PoolOptions
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
-from limbeck.pools.train import PoolProgress, Watch, make_pool, open_card, threads_of
+from limbeck.pools.parts import threads_of
+from limbeck.pools.pool import open_card
+from limbeck.pools.train import PoolProgress, Watch, make_pool
 
 
 def pool(argv: list[str]) -> int:

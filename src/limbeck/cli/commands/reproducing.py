@@ -22,6 +22,7 @@ from limbeck.cli.commands.shared import (
     refuse_not_positive,
     result_console,
 )
+from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common, ReproduceOptions, SensitivityOptions
 from limbeck.cli.tables import reproduction_table, study_table
 from limbeck.common.charts import figures_missing
@@ -30,7 +31,6 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluation.judge import Evaluation
 from limbeck.evaluation.judge import evaluate as run_evaluate
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import ConsoleReporter
 from limbeck.studies import Study, grid, grid_config, study, study_names
 from limbeck.studies.figures import draw_figures
 from limbeck.studies.recipes import Recipe, recipe, recipes, with_soft_labels

@@ -18,13 +18,14 @@ from limbeck.cli.commands.shared import (
     result_console,
     value_of,
 )
+from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
 from limbeck.cli.tables import class_table, curve_table, evaluation_table, print_images, show_table
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import ConsoleReporter, Reporter, Several
+from limbeck.experiment.progress import Reporter, Several
 from limbeck.experiment.task import task_of
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill as run_distill

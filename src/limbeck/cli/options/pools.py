@@ -9,7 +9,7 @@ from typing import Annotated, Literal, final
 import tyro
 
 from limbeck.cli.options.common import Common
-from limbeck.pools.train import PoolConfig
+from limbeck.pools.config import PoolConfig
 
 
 @final

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.common.seeds import generator
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.spaces.base import Arch, Space
 from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validated
-from limbeck.outer.checkpoint import generator
 
 _TELL_EVERY = 100
 _STATISTICS_BATCHES = 100  # of what running statistics began with, 0.9¹⁰⁰ is left at the usual momentum

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.common.seeds import generator
 from limbeck.engine import Batch, Learner, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import draw
@@ -24,7 +25,6 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import descend, fit, on, require_one_network, require_positive, validated_as_is
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule
-from limbeck.outer.checkpoint import generator
 
 _Module = TypeVar("_Module", bound=nn.Module)
 

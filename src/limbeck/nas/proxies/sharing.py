@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.common.seeds import generator
 from limbeck.engine import Batch, Learner, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import draw
@@ -32,7 +33,6 @@ from limbeck.nas.proxies.common import (
 )
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule
-from limbeck.outer.checkpoint import generator
 
 
 @final

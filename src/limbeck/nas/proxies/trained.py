@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import final
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.seeds import generator
 from limbeck.engine import Batch, Learner
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import train
@@ -15,7 +16,6 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule, together, train_real, validated
-from limbeck.outer.checkpoint import generator
 
 
 @final

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from limbeck.common.seeds import generator
 from limbeck.engine import Tensors
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import BatchNorm, draw
@@ -24,7 +25,6 @@ from limbeck.models.nets import ChannelResponseNorm
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.spaces.base import Arch
-from limbeck.outer.checkpoint import generator
 
 Kind: TypeAlias = Literal["synflow", "jacob_cov", "naswot", "grad_norm", "parameters", "flops"]
 

@@ -1,0 +1,1 @@
+"""Searching a space: strategies, trials in a study, workers anywhere, and going on after any kill."""

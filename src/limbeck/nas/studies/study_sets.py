@@ -7,7 +7,8 @@ from pathlib import Path
 
 from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
-from limbeck.experiment.config import Config, InitConfig, OuterConfig
+from limbeck.experiment.config import Config
+from limbeck.experiment.parts import InitConfig, OuterConfig
 from limbeck.experiment.task import task_of
 from limbeck.nas.proxies.base import Task
 from limbeck.nas.proxies.common import numpy_generator

@@ -1,0 +1,38 @@
+"""A chart of learned images; it needs the extra ``figures`` (matplotlib)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.preview import stretched
+from limbeck.common.charts import headed, new_figure, save_figure
+
+if TYPE_CHECKING:
+    pass
+
+
+def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
+    """A sheet of images: a row for each class, columns from the first inner step to the last."""
+    steps = torch.linspace(0, len(run.order) - 1, min(columns, len(run.order))).round().long().tolist()
+    rows = run.num_classes
+    figure = new_figure((0.55 * len(steps) + 1.2, 0.55 * rows + 0.9))
+    for column, step in enumerate(steps):
+        batch = int(run.order[step])
+        kinds_M = run.labels[batch].argmax(-1)
+        for k in range(rows):
+            axes = figure.add_subplot(rows, len(steps), k * len(steps) + column + 1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            members = (kinds_M == k).nonzero()[:, 0]
+            if len(members):
+                axes.imshow(stretched(run.images[batch, int(members[0])]).permute(1, 2, 0).numpy())
+            if column == 0:
+                axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
+            if k == 0:
+                axes.set_title(f"step {step + 1}" if column == 0 else str(step + 1), fontsize=8)
+    headed(figure, title)
+    save_figure(figure, path)

@@ -1,0 +1,1 @@
+"""How a gradient on the source is had."""
