@@ -34,7 +34,7 @@ CASES: dict[str, tuple[Adjoint, Execution]] = {
     ),
     "Remat, 8 at once, compiled, reverse-over-forward (default)": (Remat(), Execution(compiled=True)),
     "the same, bfloat16 real batch": (Remat(), Execution(compiled=True, bfloat16=True, channels_last=True)),
-    "the same, every 5th state stored": (Remat(), Execution(compiled=True, store_every=5)),
+    "the same, every 5th state stored": (Remat(store_every=5), Execution(compiled=True)),
 }
 
 

@@ -24,9 +24,21 @@ from turns import taking_turns
 from limbeck.artefact.distilled import Distilled
 from limbeck.cli.allocator import tune_allocator
 from limbeck.data import load
-from limbeck.engine import Adjoint, Execution, Kernels, Learner, RealBatch, RealLoss, Remat, Source, Tensors, Unroll
+from limbeck.engine import (
+    Adjoint,
+    Execution,
+    GeneratorConfig,
+    Kernels,
+    Learner,
+    RealBatch,
+    RealLoss,
+    Remat,
+    Source,
+    Tensors,
+    Unroll,
+)
 from limbeck.evaluation.judge import evaluate
-from limbeck.experiment.build import initial_weights, make_source, network_for
+from limbeck.experiment.build import build_source, initial_weights, network_for
 from limbeck.experiment.execution import use_compile_cache
 from limbeck.studies import study
 
@@ -38,12 +50,14 @@ THREADS = 1
 def problem(steps: int) -> tuple[Learner, Source, Tensors, RealBatch]:
     """What an outer iteration with T = ``steps`` takes."""
     base = study("gtn-mnist").variants[0].config
-    config = dataclasses.replace(base, generator=dataclasses.replace(base.generator, inner_steps=steps, warm_start=0))
+    config = dataclasses.replace(
+        base, source=GeneratorConfig(**{**vars(base.source), "inner_steps": steps, "warm_start": 0})
+    )
     data, rng = load("mnist"), torch.Generator().manual_seed(0)
     network = network_for(config, data.image_shape, data.num_classes)
     learner = Learner.of(network, config.inner.make())
     weights = initial_weights(config, network).sample(1, rng)
-    return learner, make_source(config, data, rng), weights, RealBatch(*data.sample(rng, 512))
+    return learner, build_source(config, data, rng), weights, RealBatch(*data.sample(rng, 512))
 
 
 def speed() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -25,6 +26,7 @@ from limbeck.engine import (
     Objective,
     PixelConfig,
     Pixels,
+    Pull,
     Pullback,
     RealBatch,
     RealLoss,
@@ -284,8 +286,8 @@ class _GeneratorPullback(Pullback):
         self.leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         self.total = {name: value.new_zeros(inits, *value.shape) for name, value in params.items()}
 
-    def batch(self, step: int) -> Batch:
-        return self.source.batch(self.leaves, step)
+    def batch(self, step: int) -> tuple[Batch, Pull]:
+        return self.source.batch(self.leaves, step), partial(self.add, step)
 
     def add(self, step: int, cotangent: Batch) -> None:
         with torch.enable_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import signal
 from dataclasses import replace
@@ -22,26 +21,25 @@ from limbeck.engine import (
     InnerConfig,
     Kernels,
     MetaGradient,
+    Objective,
     PixelConfig,
     RealBatch,
+    RealConfig,
+    RealLoss,
     Remat,
     Source,
+    SourceConfig,
     State,
     Tensors,
 )
+from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import EngineConfig, InitConfig, OuterConfig
 from limbeck.experiment.progress import Progress, Reporter
+from limbeck.methods import Unrolled, UnrolledConfig
 from limbeck.outer.checkpoint import Checkpoint
 
 EAGER = EngineConfig(compile="off", bfloat16="off")
-
-
-_GENERATORS: dict[str, dict[str, Any]] = {
-    "pixels": {},
-    "real": {"inner_steps": 3, "batch": 6},
-    "generator": {"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4},
-}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -59,6 +57,15 @@ def tiny_data(channels: int = 1) -> TaskData:
     return load((part(90, 1), part(30, 2)), val_size=18)
 
 
+def tiny_source(kind: str, labels: str, pixels: dict[str, Any], generator: dict[str, Any]) -> SourceConfig:
+    """What is learned: two batches of an image for each class, or three of six from a generator or of real data."""
+    if kind == "pixels":
+        return PixelConfig(**{"steps": 2, "epochs": 2, "labels": labels, **pixels})
+    if kind == "real":
+        return RealConfig(**{"inner_steps": 3, "batch": 6, **generator})
+    return GeneratorConfig(**{"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4, **generator})
+
+
 def tiny_config(
     *,
     init: str = "random",
@@ -70,6 +77,8 @@ def tiny_config(
     inner: dict[str, Any] | None = None,
     generator: dict[str, Any] | None = None,
     source: Literal["pixels", "generator", "real"] = "pixels",
+    adjoint: Adjoint | None = None,
+    loss_every: int | None = None,
     **outer: Any,
 ) -> Config:
     """Two batches gone through twice; validation in every third of seven iterations."""
@@ -85,12 +94,9 @@ def tiny_config(
         data="arrays",
         learner=learner,
         init=InitConfig(init=init),
-        pixels=PixelConfig(
-            **({"steps": 2, "epochs": 2, "labels": labels, **(pixels or {})} if source == "pixels" else {})
-        ),
+        source=tiny_source(source, labels, pixels or {}, generator or {}),
+        method=UnrolledConfig(adjoint=adjoint or Remat(), loss_every=loss_every),
         inner=InnerConfig(**{"lr": 0.1, **(inner or {})}),
-        source=source,
-        generator=GeneratorConfig(**(_GENERATORS[source] | (generator or {}))),
         outer=OuterConfig(**(settings | outer)),
         engine=engine,
         seed=seed,
@@ -144,8 +150,11 @@ class Faulty(Adjoint):
 
 def use(monkeypatch: pytest.MonkeyPatch, adjoint: Adjoint) -> None:
     """Distil with this adjoint."""
-    # the package exports the function under the module's name, so the module is not limbeck.outer.loop
-    monkeypatch.setattr(importlib.import_module("limbeck.outer.loop"), "make_adjoint", lambda name: adjoint)
+
+    def build(config: UnrolledConfig, goal: Objective | None = None) -> Unrolled:
+        return Unrolled(adjoint=adjoint, objective=goal or RealLoss(every=config.loss_every))
+
+    monkeypatch.setattr(UnrolledConfig, "build", build)
 
 
 def same_tensors(left: Tensors, right: Tensors) -> bool:
@@ -177,7 +186,8 @@ def assert_same_run(left: Path, right: Path) -> None:
 def random_set(config: Config | None = None, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> Distilled:
     """A set of random images and labels for three classes, as if learned; nothing is trained."""
     config = config or tiny_config()
-    pixels, draw = config.pixels, generator(seed)
+    pixels, draw = config.source, generator(seed)
+    assert isinstance(pixels, PixelConfig)
     steps, images = pixels.steps * pixels.epochs, 3 * pixels.ipc
     labels = torch.eye(3).repeat_interleave(pixels.ipc, dim=0).expand(pixels.steps, -1, -1).contiguous()
     if pixels.labels == "soft":
@@ -185,8 +195,11 @@ def random_set(config: Config | None = None, shape: tuple[int, int, int] = (1, 8
     return Distilled(
         images=torch.randn(pixels.steps, images, *shape, generator=draw),
         labels=labels,
-        hyperparameters={"lr": 0.05 + 0.1 * torch.rand(steps, generator=draw)},
-        order=torch.arange(steps) % pixels.steps,
+        training=LearnedSchedule(
+            inner=config.inner,
+            order=torch.arange(steps) % pixels.steps,
+            hyperparameters={"lr": 0.05 + 0.1 * torch.rand(steps, generator=draw)},
+        ),
         preprocessing=Preprocessing(scale=1.0, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]),
         class_names=("cat", "dog", "owl"),
         config=config,

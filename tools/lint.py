@@ -1,7 +1,7 @@
 """Lints that no library has: source files stay under 400 lines, and no test reaches into a private name.
 
-Run by ``make lint``. A private name is one that starts with an underscore and belongs to ``limbeck``: imported, read off
-a module, a class or an object of ours, or named in a string for ``monkeypatch``.
+Run by ``make lint``. A private name is one that starts with an underscore and belongs to ``limbeck``: imported, read
+off a module, a class or an object of ours, or named in a string for ``monkeypatch``.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from engine_cases import (
 from torch import Tensor, nn
 
 from limbeck.engine import (
+    ADJOINTS,
     Adam,
     Adjoint,
     Execution,
@@ -46,11 +47,12 @@ from limbeck.engine import (
     Remat,
     State,
     Unroll,
-    adjoint_names,
-    make_adjoint,
 )
 from limbeck.engine.learner import Mode
 from limbeck.errors import LimbeckError
+
+ALL: dict[str, Adjoint] = {name: kind() for name, kind in ADJOINTS.items()} | {"remat, every 2nd": Remat(store_every=2)}
+"""Every adjoint that is registered, and other settings of them."""
 
 
 @functools.cache
@@ -69,15 +71,15 @@ def unrolled(name: str) -> tuple[Problem, MetaGradient]:
 @pytest.mark.parametrize("name", REFERENCE_LEARNERS)
 def test_remat_equals_unroll(name: str, mode: Mode, store_every: int, chunk: int) -> None:
     case, expected = unrolled(name)
-    execution = Execution(mode=mode, store_every=store_every, chunk=chunk)
-    assert_same_gradient(case.meta_gradient(Remat(), execution), expected)
+    execution = Execution(mode=mode, chunk=chunk)
+    assert_same_gradient(case.meta_gradient(Remat(store_every=store_every), execution), expected)
 
 
-@pytest.mark.parametrize("adjoint", adjoint_names())
+@pytest.mark.parametrize("adjoint", ALL)
 @pytest.mark.parametrize("name", REFERENCE_LEARNERS)
 def test_a_meta_gradient_has_one_row_for_each_init(name: str, adjoint: str) -> None:
     case = problem(name, inits=2)
-    result = case.meta_gradient(make_adjoint(adjoint))
+    result = case.meta_gradient(ALL[adjoint])
     assert result.loss_B.shape == (2,)
     assert result.loss_B[0] != result.loss_B[1]
     assert set(result.grads) == {"images", "lr", "labels"}
@@ -93,7 +95,7 @@ def test_a_meta_gradient_has_one_row_for_each_init(name: str, adjoint: str) -> N
 @pytest.mark.parametrize("name", ["smooth-convnet", "max-pool-convnet", "running-convnet", "noisy-mlp"])
 def test_remat_equals_unroll_on_other_layers(name: str, mode: Mode) -> None:
     case, expected = unrolled(name)
-    assert_same_gradient(case.meta_gradient(Remat(), Execution(mode=mode, store_every=3)), expected)
+    assert_same_gradient(case.meta_gradient(Remat(store_every=3), Execution(mode=mode)), expected)
 
 
 def _with(layer: Callable[[Tensor], Tensor]) -> Problem:
@@ -167,7 +169,7 @@ def test_remat_equals_unroll_where_pooling_windows_tie(name: str, mode: Mode) ->
 def test_remat_equals_unroll_for_any_number_of_steps(mode: Mode, steps: int, epochs: int, store_every: int) -> None:
     config = PixelConfig(steps=steps, epochs=epochs, ipc=2, labels="soft")
     case = problem("mlp", inits=2, config=config)
-    result = case.meta_gradient(Remat(), Execution(mode=mode, store_every=store_every))
+    result = case.meta_gradient(Remat(store_every=store_every), Execution(mode=mode))
     assert_same_gradient(result, case.meta_gradient(Unroll()))
 
 
@@ -294,8 +296,8 @@ def test_any_source_and_inner_optimizer_goes_through_remat(
     optimizer: str, mode: Mode, store_every: int, chunk: int
 ) -> None:
     case, expected = generated(optimizer)
-    execution = Execution(mode=mode, store_every=store_every, chunk=chunk)
-    result = case.meta_gradient(Remat(), execution, Watched([1]))
+    execution = Execution(mode=mode, chunk=chunk)
+    result = case.meta_gradient(Remat(store_every=store_every), execution, Watched([1]))
     assert set(result.grads) == {"weight", "bias", "labels", *case.learner.optimizer.hyperparameters}
     assert_same_gradient(result, expected)
 
@@ -354,14 +356,14 @@ def test_an_objective_may_observe_steps_in_between(mode: Mode, store_every: int,
     objective = Watched(also)
     expected = case.meta_gradient(Unroll(), objective=objective)
     assert (expected.loss_B > at_the_end.loss_B).all()
-    result = case.meta_gradient(Remat(), Execution(mode=mode, store_every=store_every, chunk=2), objective)
+    result = case.meta_gradient(Remat(store_every=store_every), Execution(mode=mode, chunk=2), objective)
     assert_same_gradient(result, expected)
 
 
-@pytest.mark.parametrize("adjoint", adjoint_names())
+@pytest.mark.parametrize("adjoint", ALL)
 def test_an_objective_over_steps_is_the_sum_of_shorter_runs(adjoint: str) -> None:
     whole = problem("smooth-mlp", config=PixelConfig(steps=4, epochs=1, labels="soft"))
-    total = whole.meta_gradient(make_adjoint(adjoint), objective=Watched([1, 2, 3])).loss_B
+    total = whole.meta_gradient(ALL[adjoint], objective=Watched([1, 2, 3])).loss_B
     single = torch.zeros_like(total)
     for steps in range(1, 5):
         part = problem("smooth-mlp", config=PixelConfig(steps=steps, epochs=1, labels="soft"))
@@ -413,8 +415,8 @@ def test_remat_equals_unroll_for_a_class_by_another_name(name: str, objective: s
     chosen = RELABELLED[objective][0]
     expected = case.meta_gradient(Unroll(), objective=chosen)
     assert not torch.equal(expected.grads["images"], other.grads["images"])
-    execution = Execution(mode=mode, chunk=chunk, store_every=3)
-    assert_same_gradient(case.meta_gradient(Remat(), execution, chosen), expected)
+    execution = Execution(mode=mode, chunk=chunk)
+    assert_same_gradient(case.meta_gradient(Remat(store_every=3), execution, chosen), expected)
 
 
 @pytest.mark.parametrize("objective", RELABELLED)
@@ -436,33 +438,33 @@ def test_a_class_by_another_name_against_finite_differences(name: str, step: flo
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("adjoint", adjoint_names())
+@pytest.mark.parametrize("adjoint", ALL)
 def test_the_module_and_the_inputs_are_only_read(adjoint: str, frozen: bool) -> None:
     case = problem("lenet", inits=2)
     case.module.requires_grad_(not frozen)
     tensors = [*case.module.parameters(), *case.params.values(), *case.weights.values(), *case.real]
     before = [(tensor.detach().clone(), tensor._version, tensor.requires_grad) for tensor in tensors]
-    result = case.meta_gradient(make_adjoint(adjoint), Execution(store_every=2))
+    result = case.meta_gradient(ALL[adjoint])
     assert result.grads["images"].any()
     for tensor, (value, version, needs_grad) in zip(tensors, before, strict=True):
         assert torch.equal(tensor, value)
         assert (tensor._version, tensor.requires_grad, tensor.grad) == (version, needs_grad, None)
 
 
-@pytest.mark.parametrize("adjoint", adjoint_names())
+@pytest.mark.parametrize("adjoint", ALL)
 def test_values_born_in_the_module_do_not_matter(adjoint: str) -> None:
     _, expected = unrolled("mlp")
     other = problem("mlp")
     with torch.no_grad():
         for parameter in other.module.parameters():
             parameter.fill_(float("nan"))
-    assert_same_gradient(other.meta_gradient(make_adjoint(adjoint)), expected)
+    assert_same_gradient(other.meta_gradient(ALL[adjoint]), expected)
 
 
-@pytest.mark.parametrize("adjoint", adjoint_names())
+@pytest.mark.parametrize("adjoint", ALL)
 def test_gradients_are_the_same_again(adjoint: str) -> None:
     case = problem("convnet3", inits=2)
-    first, second = (case.meta_gradient(make_adjoint(adjoint)) for _ in range(2))
+    first, second = (case.meta_gradient(ALL[adjoint]) for _ in range(2))
     assert torch.equal(first.loss_B, second.loss_B)
     assert all(torch.equal(grad, second.grads[name]) for name, grad in first.grads.items())
 
@@ -486,17 +488,27 @@ def test_remat_keeps_few_states(monkeypatch: pytest.MonkeyPatch, store_every: in
     expected = case.meta_gradient(Unroll())
     monkeypatch.setattr(Kernels, "step", counted_step)
     monkeypatch.setattr(Kernels, "pull", counted_pull)
-    result = case.meta_gradient(Remat(), Execution(store_every=store_every))
+    result = case.meta_gradient(Remat(store_every=store_every))
     assert_same_gradient(result, expected)
     assert len(seen) == 12
     assert max(seen) <= most
     assert len(alive) == 0
 
 
+@pytest.mark.parametrize("adjoint", ALL)
+def test_every_adjoint_equals_the_arbiter(adjoint: str) -> None:
+    case, expected = unrolled("lenet")
+    assert_same_gradient(case.meta_gradient(ALL[adjoint]), expected)
+
+
 def test_adjoints_by_name() -> None:
-    assert [type(make_adjoint(name)) for name in adjoint_names()] == [Remat, Unroll]
-    with pytest.raises(LimbeckError, match="remat"):
-        make_adjoint("remta")
+    assert ADJOINTS.items() == (("remat", Remat), ("unroll", Unroll))
+    with pytest.raises(LimbeckError, match="did you mean 'remat'"):
+        ADJOINTS["remta"]
+    with pytest.raises(LimbeckError, match="adjoint 'remat' is registered twice"):
+        ADJOINTS.joined("remat", Unroll)
+    with pytest.raises(LimbeckError, match="store_every is 0"):
+        Remat(store_every=0)
 
 
 def test_a_real_batch_is_images_and_targets() -> None:

@@ -17,7 +17,7 @@ from limbeck.common.seeds import generator
 from limbeck.data import TaskData, load
 from limbeck.engine import InnerConfig, Limits, PixelConfig, Pixels
 from limbeck.errors import LimbeckError
-from limbeck.experiment.build import make_source
+from limbeck.experiment.build import build_source
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
 from limbeck.outer.loop import distill
@@ -163,7 +163,7 @@ def learned(rows: TaskData, **pixels: Any) -> tuple[Config, Tensor, Tensor]:
     config = Config(
         data="rows",
         learner="linear",
-        pixels=PixelConfig(**{"steps": 2, "epochs": 2, "ipc": 2, "start": "real", **pixels}),
+        source=PixelConfig(**{"steps": 2, "epochs": 2, "ipc": 2, "start": "real", **pixels}),
         outer=OuterConfig(
             iterations=12,
             inits=2,
@@ -186,7 +186,7 @@ def test_learned_images_keep_to_the_bound_in_pixels(
     norm: Literal["linf", "l2"], epsilon: float, rows: TaskData
 ) -> None:
     config, pixels, labels = learned(rows, max_change=epsilon, norm=norm)
-    source = make_source(config, rows, generator(config.seed, "start"))
+    source = build_source(config, rows, generator(config.seed, "start"))
     assert isinstance(source, Pixels)
     assert source.limits is not None
     assert source.limits.centre_SMCHW is not None
@@ -209,7 +209,7 @@ def test_the_bound_is_a_part_of_the_range_that_pixels_have() -> None:
     low, high = data.pixel_range
     assert high - low > 3
     config, pixels, _ = learned(data, max_change=0.05)
-    source = make_source(config, data, generator(config.seed, "start"))
+    source = build_source(config, data, generator(config.seed, "start"))
     assert isinstance(source, Pixels)
     assert source.limits is not None
     assert source.limits.centre_SMCHW is not None

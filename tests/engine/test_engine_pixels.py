@@ -140,7 +140,7 @@ def test_the_pull_back_is_that_of_the_batches(labels: str, lr_max: float | None)
     ]
     pullback = pixels.pullback(params, 4)
     for t in reversed(range(6)):
-        pullback.add(t, cotangents[t])
+        pullback.batch(t)[1](cotangents[t])
     found = pullback.result()
     assert found.keys() == params.keys()
 

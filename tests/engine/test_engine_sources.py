@@ -136,11 +136,11 @@ def test_the_pull_back_is_autograds(name: str) -> None:
     leaves = {n: v.clone().requires_grad_() for n, v in params.items()}
     totals = [torch.zeros((), dtype=torch.float64) for _ in range(2)]
     for step in reversed(range(source.steps)):
-        given = pullback.batch(step)
+        given, pull = pullback.batch(step)
         own = source.batch(leaves, step)
         assert all(torch.equal(a, b) for a, b in zip(flat(given), flat(own), strict=True))
         x, y, *h = (torch.randn(2, *v.shape, generator=rng, dtype=v.dtype) for v in flat(own))
-        pullback.add(step, Batch(x, y, dict(zip(own.h, h, strict=True))))
+        pull(Batch(x, y, dict(zip(own.h, h, strict=True))))
         for b in range(2):
             totals[b] = totals[b] + sum((c[b] * v).sum() for c, v in zip((x, y, *h), flat(own), strict=True))
     found: Tensors = pullback.result()

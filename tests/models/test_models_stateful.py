@@ -205,7 +205,7 @@ def test_what_is_carried_matters_and_is_replayed(name: str) -> None:
     """Two stored states apart, compiled or not, the steps in between are the same steps."""
     case = problem(name, inits=2)
     expected = case.meta_gradient(Unroll())
-    assert_same_gradient(case.meta_gradient(Remat(), Execution(store_every=2, chunk=2)), expected)
+    assert_same_gradient(case.meta_gradient(Remat(store_every=2), Execution(chunk=2)), expected)
     assert_same_gradient(case.meta_gradient(Remat(), Execution(chunk=1)), expected)
     with warnings.catch_warnings():  # linear layers behind an augmentation may not compile: they are run as they are
         warnings.filterwarnings("ignore", message="torch cannot compile")

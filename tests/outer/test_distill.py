@@ -18,13 +18,14 @@ from tiny_runs import Faulty, Recorder, assert_same_run, metrics, random_set, sa
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
 from limbeck.common import files as storage
-from limbeck.engine import make_adjoint
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import interruptible
+from limbeck.experiment.progress import Progress, interruptible
 from limbeck.models import RandomInit, build, save_pool
+from limbeck.outer.budget import Budget
 from limbeck.outer.checkpoint import Checkpoint
-from limbeck.outer.loop import _Run, distill
+from limbeck.outer.loop import OuterLoop, distill
+from limbeck.outer.resolve import Assignment
 
 DATA = tiny_data()
 NAN, INF = math.nan, math.inf
@@ -40,9 +41,14 @@ def stopped_and_resumed(config: Config, out: Path, at: int) -> tuple[Distilled, 
     return stopped, distill(config, DATA, out=out, resume=True)
 
 
+def loop(config: Config) -> OuterLoop:
+    """A run that is about to begin and is written nowhere."""
+    return OuterLoop(Assignment(config=config, data=DATA, folder=None, checkpoint=None), "cpu", Recorder())
+
+
 def first_state(config: Config) -> dict[str, torch.Tensor]:
     """What a run begins with."""
-    return _Run(config, DATA, "cpu", None, Recorder(), None).optimizer.tensors()
+    return loop(config).setup.optimizer.tensors()
 
 
 # --- resume ----------------------------------------------------------------------------------------------------------
@@ -136,12 +142,12 @@ def test_resume_after_a_kill_repeats_what_the_checkpoint_does_not_hold(
 def test_a_cut_off_line_of_metrics_does_not_spoil_the_next(tmp_path: Path) -> None:
     folder = RunDirectory(tmp_path)
     folder.start(tiny_config(), 0)
-    folder.append_metrics({"iteration": 3})
+    folder.append_metrics({"iteration": 3, "val_mean": 50.0})
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{"iter\xff')
     folder.start(tiny_config(), 3)
     folder.append_metrics({"iteration": 6})
-    assert folder.metrics() == [{"iteration": 3}, {"iteration": 6}]
+    assert folder.metrics() == [{"iteration": 3, "val_mean": 50.0}, {"iteration": 6}]
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -235,7 +241,7 @@ def test_it_learns() -> None:
 def test_the_best_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the last one: after iteration 3 the rates ruin the set, and the artefact is that of iteration 3."""
     kept = distill(tiny_config(iterations=3, schedule="constant"), DATA)
-    run = _Run(tiny_config(schedule="constant"), DATA, "cpu", None, Recorder(), None)
+    run = loop(tiny_config(schedule="constant"))
     accuracies = iter([50.0, 50.0, 10.0])
 
     class Fixed:
@@ -244,8 +250,8 @@ def test_the_best_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.mean = next(accuracies)
 
-    monkeypatch.setattr(_Run, "validation_scores", lambda self: Fixed())
-    result = run.execute()
+    monkeypatch.setattr(OuterLoop, "validation_scores", lambda self: Fixed())
+    result = run.run()
     assert result.info["validation"] == {"accuracy": 50.0, "iteration": 3}  # of two equals, the first
     assert torch.equal(result.images, kept.images)
 
@@ -360,13 +366,14 @@ def test_max_time_stops(tmp_path: Path) -> None:
 
 
 def test_the_schedule_follows_the_time_budget() -> None:
-    run = _Run(tiny_config(iterations=100, max_time=50), DATA, "cpu", None, Recorder(), None)
-    run.progress.iteration, run.progress.elapsed = 10, 20.0
-    assert run._spent() == 0.4
-    run.progress.iteration = 60
-    assert run._spent() == 0.6
-    run.progress.elapsed = 70.0
-    assert run._spent() == 1.0
+    budget = Budget(iterations=100, max_time=50)
+    progress = Progress(iteration=10, elapsed=20.0)
+    assert (budget.spent(progress), budget.is_spent(progress)) == (0.4, False)
+    progress.iteration = 60
+    assert (budget.spent(progress), budget.is_spent(progress)) == (0.6, False)
+    progress.elapsed = 70.0
+    assert (budget.spent(progress), budget.is_spent(progress), budget.time_is_up(progress)) == (1.0, True, True)
+    assert Budget(iterations=60).is_spent(progress) and not Budget(iterations=61).is_spent(progress)
 
 
 def test_ctrl_c_keeps_the_work(tmp_path: Path) -> None:
@@ -509,8 +516,6 @@ def test_a_full_disk_ends_in_a_clear_error_and_resumes(tmp_path: Path, monkeypat
 def test_unknown_names_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(LimbeckError, match="Unknown learner 'lenett'; did you mean 'lenet'"):
         distill(tiny_config(learner="lenett"), DATA)
-    with pytest.raises(LimbeckError, match="Unknown adjoint"):
-        make_adjoint("rollback")
     with pytest.raises(LimbeckError):
         distill(replace(tiny_config(), data="mnost"), out=tmp_path / "run")
     with pytest.raises(LimbeckError):
@@ -554,7 +559,7 @@ def test_calibration_takes_step_sizes_back_from_where_training_diverges(tmp_path
     chosen = calibrated.info["calibration"]
     assert plain.info["calibration"] == {"factor": 1.0, "n": 0}
     assert (chosen["n"], chosen["factor"] in (0.7, 0.8, 0.9, 1.0)) == (8, True)
-    run = _Run(config, DATA, "cpu", None, Recorder(), None)
+    run = loop(config)
     accuracies = {
         factor: run.validation_scores(
             {n.removeprefix("param."): v for n, v in Checkpoint.load(tmp_path).best.items() if n.startswith("param.")},

@@ -12,16 +12,17 @@ from tiny_runs import Faulty, Recorder, assert_same_run, generator, same_tensors
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.engine import Generator
+from limbeck.engine.source.warm_start import warm_start
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
-from limbeck.experiment.build import make_source
+from limbeck.experiment.build import build_source, gather_materials
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
-from limbeck.experiment.warm_start import warm_start
 from limbeck.models import Augmented
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill
-from limbeck.outer.optimizer import OuterOptimizer, inner_steps
+from limbeck.outer.optimizer import OuterOptimizer
+from limbeck.outer.schedule import inner_steps
 
 DATA = tiny_data()
 FAMILY = ("mlp,hidden=(4,)", "stridednet,width=2,depth=1,norm=running")
@@ -187,7 +188,7 @@ def test_a_family_is_several_names_and_misspelt_learners_show_at_once() -> None:
 
 def test_after_a_restart_a_late_entry_takes_a_step_of_the_rate() -> None:
     late = torch.zeros(2)
-    optimizer = OuterOptimizer(OuterConfig(lr_images=0.1), {"images": late})
+    optimizer = OuterOptimizer(OuterConfig(lr_images=0.1), {"images": late}, lambda name: "images")
     for _ in range(50):
         optimizer.step({"images": torch.tensor([1.0, 0.0])}, 1.0)
     jumping = late.clone()
@@ -206,7 +207,7 @@ def test_after_a_restart_a_late_entry_takes_a_step_of_the_rate() -> None:
 
 def source(**settings: Any) -> Generator:
     config = tiny_config(source="generator", generator={"batch": 6, "inner_steps": 4, **settings})
-    made = make_source(config, DATA, generator())
+    made = build_source(config, DATA, generator())
     assert isinstance(made, Generator)
     return made
 
@@ -219,7 +220,7 @@ def test_a_warm_start_makes_images_of_their_class() -> None:
         return apart.argmin(1)
 
     cold, warm = (source(warm_start=600, hidden=32, width=8) for _ in range(2))
-    error = warm_start(warm, DATA, 600, generator(1))
+    error = warm_start(warm, gather_materials(tiny_config(), DATA, generator(1)), 600)
     assert error < 0.9  # of the images' variance, which is 1: noise of the task cannot be reproduced
     labels = warm.batch(warm.parameters(), 0).y_MK.argmax(1)
     assert torch.equal(distances(warm), labels)

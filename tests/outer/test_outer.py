@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from tiny_runs import generator, same_tensors, tiny_config
 from torch import Tensor
 
-from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, Tensors
+from limbeck.engine import HYPERPARAMETERS, Group, InnerConfig, PixelConfig, Remat, Tensors, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import EngineConfig, InitConfig, OuterConfig
-from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, rate, real_batch
+from limbeck.methods import UnrolledConfig
+from limbeck.outer.optimizer import OuterOptimizer, clip_and_average
+from limbeck.outer.schedule import rate, real_batch
 
 # --- clipping --------------------------------------------------------------------------------------------------------
 
@@ -146,6 +148,11 @@ def parameters(seed: int = 0) -> Tensors:
     }
 
 
+def group_of(name: str) -> Group:
+    groups: dict[str, Group] = {"z": "noise", "labels": "labels"}
+    return groups.get(name) or ("steps" if name in HYPERPARAMETERS else "images")
+
+
 def gradients(seed: int) -> Tensors:
     return {name: value * 3 for name, value in parameters(100 + seed).items()}
 
@@ -163,7 +170,7 @@ def adam_by_hand(start: Tensor, grads: list[Tensor], rates: list[float], beta1: 
 def test_it_is_adam_with_a_rate_for_each_kind() -> None:
     params = parameters()
     config = outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01, beta1=0.6, beta2=0.95)
-    optimizer = OuterOptimizer(config, params)
+    optimizer = OuterOptimizer(config, params, group_of)
     factors = [1.0, 0.5, 0.25]
     for i, factor in enumerate(factors):
         optimizer.step(gradients(i), factor)
@@ -178,7 +185,7 @@ def test_every_kind_of_learned_thing_has_its_rate() -> None:
     names = {"images": 0.05, "z": 0.05, "generator.module.fc1.weight": 0.05, "labels": 0.2, "lr": 0.01}
     names |= dict.fromkeys(("momentum", "beta1", "beta2", "weight_decay"), 0.01)
     params = {name: torch.zeros(2) for name in names}
-    OuterOptimizer(outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01), params).step(
+    OuterOptimizer(outer(lr_images=0.05, lr_labels=0.2, lr_steps=0.01), params, group_of).step(
         {name: torch.ones(2) for name in names}, 1.0
     )
     for name, lr in names.items():
@@ -188,7 +195,7 @@ def test_every_kind_of_learned_thing_has_its_rate() -> None:
 @pytest.mark.parametrize("before", [0, 1, 5])
 def test_tensors_and_load_are_exact(before: int) -> None:
     params = parameters()
-    optimizer = OuterOptimizer(outer(), params)
+    optimizer = OuterOptimizer(outer(), params, group_of)
     for i in range(before):
         optimizer.step(gradients(i), 1.0)
     saved = optimizer.tensors()
@@ -205,7 +212,7 @@ def test_tensors_and_load_are_exact(before: int) -> None:
     assert same_tensors(optimizer.tensors(), then)
     assert same_tensors(saved, copied)  # and what was saved can be loaded again
 
-    other = OuterOptimizer(outer(), parameters(9))  # in another process
+    other = OuterOptimizer(outer(), parameters(9), group_of)  # in another process
     other.load(saved)
     for i in range(3):
         other.step(gradients(10 + i), 0.7)
@@ -215,7 +222,7 @@ def test_tensors_and_load_are_exact(before: int) -> None:
 def test_load_updates_the_tensors_in_place() -> None:
     params = parameters()
     images = params["images"]
-    optimizer = OuterOptimizer(outer(), params)
+    optimizer = OuterOptimizer(outer(), params, group_of)
     saved = optimizer.tensors()
     optimizer.step(gradients(0), 1.0)
     optimizer.load(saved)
@@ -242,7 +249,7 @@ CONFIGS = st.builds(
         init_seed=st.integers(0, 2**62),
         held_out=st.integers(1, 100),
     ),
-    pixels=st.builds(
+    source=st.builds(
         PixelConfig,
         steps=st.integers(1, 50),
         epochs=st.integers(1, 5),
@@ -268,9 +275,13 @@ CONFIGS = st.builds(
         clip_init=st.none() | positive(),
         max_rollbacks=st.integers(0, 9),
     ),
+    method=st.builds(
+        UnrolledConfig,
+        adjoint=st.just(Unroll()) | st.builds(Remat, store_every=st.integers(1, 9)),
+        loss_every=st.none() | st.integers(1, 9),
+    ),
     engine=st.builds(
         EngineConfig,
-        adjoint=st.sampled_from(["remat", "unroll"]),
         compile=st.sampled_from(["auto", "on", "off"]),
         chunk=st.none() | st.integers(1, 64),
     ),
@@ -294,18 +305,55 @@ def test_missing_fields_get_their_default() -> None:
         {"sede": 1},
         {"outer": {"iteration": 1}},
         {"init": {"seed": 1}},
-        {"pixels": {"images": 1}},
         {"engine": {"threads": 1}},
         {"outer": None},
         {"outer": 3},
         {"outer": {"iterations": "many"}},
         {"val_size": None},
-        {"pixels": {"steps": "ten"}},
+        {"source": {"kind": "pixels", "steps": "ten"}},
     ],
 )
 def test_unknown_or_unfit_fields_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(LimbeckError, match="does not fit this version"):
         Config.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": {"kind": "pixels", "images": 1}}, "The source 'pixels' has no option 'images'.$"),
+        (
+            {"source": {"kind": "pixels", "latent": 1}},
+            "source 'pixels' has no option 'latent'; that belongs to generator",
+        ),
+        ({"source": {"kind": "real", "ipc": 1}}, "source 'real' has no option 'ipc'; that belongs to pixels"),
+        ({"source": {"kind": "bases"}}, "Unknown source 'bases'. Known: generator, pixels, real"),
+        ({"source": {}}, "expected its fields by name, and its kind"),
+        ({"source": {"kind": "os:system"}}, "asks for code to be imported and run: 'os:system'"),
+        ({"source": {"kind": "pixels"}, "method": {"kind": "matched"}}, "Unknown method 'matched'"),
+        (
+            {"source": {"kind": "pixels"}, "method": {"kind": "unrolled", "adjoint": {"kind": "remt"}}},
+            "Unknown adjoint 'remt'; did you mean 'remat'",
+        ),
+        (
+            {
+                "source": {"kind": "pixels"},
+                "method": {"kind": "unrolled", "adjoint": {"kind": "unroll", "store_every": 2}},
+            },
+            "adjoint 'unroll' has no option 'store_every'; that belongs to remat",
+        ),
+    ],
+)
+def test_a_member_of_a_union_has_its_own_fields(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        Config.from_json(values)
+
+
+def test_members_of_a_union_must_be_what_they_are_trusted_to_be() -> None:
+    with pytest.raises(
+        LimbeckError, match="'os:system' is no source; it must be a class that derives from SourceConfig"
+    ):
+        Config.from_json({"source": {"kind": "os:system"}}, trust=True)
 
 
 @pytest.mark.parametrize("values", [None, [], "config", 3])
@@ -318,9 +366,11 @@ POSITIVE = {
     InitConfig: ("gain", "held_out"),
     OuterConfig: (
         *("iterations", "max_time", "inits", "real_batch", "real_batch_end", "lr_images", "lr_labels", "lr_steps"),
-        *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits", "loss_every"),
+        *("decay_every", "decay", "clip_init", "clip", "validate_every", "validate_inits"),
     ),
-    EngineConfig: ("chunk", "store_every"),
+    EngineConfig: ("chunk",),
+    UnrolledConfig: ("loss_every",),
+    Remat: ("store_every",),
     PixelConfig: ("steps", "epochs", "ipc"),
     InnerConfig: ("lr", "epsilon"),
     Config: ("val_size",),
@@ -350,7 +400,6 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (OuterConfig, {"max_rollbacks": -1}, "max_rollbacks is -1"),
         (OuterConfig, {"real_batch": 64, "real_batch_end": 32}, "must be at least 64"),
         (OuterConfig, {"max_time": math.inf}, "max_time is inf"),
-        (EngineConfig, {"adjoint": "remt"}, "did you mean 'remat'"),
         (EngineConfig, {"mode": "reverse"}, "Unknown mode"),
         (EngineConfig, {"compile": "yes"}, "Known: auto, off, on"),
         (EngineConfig, {"bfloat16": "true"}, "Known: auto, off, on"),
@@ -370,12 +419,11 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (InnerConfig, {"optimizer": "adam", "learn_momentum": "per-step"}, "adam has no momentum to learn"),
         (InnerConfig, {"optimizer": "sgd", "learn_betas": "shared"}, "sgd has no beta1 to learn"),
         (InnerConfig, {"optimizer": "adam", "inner_beta2": 0.99999999}, "must lie in"),
-        (Config, {"source": "pixel"}, "did you mean 'pixels'"),
+        (Config, {"source": "pixels"}, "source is 'pixels'.*such as PixelConfig"),
+        (Config, {"method": "unrolled"}, "method is 'unrolled'.*such as UnrolledConfig"),
         (Config, {"data": (torch.zeros(2), torch.zeros(2))}, r"data is a tuple.*load_data\(\(x, y\)\)"),
         (Config, {"learner": torch.nn.Linear}, "learner is a type.*package.module:function"),
-        (Config, {"source": "generator", "pixels": PixelConfig(steps=5, ipc=2)}, "steps, ipc belong to learned images"),
-        (Config, {"generator": GeneratorConfig(latent=7)}, "latent belong to a generator.*--source generator"),
-        (Config, {"source": "real", "generator": GeneratorConfig(latent=7, batch=9)}, "^latent belong"),
+        (Config, {"outer": OuterConfig(lr_noise=0.1)}, "lr_noise.*this source learns none"),
         (Config, {"weight_norm": True, "init": InitConfig(gain=2.0)}, "gain is 2.0"),
         (InnerConfig, {"optimizer": "adam", "learn_weight_decay": "per-step"}, "weight_decay is 0, where"),
         (PixelConfig, {"label_confidence": 1.0}, "between 0 and 1"),

@@ -162,7 +162,7 @@ def test_a_generator_without_a_curriculum_makes_images_without_limit(tmp_path: P
     x_NCHW, y_N = run.generate(20, seed=1)
     assert x_NCHW.shape == (20, 1, 8, 8)
     assert torch.bincount(y_N).tolist() == [7, 7, 6]
-    assert x_NCHW.abs().max() <= config.generator.output_scale
+    assert x_NCHW.abs().max() <= config.source.output_scale
     assert torch.equal(run.generate(8, seed=1)[0], x_NCHW[:8])
     assert not torch.equal(run.generate(8, seed=2)[0], x_NCHW[:8])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from limbeck.evaluation.training import LearnedSchedule
+
 if TYPE_CHECKING:
     from limbeck.artefact.distilled import Distilled
 
@@ -24,15 +26,16 @@ def card(result: Distilled) -> str:
             start = "that network"
     head = {"tags": ["dataset-distillation"], "source_datasets": [info["data"]["name"]]}
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
-    values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in result.hyperparameters.items()}
-    others = "".join(f"\n{name}: {value}\n" for name, value in values.items() if name != "lr")
-    made = {"generator": "images from a learned generator", "real": "real images, for comparison,"}
-    what = made.get(config.source, "learned images")
+    what = config.source.images_noun
     normalised = ", its weights written as length times direction," if config.weight_norm else ""
-    count = len(result.order)
-    steps, order_matters = "1 gradient step", ""
-    if count > 1:
-        steps, order_matters = f"{count} gradient steps", "The order of the batches matters. "
+    training = result.training
+    used, steps = training.description, ""
+    if isinstance(training, LearnedSchedule):
+        order = "The order of the batches matters. " if len(training.order) > 1 else ""
+        used = f"{used}.\n{order}Inner optimiser: {training.inner.optimizer}"
+        values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in training.hyperparameters.items()}
+        others = "".join(f"\n{name}: {value}\n" for name, value in values.items() if name != "lr")
+        steps = f"Step sizes: {values['lr']}\n{others}"
     accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
     purpose = ""
     if config.attack is not None:
@@ -53,10 +56,9 @@ def card(result: Distilled) -> str:
 
 ![learned images](preview.png)
 {purpose}
-{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.kind_of_labels} labels,
+{batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.labels_kind} labels,
 learned for {", ".join(config.learners)}{normalised} with {init}.
-Training takes {steps}.
-{order_matters}Inner optimiser: {config.inner.optimizer}.
+Training takes {used}.
 
 {validation}
 The test set was not looked at; `limbeck evaluate` on this folder does.
@@ -71,12 +73,11 @@ net = run.train()               # {start}, trained on these images
 logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))}) as the data set has them
 ```
 
-`run.images` {tuple(result.images.shape)}, `run.labels` {tuple(result.labels.shape)}, `run.learning_rates`
-{tuple(result.learning_rates.shape)} and `run.order` are plain tensors. Images are normalised:
+`run.images` {tuple(result.images.shape)} and `run.labels` {tuple(result.labels.shape)} are plain tensors, and
+`run.batches()` gives each of the {result.steps} steps. Images are normalised:
 (x · {result.preprocessing.scale:.6g} − {list(result.preprocessing.mean)}) / {list(result.preprocessing.std)}.
 
-Step sizes: {values["lr"]}
-{others}
+{steps}
 ## How it was made
 
 Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["iterations"]} outer iterations in

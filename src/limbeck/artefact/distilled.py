@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from limbeck.common.files import read_json, read_tensors, write_json, write_tensors
+from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
+from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Preprocessing, TaskData
-from limbeck.engine import Batch, Learner, State, Tensors, soft_cross_entropy, with_prefix
+from limbeck.engine import Batch, GeneratorConfig, LabelKind, Learner, State, Tensors, soft_cross_entropy, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import Evaluation, evaluate
+from limbeck.evaluation.training import LearnedSchedule, TrainingRecipe
 from limbeck.experiment.build import generator_for, initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
-
-SCHEMA = 2
 
 
 @final
@@ -35,8 +35,7 @@ class Distilled:
     Attributes:
         images: (S, M, C, H, W), normalised as ``preprocessing`` says.
         labels: (S, M, K), rows are distributions over the classes (one-hot for hard labels).
-        hyperparameters: what the inner optimiser reads at each step, (T,) by name: ``lr``, and ``momentum`` and so on.
-        order: (T,) integers, which of the S batches each step uses.
+        training: how a network is trained on it: in learned steps, or by ordinary training.
         preprocessing: how real images are brought to what the learned ones look like.
         class_names: K names.
         config: the resolved configuration that made it.
@@ -47,8 +46,7 @@ class Distilled:
 
     images: Tensor
     labels: Tensor
-    hyperparameters: Tensors
-    order: Tensor
+    training: TrainingRecipe
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     config: Config
@@ -60,13 +58,37 @@ class Distilled:
         batches, images, *shape = self.images.shape
         return (
             f"Distilled({batches} x {images} images of {' x '.join(map(str, shape))} for {self.config.data}, "
-            f"{self.config.learner}, {len(self.order)} steps)"
+            f"{self.config.learner}, {self.training.description})"
         )
 
     @property
+    def schedule(self) -> LearnedSchedule:
+        """The learned steps; raises LimbeckError for a set that is used by ordinary training, which has none."""
+        if not isinstance(self.training, LearnedSchedule):
+            raise LimbeckError(
+                f"This set is used by ordinary training ({self.training.description}); no steps were learned with it."
+            )
+        return self.training
+
+    @property
+    def hyperparameters(self) -> Tensors:
+        """What the inner optimiser reads at each learned step, (T,) by name; raises LimbeckError as ``schedule``."""
+        return self.schedule.hyperparameters
+
+    @property
+    def order(self) -> Tensor:
+        """(T,) integers, which of the S batches each learned step uses; raises LimbeckError as ``schedule``."""
+        return self.schedule.order
+
+    @property
     def learning_rates(self) -> Tensor:
-        """(T,), the step size of each gradient step."""
+        """(T,), the step size of each learned step; raises LimbeckError as ``schedule``."""
         return self.hyperparameters["lr"]
+
+    @property
+    def steps(self) -> int:
+        """T, the steps of training on it."""
+        return self.training.count_steps(self.images.shape[0] * self.images.shape[1])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,10 +96,9 @@ class Distilled:
         return tuple(self.images.shape[2:])  # type: ignore[return-value]
 
     @property
-    def kind_of_labels(self) -> str:
-        """``hard`` or ``soft`` for learned images, ``balanced``, ``random`` or ``learned`` for a generator's."""
-        config = self.config
-        return {"pixels": config.pixels.labels, "generator": config.generator.classes}.get(config.source, "real")
+    def labels_kind(self) -> LabelKind:
+        """``hard`` or ``soft`` for learned images; ``balanced``, ``random`` or ``learned`` for a generator's."""
+        return self.config.source.labels_kind
 
     @property
     def num_classes(self) -> int:
@@ -87,26 +108,21 @@ class Distilled:
     def batches(self, device: str | torch.device = "cpu", seed: int | None = None) -> Iterator[Batch]:
         """The T batches in order, each with its hyper-parameters.
 
-        They are those that are recorded, or with a ``seed`` drawn anew as far as the set was learned for that: fresh
-        images of a generator without a curriculum, made one batch at a time, or learned batches in another order.
+        Learned steps are those that are recorded, or with a ``seed`` drawn anew as far as the set was learned for that:
+        fresh images of a generator without a curriculum, made one batch at a time, or learned batches in another order.
+        Ordinary training draws its order from the seed, 0 by default.
 
         Raises:
             LimbeckError: a seed for a set that leaves nothing to chance, or whose noise is not recorded.
         """
-        pairs = ((self.images[index], self.labels[index]) for index in self.order.tolist())
-        return self._with_hyperparameters(pairs if seed is None else self._drawn(seed), device)
+        if seed is None or not isinstance(self.training, LearnedSchedule):
+            return self.training.batches(self.images, self.labels, device=device, seed=seed or 0)
+        return self.training.pair(self._draw(seed), device)
 
-    def _with_hyperparameters(
-        self, pairs: Iterator[tuple[Tensor, Tensor]], device: str | torch.device
-    ) -> Iterator[Batch]:
-        for step, (x_MCHW, y_MK) in enumerate(pairs):
-            h = {name: value[step].to(device) for name, value in self.hyperparameters.items()}
-            yield Batch(x_MCHW.to(device), y_MK.to(device), h)
-
-    def _drawn(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _draw(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of each step, with what is left to chance drawn from ``seed``."""
-        chosen, steps = self.config.generator, len(self.order)
-        if self.config.source != "generator" or chosen.curriculum not in ("none", "shuffled-batches"):
+        chosen, steps = self.config.source, len(self.order)
+        if not isinstance(chosen, GeneratorConfig) or chosen.curriculum not in ("none", "shuffled-batches"):
             raise LimbeckError(
                 "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
                 "out the seed for the batches that are recorded."
@@ -118,13 +134,16 @@ class Distilled:
         classes_N = torch.arange(steps * chosen.batch) % self.num_classes
         if chosen.classes == "random":
             classes_N = torch.randint(self.num_classes, classes_N.shape, generator=rng)
-        return self._fresh(classes_N, rng)
+        return self._generate(chosen, classes_N, rng)
 
-    def _fresh(self, classes_N: Tensor, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _generate(
+        self, chosen: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of these classes from fresh noise, one at a time: images (M, C, H, W), one-hot labels (M, K)."""
-        module = generator_for(self.config, self.shape, self.num_classes)
-        for y_M in torch.split(classes_N, self.config.generator.batch):
-            z_MZ = torch.randn(len(y_M), self.config.generator.latent, generator=rng)
+        self.config.importable(chosen.generator)
+        module = generator_for(chosen, self.shape, self.num_classes)
+        for y_M in torch.split(classes_N, chosen.batch):
+            z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
             y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
             with torch.no_grad():
                 yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
@@ -140,45 +159,50 @@ class Distilled:
         module.load_state_dict(weights, strict=False)
         return module
 
-    def train(self, model: nn.Module | None = None) -> nn.Module:
+    def train(
+        self, model: nn.Module | None = None, *, training: TrainingRecipe | None = None, seed: int = 0
+    ) -> nn.Module:
         """Train a network on the learned set, in place, and return it.
 
-        One step of the inner optimiser per batch, in the learned order with the learned step sizes (plain gradient
-        descent unless the set was learned for another); the model keeps its device and mode. Without a model,
-        ``network()`` is trained, and put into evaluation mode. A set learned for a fixed initialisation works from that
-        initialisation only, so pass ``run.network()``; another start is trained with a warning.
+        As ``training`` says: one step of the inner optimiser per batch, in the learned order with the learned step
+        sizes, or ordinary training. The model keeps its device and mode. Without a model, ``network()`` is trained, and
+        put into evaluation mode. A set learned for a fixed initialisation works from that initialisation only, so pass
+        ``run.network()``; another start is trained with a warning.
 
         Args:
             model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
+            training: another recipe than that of the set, such as ``OrdinaryTraining(epochs=30)``.
+            seed: of what the recipe leaves to chance.
 
         Raises:
             LimbeckError: if the model's output is not (M, K).
         """
+        recipe = training or self.training
         fresh = model is None
         model = self.network() if model is None else model
-        trained = with_augmentation(self.config, model)
-        parameters = {name: p for name, p in trained.named_parameters() if p.requires_grad}
+        learner = with_augmentation(self.config, model)
+        parameters = {name: p for name, p in learner.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
-        optimizer = self.config.inner.make()
+        optimizer = recipe.optimizer
         state = State({name: p.detach() for name, p in parameters.items()}, {})
         state = State(state.params, optimizer.init(state.params))
-        if self.weights and not self._starts_right(trained):
+        if self.weights and not self._starts_right(learner):
             warnings.warn(
                 "this set was learned for one fixed initialisation, which the model does not have: expect little; "
                 "run.network() has it",
                 stacklevel=2,
             )
-        for batch in self.batches(device):
-            logits = trained(batch.x_MCHW)
+        for batch in recipe.batches(self.images, self.labels, device=device, seed=seed):
+            logits = learner(batch.x_MCHW)
             if logits.shape != batch.y_MK.shape:
                 raise LimbeckError(
                     f"The model gives outputs of shape {tuple(logits.shape)}; this set has {self.num_classes} classes, "
                     f"expected {tuple(batch.y_MK.shape)}. Give the model {self.num_classes} outputs."
                 )
             loss = soft_cross_entropy(logits, batch.y_MK)
-            found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
+            grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
             with torch.no_grad():
-                state = optimizer.update(state, dict(zip(parameters, found, strict=True)), batch.h)
+                state = optimizer.update(state, dict(zip(parameters, grads, strict=True)), batch.h)
                 for name, parameter in parameters.items():
                     parameter.copy_(state.params[name])
         return model.eval() if fresh else model
@@ -202,8 +226,8 @@ class Distilled:
         """
         if n < 1:
             raise LimbeckError(f"n is {n}; at least one image must be asked for.")
-        chosen = self.config.generator
-        if not self.generator:
+        chosen = self.config.source
+        if not self.generator or not isinstance(chosen, GeneratorConfig):
             raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
         if chosen.curriculum != "none":
             raise LimbeckError(
@@ -212,17 +236,17 @@ class Distilled:
             )
         rng = torch.Generator().manual_seed(seed)
         y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
-        made = [x_MCHW for x_MCHW, _ in self._fresh(y_N, rng)]
-        return torch.cat(made)[:n], y_N[:n]
+        images = [x_MCHW for x_MCHW, _ in self._generate(chosen, y_N, rng)]
+        return torch.cat(images)[:n], y_N[:n]
 
     def preprocess(self, x_NCHW: Tensor) -> Tensor:
         """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
         return self.preprocessing.apply(x_NCHW)
 
-    def learner(self, name: str | None = None, device: str = "cpu") -> Learner:
-        """The learner it was made for, or the same training of another network."""
+    def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
+        """The learner it was made for, or the same training of another network, or another training of it."""
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
-        return Learner.of(network.to(device), self.config.inner.make())
+        return Learner.of(network.to(device), (training or self.training).optimizer)
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed.
@@ -231,12 +255,19 @@ class Distilled:
         """
         if self.weights:
             return {name: value[None] for name, value in self.weights.items()}
-        found = initial_weights(self.config, learner.module)
-        return found.validation(n, seed) if selection else found.held_out(n, seed)
+        initial = initial_weights(self.config, learner.module)
+        return initial.validation(n, seed) if selection else initial.held_out(n, seed)
 
-    def evaluate(self, data: TaskData | None = None, *, n: int | None = None, seed: int = 0) -> Evaluation:
+    def evaluate(
+        self,
+        data: TaskData | None = None,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        training: TrainingRecipe | None = None,
+    ) -> Evaluation:
         """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``."""
-        return evaluate(self, data, n=n, seed=seed, baselines=())
+        return evaluate(self, data, n=n, seed=seed, baselines=(), training=training)
 
     def summary(self, folder: Path | None = None) -> dict[str, Any]:
         """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""
@@ -244,9 +275,12 @@ class Distilled:
             "schema": SCHEMA,
             "images": list(self.images.shape),
             "classes": list(self.class_names),
-            "hyperparameters": {name: value.tolist() for name, value in self.hyperparameters.items()},
-            "order": self.order.tolist(),
-            "labels": self.kind_of_labels,
+            "training": {
+                "kind": self.training.kind,
+                **self.training.to_json(),
+                **{name: value.tolist() for name, value in self.training.tensors().items()},
+            },
+            "labels": self.labels_kind,
             "preprocessing": self.preprocessing.to_json(),
             "config": self.config.to_json(folder),
             **self.info,
@@ -257,8 +291,7 @@ class Distilled:
         tensors = {
             "images": self.images,
             "labels": self.labels,
-            "order": self.order,
-            **{f"hyperparameters.{name}": value for name, value in self.hyperparameters.items()},
+            **{f"training.{name}": value for name, value in self.training.tensors().items()},
             **{f"weights.{name}": value for name, value in self.weights.items()},
             **{f"generator.{name}": value for name, value in self.generator.items()},
         }
@@ -281,46 +314,28 @@ class Distilled:
             LimbeckError: not a run directory, damaged, or of a schema version newer than this Limbeck knows.
         """
         folder = Path(folder)
-        if not (folder / "distilled.json").is_file():
-            raise LimbeckError(f"{folder} holds no finished run (no distilled.json); expected a run directory.")
-        summary = read_json(folder / "distilled.json")
-        if not isinstance(summary, dict) or not isinstance(summary.get("schema"), int):
-            raise LimbeckError(f"{folder / 'distilled.json'} is damaged: it names no schema version.")
-        if summary["schema"] > SCHEMA:
-            raise LimbeckError(
-                f"{folder} has schema version {summary['schema']}; this Limbeck reads up to {SCHEMA}. Upgrade limbeck."
-            )
-        tensors, _ = read_tensors(folder / "distilled.safetensors")
+        summary, tensors = read_artefact(folder)
         try:
-            if summary["schema"] == 1:  # plain gradient descent only
-                summary["hyperparameters"] = summary.pop("learning_rates")
-                tensors["hyperparameters.lr"] = tensors.pop("learning_rates")
-            known = {"schema", "images", "classes", "hyperparameters", "order", "labels", "preprocessing", "config"}
-            return cls(
+            run = cls(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                hyperparameters=with_prefix(tensors, "hyperparameters."),
-                order=tensors["order"],
+                training=restore_training(summary["training"], with_prefix(tensors, "training.")),
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"], folder, trust=trust),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
-                info={key: copy.deepcopy(value) for key, value in summary.items() if key not in known},
-            )._checked(folder)
+                info={key: copy.deepcopy(value) for key, value in summary.items() if key not in ENTRIES},
+            )
         except KeyError as error:
             raise LimbeckError(f"{folder} is damaged: {error} is missing.") from None
         except TypeError as error:
             raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
-
-    def _checked(self, folder: Path) -> Self:
-        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
-        fits = (
-            self.labels.shape == (batches, images, len(self.class_names))
-            and set(self.hyperparameters) == set(self.config.inner.make().hyperparameters)
-            and all(self.order.shape == value.shape for value in self.hyperparameters.values())
-            and bool(((self.order >= 0) & (self.order < batches)).all())
-        )
-        if not fits:
+        if not run.fits_together():
             raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
-        return self
+        return run
+
+    def fits_together(self) -> bool:
+        """Whether images, labels and training are of sizes that belong together."""
+        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
+        return self.labels.shape == (batches, images, len(self.class_names)) and self.training.fits(batches)

@@ -35,8 +35,7 @@ def export(run: Distilled, path: Path, *, overwrite: bool = False) -> int:
             "images": run.images,
             "pixels": run.preprocessing.invert(run.images),
             "labels": run.labels,
-            "order": run.order,
-            **{f"hyperparameters.{name}": value for name, value in run.hyperparameters.items()},
+            **run.training.tensors(),
         }
         write_atomically(path, lambda part: _write_npz(part, {k: v.numpy() for k, v in arrays.items()}))
     else:

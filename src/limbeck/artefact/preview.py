@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from limbeck.evaluation.training import LearnedSchedule
+
 if TYPE_CHECKING:
     from limbeck.artefact.distilled import Distilled
 
@@ -40,11 +42,18 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
             if not same:
                 name = result.class_names[int(names[s, m])]
                 draw.text((margin + m * (cell + margin) + 2, top + 1), name[:9], fill="red")
-        batch = int(chosen[s])
-        used = [step for step, index in enumerate(result.order.tolist()) if index == batch]
-        rates = [f"{float(result.learning_rates[step]):.3g}" for step in used]
-        draw.text((margin + 2, top + cell + 3), f"step {batch + 1}: step sizes {', '.join(rates)}", fill="gray")
+        draw.text((margin + 2, top + cell + 3), _describe_use(result, int(chosen[s])), fill="gray")
     return sheet
+
+
+def _describe_use(result: Distilled, batch: int) -> str:
+    """How a batch is used: its step sizes, where steps were learned."""
+    training = result.training
+    if not isinstance(training, LearnedSchedule):
+        return f"batch {batch + 1}: {training.description}"
+    steps = [step for step, index in enumerate(training.order.tolist()) if index == batch]
+    rates = [f"{float(training.hyperparameters['lr'][step]):.3g}" for step in steps]
+    return f"step {batch + 1}: step sizes {', '.join(rates)}"
 
 
 def stretched(x_CHW: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.preview import stretched
 from limbeck.common.charts import headed, new_figure, save_figure
+from limbeck.evaluation.training import LearnedSchedule
 
 if TYPE_CHECKING:
     pass
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
     """A sheet of images: a row for each class, columns from the first inner step to the last."""
-    steps = torch.linspace(0, len(run.order) - 1, min(columns, len(run.order))).round().long().tolist()
+    order = list(range(run.images.shape[0]))
+    if isinstance(run.training, LearnedSchedule):
+        order = run.training.order.tolist()
+    steps = torch.linspace(0, len(order) - 1, min(columns, len(order))).round().long().tolist()
     rows = run.num_classes
     figure = new_figure((0.55 * len(steps) + 1.2, 0.55 * rows + 0.9))
     for column, step in enumerate(steps):
-        batch = int(run.order[step])
+        batch = order[step]
         kinds_M = run.labels[batch].argmax(-1)
         for k in range(rows):
             axes = figure.add_subplot(rows, len(steps), k * len(steps) + column + 1)

@@ -21,30 +21,30 @@ from limbeck.common.seeds import generator
 from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import (
     Execution,
+    GradientDescent,
     InnerConfig,
-    Kernels,
     Learner,
     Limits,
     PixelConfig,
     Pixels,
-    RealBatch,
     Remat,
-    State,
     Tensors,
 )
 from limbeck.errors import DivergedError, LimbeckError
-from limbeck.experiment.build import real_images
 from limbeck.experiment.execution import default_chunk
 from limbeck.experiment.parts import AttackConfig
-from limbeck.models import check, refuse_unsupported, with_carried_state, with_fresh_noise
-from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, rate
+from limbeck.methods import Unrolled
+from limbeck.models import check, refuse_unsupported, with_carried_state
+from limbeck.outer.optimizer import OuterOptimizer
+from limbeck.outer.schedule import StepSettings, rate
+from limbeck.outer.step import Setup, outer_step
 
 try:
     from art.attacks.attack import PoisoningAttackWhiteBox
     from art.estimators.classification import PyTorchClassifier
-    from art.preprocessing.standardisation_mean_std import StandardisationMeanStd, StandardisationMeanStdPyTorch
-    from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_std
     from tqdm.auto import trange
+
+    from limbeck.attack.classifiers import Classifiers, describe_architecture, read_preprocessing, tensors_of
 except ImportError as error:
     raise LimbeckError(
         f"limbeck.attack.art needs the Adversarial Robustness Toolbox ({error}): pip install 'limbeck[art]'."
@@ -161,31 +161,31 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
         data = self._data(x, y)
         rng = generator(self.seed, "art")
         learner, networks = self._networks(data)
-        trainable = {name for name, p in self.estimator.model.named_parameters() if p.requires_grad}
         objective = AttackConfig(source=self.source_class, target=self.target_class, keep=self.keep).objective
+        method = Unrolled(adjoint=Remat(), objective=objective)
         chunk = min(NETWORKS, default_chunk(learner, data, self.images // self.steps))
-        kernels = Kernels(learner, objective, Execution(chunk=chunk))
         pixels = Preprocessing.measure(data.train_x)
         source = self._source(data, pixels, rng)
         spread = sum(own / unit for own, unit in zip(pixels.std, data.preprocessing.std, strict=True)) / len(pixels.std)
-        outer = attack_outer(iterations=self.max_iter, lr_images=self.learning_rate * spread)
-        optimizer, params = OuterOptimizer(outer, source.parameters()), source.parameters()
-        total, batch = len(next(iter(networks.values()))), min(self.batch_size, len(data.train_y))
+        outer = attack_outer(iterations=self.max_iter, inits=NETWORKS, lr_images=self.learning_rate * spread)
+        setup = Setup(
+            learners=Classifiers(kernels=method.kernels(learner, Execution(chunk=chunk)), networks=networks),
+            method=method,
+            source=source,
+            optimizer=OuterOptimizer(outer, source.parameters(), source.group_of),
+            data=data,
+            config=outer,
+        )
+        rngs = dict.fromkeys(("family", "inits", "data", "source", "method"), rng)
+        batch = min(self.batch_size, len(data.train_y))
         for iteration in trange(self.max_iter, desc="Gradient-step poisoning", disable=not self.verbose):
-            rows = torch.randperm(total, generator=rng)[:NETWORKS].to(data.train_y.device)
-            some = with_fresh_noise(learner.module, {name: value[rows] for name, value in networks.items()}, rng)
-            weights = {name: value for name, value in some.items() if name in trainable}
-            others = {name: value for name, value in some.items() if name not in trainable}
-            states = State(weights, learner.optimizer.init(weights), others)
-            real = RealBatch(*data.sample(rng, batch))
-            _, grads = Remat().meta_gradient(kernels, source, params, states, real)
-            mean, norm_B = clip_and_average(grads, outer.clip_init, outer.clip)
-            if not norm_B.isfinite().all():
+            factor = rate(outer, iteration, iteration / self.max_iter)
+            at = StepSettings(inner_steps=source.steps, real_batch=batch, rate=factor)
+            if not outer_step(setup, at, rngs).norm.isfinite():
                 raise DivergedError(
                     f"The attack diverged in iteration {iteration + 1}; lower learning_rate, or give a step_size."
                 )
-            optimizer.step(mean, rate(outer, iteration, iteration / self.max_iter))
-            optimizer.constrain(source)
+        params = source.parameters()
         made = source.materialised(params)
         self.step_sizes = made.hyperparameters["lr"].cpu().numpy().copy()
         x_poison = data.preprocessing.invert(made.images.flatten(0, 1)).cpu().numpy()
@@ -233,7 +233,7 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
             test_x=none_x,
             test_y=none_y,
             class_names=tuple(map(str, range(classes))),
-            preprocessing=_preprocessing(self.estimator),
+            preprocessing=read_preprocessing(self.estimator),
             sha256="",
         )
 
@@ -242,10 +242,11 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
         module = with_carried_state(copy.deepcopy(self.estimator.model).train())
         refuse_unsupported(module)
         check(module, data.image_shape, data.num_classes)
-        names = {name for name, value in _tensors(module).items() if value.is_floating_point()}
-        states = [_tensors(classifier.model) for classifier in self._classifiers()]
+        names = {name for name, value in tensors_of(module).items() if value.is_floating_point()}
+        states = [tensors_of(classifier.model) for classifier in self._classifiers()]
         device = data.train_y.device
-        return Learner.of(module), {
+        frozen = frozenset(name for name, p in self.estimator.model.named_parameters() if not p.requires_grad)
+        return Learner(module=module, optimizer=GradientDescent(), frozen=frozen), {
             name: torch.stack([state[name].detach().to(device) for state in states])
             for name in states[0]
             if name in names
@@ -266,7 +267,7 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
             noise = torch.randn(self.steps, per_class * classes, *data.image_shape, generator=rng)
             start = data.preprocessing.apply(pixels.invert(noise.to(data.train_x.device)))
         else:
-            start = real_images(data, config, rng)
+            start = config.arrange(data.per_class(rng, self.steps * per_class))
         inner = InnerConfig(lr=self.step_size or 0.02, learn_lr="per-step" if self.step_size is None else "fixed")
         limits = None
         if self.estimator.clip_values is not None:
@@ -337,45 +338,11 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
                 raise ValueError(
                     f"{who} takes {classifier.input_shape}; it must take images (C, H, W), channels first."
                 )
-            preprocessing = _preprocessing(classifier)
-            if index and preprocessing != _preprocessing(self.estimator):
+            preprocessing = read_preprocessing(classifier)
+            if index and preprocessing != read_preprocessing(self.estimator):
                 raise ValueError(f"{who} has another preprocessing than the classifier; all must have the same.")
-            if index and _architecture(classifier) != _architecture(self.estimator):
+            if index and describe_architecture(classifier) != describe_architecture(self.estimator):
                 raise ValueError(f"{who} is another network than the classifier; all must have one architecture.")
-
-
-def _preprocessing(classifier: PyTorchClassifier) -> Preprocessing:
-    """A classifier's mean and standard deviation; raises ValueError for any other preprocessing."""
-    channels = classifier.input_shape[0]
-    mean_C, std_C = np.zeros(channels), np.ones(channels)
-    operations = classifier.preprocessing_operations
-    if len(operations) > 1 or not all(
-        isinstance(each, (StandardisationMeanStd, StandardisationMeanStdPyTorch)) for each in operations
-    ):
-        named = ", ".join(type(each).__name__ for each in operations)
-        raise ValueError(
-            f"The classifier preprocesses by {named}; the attack knows one mean and standard deviation only."
-        )
-    if operations:
-        like = np.empty((1, *classifier.input_shape), np.float32)
-        found = broadcastable_mean_std(like, operations[0].mean, operations[0].std)
-        mean_CHW, std_CHW = (np.broadcast_to(value, like.shape)[0] for value in found)
-        mean_C, std_C = mean_CHW[:, 0, 0], std_CHW[:, 0, 0]
-        if (mean_CHW != mean_C[:, None, None]).any() or (std_CHW != std_C[:, None, None]).any():
-            raise ValueError("The classifier's preprocessing differs between pixels; give one mean and std a channel.")
-        if not (std_C > 0).all():
-            raise ValueError("The classifier's preprocessing divides by a number that is not positive.")
-    return Preprocessing(scale=1.0, mean=tuple(mean_C.tolist()), std=tuple(std_C.tolist()))
-
-
-def _tensors(module: nn.Module) -> Tensors:
-    """Parameters and buffers."""
-    return dict(module.named_parameters()) | dict(module.named_buffers())
-
-
-def _architecture(classifier: PyTorchClassifier) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """What two networks have in common that can take each other's weights."""
-    return str(classifier.model), {name: tuple(value.shape) for name, value in _tensors(classifier.model).items()}
 
 
 def _whole(value: object) -> bool:

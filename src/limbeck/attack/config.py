@@ -70,7 +70,7 @@ def attack_config(
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out),
         attack=attack,
-        pixels=PixelConfig(
+        source=PixelConfig(
             steps=steps,
             epochs=epochs,
             ipc=1 if images is None else images_per_class(images, steps, classes),

@@ -27,9 +27,10 @@ from limbeck.engine import (
 )
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import RANDOM_SETS, STEP_SIZES, Layout, baseline_names, check_baselines, make_baseline
-from limbeck.experiment.config import Config, code_among, importable
+from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
 from limbeck.experiment.progress import once
+from limbeck.experiment.recorded import code_among, importable
 from limbeck.models import build, check_pool
 from limbeck.pools.pool import open_card, open_pool
 

@@ -113,12 +113,7 @@ def _learners(config: Config) -> str:
 
 def _taught_by(config: Config) -> str:
     """What is learned, in a few words."""
-    if config.source == "pixels":
-        steps, ipc = config.pixels.steps, config.pixels.ipc
-        each = f"{ipc} image{'s' if ipc > 1 else ''} per class"
-        taught = each if steps == 1 else f"{steps} batches of {each}"
-        if config.attack is not None:
-            return f"an attack of {taught}, class {config.attack.source} taken for {config.attack.target}"
-        return taught
-    made = f"{config.generator.batch} images a step"
-    return made + (" from a generator" if config.source == "generator" else " of real data")
+    lessons = config.source.description
+    if config.attack is None:
+        return lessons
+    return f"an attack of {lessons}, class {config.attack.source} taken for {config.attack.target}"

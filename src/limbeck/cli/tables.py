@@ -17,6 +17,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.preview import stretched
 from limbeck.data.registry import Available
 from limbeck.evaluation.judge import Evaluation, Row
+from limbeck.evaluation.training import LearnedSchedule
 from limbeck.studies import Study
 from limbeck.studies.recipes import Recipe
 
@@ -112,22 +113,25 @@ def curve_table(result: Evaluation) -> Table:
     return table
 
 
+def _schedule_rows(run: Distilled) -> dict[str, str]:
+    """What was learned of each step, where steps were."""
+    if not isinstance(run.training, LearnedSchedule):
+        return {}
+    names = {name: "step sizes" if name == "lr" else name.replace("_", " ") for name in run.hyperparameters}
+    values = {names[name]: ", ".join(f"{float(v):.4g}" for v in value) for name, value in run.hyperparameters.items()}
+    return {"inner optimiser": run.training.inner.optimizer, **values}
+
+
 def show_table(run: Distilled, where: Path) -> Table:
     """What a run is, line by line."""
     config = run.config
     batches, images, *shape = run.images.shape
     table = Table(title=str(where), title_justify="left", show_header=False)
-    rates = ", ".join(f"{float(v):.4g}" for v in run.learning_rates)
     rows = {
         "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",
-        "labels": run.kind_of_labels,
-        "inner steps": f"{len(run.learning_rates)} ({batches} batch(es), {config.inner.optimizer})",
-        "step sizes": rates,
-        **{
-            name.replace("_", " "): ", ".join(f"{float(v):.4g}" for v in value)
-            for name, value in run.hyperparameters.items()
-            if name != "lr"
-        },
+        "labels": run.labels_kind,
+        "training": f"{run.training.description} ({batches} batch(es))",
+        **_schedule_rows(run),
         "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",

@@ -3,7 +3,7 @@
 s_{t+1} = step(s_t, batch_t, h_t);  L(s_T);  the adjoint gives ∂L/∂batch_t and ∂L/∂h_t for every t.
 """
 
-from limbeck.engine.adjoint import Adjoint, MetaGradient, RealBatch, Remat, Unroll, adjoint_names, make_adjoint
+from limbeck.engine.adjoint import ADJOINTS, Adjoint, MetaGradient, RealBatch, Remat, Unroll
 from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
@@ -11,23 +11,32 @@ from limbeck.engine.objective import Objective, RealLoss, Relabelled
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.schedule import HYPERPARAMETERS, InnerConfig, Learned, Schedule
 from limbeck.engine.source import (
+    SOURCES,
     Generator,
     GeneratorConfig,
+    Group,
+    LabelKind,
     Limits,
     Materialised,
+    Materials,
     Pairs,
     PixelConfig,
     Pixels,
+    Pull,
     Pullback,
     RealBatches,
+    RealConfig,
     Source,
+    SourceConfig,
     images_per_class,
 )
 from limbeck.engine.state import Batch, State, Tensors, add, with_prefix
 
 __all__ = [
+    "ADJOINTS",
     "HYPERPARAMETERS",
     "KEYS",
+    "SOURCES",
     "Adam",
     "Adjoint",
     "Batch",
@@ -36,13 +45,16 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "GradientDescent",
+    "Group",
     "InnerConfig",
     "InnerOptimizer",
     "Kernels",
+    "LabelKind",
     "Learned",
     "Learner",
     "Limits",
     "Materialised",
+    "Materials",
     "MetaGradient",
     "Momentum",
     "Noisy",
@@ -50,22 +62,23 @@ __all__ = [
     "Pairs",
     "PixelConfig",
     "Pixels",
+    "Pull",
     "Pullback",
     "RealBatch",
     "RealBatches",
+    "RealConfig",
     "RealLoss",
     "Relabelled",
     "Remat",
     "Schedule",
     "Source",
+    "SourceConfig",
     "State",
     "Tensors",
     "Unroll",
     "add",
-    "adjoint_names",
     "carried_names",
     "images_per_class",
-    "make_adjoint",
     "soft_cross_entropy",
     "with_prefix",
 ]

@@ -30,7 +30,6 @@ class Execution:
         bfloat16: autocast the real batch to bfloat16.
         channels_last: lay the real batch out as N, H, W, C, where the learner's operators can.
         chunk: how many initial weights are computed at once; 1 runs them one after another, without vmap.
-        store_every: keep every n-th inner state and recompute those between (``Remat`` only).
     """
 
     mode: Mode = "reverse-over-forward"
@@ -38,7 +37,6 @@ class Execution:
     bfloat16: bool = False
     channels_last: bool = False
     chunk: int = 8
-    store_every: int = 1
 
 
 @final

@@ -43,11 +43,13 @@ class Learner:
             layers carry state, a copy in training mode takes the steps and another one predicts.
         optimizer: the inner optimiser.
         loss: (logits (M, K), label distributions (M, K)) to a scalar.
+        frozen: names of parameters that training leaves as they are.
     """
 
     module: nn.Module
     optimizer: InnerOptimizer
     loss: Callable[[Tensor, Tensor], Tensor] = soft_cross_entropy
+    frozen: frozenset[str] = frozenset()
     carried: tuple[str, ...] = field(init=False)
     """Names of the buffers that the module's layers carry from step to step."""
     _training: nn.Module = field(init=False, repr=False)
@@ -66,9 +68,13 @@ class Learner:
         return cls(module=module, optimizer=optimizer or GradientDescent())
 
     def init(self, weights: Tensors) -> State:
-        """The state before the first step, from initial weights, with or without the buffers that are carried."""
+        """The state before the first step, from initial weights, with or without the buffers that are carried.
+
+        Frozen parameters are among the buffers, which a step passes on as they are.
+        """
         own = dict(self._training.named_buffers())
         buffers = {name: weights.get(name, own[name]) for name in self.carried}
+        buffers |= {name: weights[name] for name in self.frozen}
         params = {name: value for name, value in weights.items() if name not in buffers}
         return State(params, self.optimizer.init(params), buffers)
 

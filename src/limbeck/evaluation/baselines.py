@@ -32,26 +32,35 @@ class Layout:
 
     batches: int
     ipc: int
-    order: tuple[int, ...]
+    order: tuple[int, ...] = ()
 
     @property
     def per_class(self) -> int:
         """Images of each class in all."""
         return self.batches * self.ipc
 
+    def split(self, x_KnCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """n = S·ipc images of each class as S batches with as many of each class, and their one-hot labels.
+
+        Returns:
+            Images (S, M, C, H, W) and labels (S, M, K).
+        """
+        classes, _, *shape = x_KnCHW.shape
+        x_SKiCHW = x_KnCHW.reshape(classes, self.batches, self.ipc, *shape).transpose(0, 1)
+        y_MK = torch.eye(classes, device=x_KnCHW.device).repeat_interleave(self.ipc, dim=0)
+        return x_SKiCHW.flatten(1, 2), y_MK.expand(self.batches, -1, -1)
+
     def arrange(self, x_KnCHW: Tensor, step_size: float, others: Tensors | None = None) -> list[Batch]:
         """The T batches from n = S·ipc images of each class, with one step size throughout.
 
         ``others`` are further hyper-parameters of the inner optimiser, (T,) by name.
         """
-        classes = x_KnCHW.shape[0]
-        shape = x_KnCHW.shape[2:]
-        split = x_KnCHW.reshape(classes, self.batches, self.ipc, *shape).transpose(0, 1)  # (S, K, ipc, C, H, W)
-        x_SMCHW = split.flatten(1, 2)
-        y_MK = torch.eye(classes, device=x_KnCHW.device).repeat_interleave(self.ipc, dim=0)
+        x_SMCHW, y_SMK = self.split(x_KnCHW)
         lr = torch.tensor(step_size, device=x_KnCHW.device)
         return [
-            Batch(x_SMCHW[index], y_MK, {**{name: value[t] for name, value in (others or {}).items()}, "lr": lr})
+            Batch(
+                x_SMCHW[index], y_SMK[index], {**{name: value[t] for name, value in (others or {}).items()}, "lr": lr}
+            )
             for t, index in enumerate(self.order)
         ]
 

@@ -33,6 +33,7 @@ from limbeck.evaluation.baselines import (
 )
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
+from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.execution import default_chunk, judging_kernels
 from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
@@ -109,6 +110,7 @@ def evaluate(
     baselines: Sequence[str] | None = None,
     learners: Sequence[str] = (),
     every_step: bool = False,
+    training: TrainingRecipe | None = None,
     device: str = "cpu",
     data_dir: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
@@ -124,6 +126,8 @@ def evaluate(
         learners: other learners to train on the set, a row for each: what carries over to networks that it was not
             learned for.
         every_step: also follow the accuracy from inner step to inner step, on the validation split.
+        training: another recipe than that of the set, for the set and for the baselines, such as
+            ``OrdinaryTraining(epochs=30, shift=3)``.
         device: where to compute.
         data_dir: where data sets are looked for first.
         tell: told what is going on.
@@ -144,13 +148,18 @@ def evaluate(
         data = task_of(run.config, data_dir=data_dir, device=device)
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
-    judge = _Judge(run, data, device, n, seed, tell)
-    others = {name: _Judge(run, data, device, n, seed, tell, name) for name in learners}  # wrong names show at once
+    recipe = training or run.training
+    judge = _Judge(run, recipe, data, device, n, seed, tell)
+    # All at once, so that wrong names show before anything is scored.
+    others = {name: _Judge(run, recipe, data, device, n, seed, tell, name) for name in learners}
     rows = [judge.learned("distilled", every_step)]
     rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
     rows += [other.learned(name, every_step) for name, other in others.items()]
     return Evaluation(
-        rows=tuple(rows), class_names=data.class_names, device=str(versions(device)["device"]), info={"n": judge.n}
+        rows=tuple(rows),
+        class_names=data.class_names,
+        device=str(versions(device)["device"]),
+        info={"n": judge.n, "training": recipe.description},
     )
 
 
@@ -161,6 +170,7 @@ class _Judge:
     def __init__(
         self,
         run: LearnedSet,
+        recipe: TrainingRecipe,
         data: TaskData,
         device: str,
         n: int | None,
@@ -169,7 +179,8 @@ class _Judge:
         other: str | None = None,
     ) -> None:
         self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
-        learner = run.learner(other, device=device)
+        self.recipe = recipe
+        learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
         small = default_chunk(learner, data, run.images.shape[1]) > 1
         init = run.config.init
@@ -190,7 +201,7 @@ class _Judge:
         begun = time.monotonic()
         on = "" if self.other is None else f" on {self.other}"
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
-        scores = self._test([list(self.run.batches(self.device))])
+        scores = self._test([self._batches(self.run.images, self.run.labels)])
         seconds = time.monotonic() - begun
         return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
 
@@ -200,11 +211,16 @@ class _Judge:
         few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
         states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
-            for batch in [None, *self.run.batches(self.device)]:
+            for batch in [None, *self._batches(self.run.images, self.run.labels)]:
                 if batch is not None:
                     states = [self.kernels.step(state, batch) for state in states]
                 network = concatenate([state.network for state in states])
                 yield self._score(network, self.data.split_batches("val", 1000)).mean
+
+    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> list[Batch]:
+        """The batches of training on a set, at another step size if one is given."""
+        recipe = self.recipe if step_size is None else self.recipe.at_step_size(step_size)
+        return list(recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed))
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""
@@ -213,12 +229,10 @@ class _Judge:
         layout = Layout(
             batches=self.run.images.shape[0],
             ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
-            order=tuple(self.run.order.tolist()),
         )
-        others = {k: v.to(self.device) for k, v in self.run.hyperparameters.items() if k != "lr"}  # momentum and so on
 
         def arrange(x_KnCHW: Tensor, step_size: float) -> list[Batch]:
-            return layout.arrange(x_KnCHW, step_size, others)
+            return self._batches(*layout.split(x_KnCHW), step_size)
 
         count = RANDOM_SETS if name in ("random", "best-random") else 1
         draws = generator(self.seed, f"baseline {name}")
@@ -247,13 +261,13 @@ class _Judge:
 
         draws = generator(self.seed, "baseline random")  # the images of the baseline random
         sets = [random_real(self.data, batches * ipc, draws) for _ in range(RANDOM_SETS)]
-        found = {}
+        accuracy = {}
         for lr in (size for size in STEP_SIZES if size <= 0.1):
             for epochs in FINE_TUNING_EPOCHS:
                 trained = train(kernels, arrange(sets[0], lr, epochs), self.tuning_inits)
                 some = self._some(self.data.val_x, self.data.val_y)
-                found[lr, epochs] = score(kernels, trained, some, self.data.num_classes).mean
-        lr, epochs = max(found, key=lambda choice: found[choice])
+                accuracy[lr, epochs] = score(kernels, trained, some, self.data.num_classes).mean
+        lr, epochs = max(accuracy, key=lambda choice: accuracy[choice])
         self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
         scores = self._test([arrange(x, lr, epochs) for x in sets], kernels)
         return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - begun)

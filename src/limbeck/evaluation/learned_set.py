@@ -1,17 +1,16 @@
 """What the judge reads of a learned set: the artefact gives it, and so may anything else that is to be judged.
 
-Shapes: S batches, M images a batch, T steps, K classes; C, H, W of an image.
+Shapes: S batches, M images a batch, K classes; C, H, W of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from limbeck.engine import Batch, Learner, Tensors
+from limbeck.engine import Learner, Tensors
+from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.config import Config
 
 
@@ -23,12 +22,12 @@ class LearnedSet(Protocol):
         """(S, M, C, H, W)."""
 
     @property
-    def hyperparameters(self) -> Tensors:
-        """(T,) by name."""
+    def labels(self) -> Tensor:
+        """(S, M, K)."""
 
     @property
-    def order(self) -> Tensor:
-        """(T,), the batch of each step."""
+    def training(self) -> TrainingRecipe:
+        """How a network is trained on it."""
 
     @property
     def config(self) -> Config:
@@ -50,11 +49,8 @@ class LearnedSet(Protocol):
     def num_classes(self) -> int:
         """K."""
 
-    def batches(self, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """The T batches in order."""
-
-    def learner(self, name: str | None = None, device: str = "cpu") -> Learner:
-        """The learner it was made for, or the same training of another network."""
+    def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
+        """The learner it was made for, or the same training of another network, or another training of it."""
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """n held-out initial weights (n, ...), others for ``selection`` than for the score."""

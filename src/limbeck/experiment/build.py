@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import nn
 
 from limbeck.data import TaskData
-from limbeck.engine import (
-    Generator,
-    Limits,
-    PixelConfig,
-    Pixels,
-    RealBatches,
-    Source,
-)
+from limbeck.engine import GeneratorConfig, Limits, Materials, Source
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.warm_start import warm_start
 from limbeck.models import (
     Augmented,
     ConvEncoder,
@@ -36,71 +26,48 @@ from limbeck.models import (
 )
 
 
-def make_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
-    """The source that ``config.source`` names; ``rng`` draws what it starts from."""
-    if config.source == "pixels":
-        return _pixels(config, data, rng)
-    if config.source == "generator":
-        return _generator(config, data, rng)
-    steps, batch = config.generator.inner_steps, config.generator.batch
-    return RealBatches(data.sample, steps, batch, data.num_classes, rng, config.inner)
+def gather_materials(config: Config, data: TaskData, rng: torch.Generator) -> Materials:
+    """What the source of a configuration is built from; ``rng`` draws what it starts from."""
+    device, shape, classes = data.train_x.device, data.image_shape, data.num_classes
+
+    def make_encoder(latent: int, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return ConvEncoder(shape, latent).to(device)
+
+    def make_generator(chosen: GeneratorConfig, seed: int) -> nn.Module:
+        config.importable(chosen.generator)
+        return generator_for(chosen, shape, classes, seed).to(device)
+
+    return Materials(
+        classes=classes,
+        image_shape=shape,
+        device=device,
+        inner=config.inner,
+        rng=rng,
+        sample=data.sample,
+        per_class=data.per_class,
+        valid_pixels=lambda: valid_pixels(data),
+        make_generator=make_generator,
+        make_encoder=make_encoder,
+    )
 
 
-def prepare(source: Source, data: TaskData, rng: torch.Generator) -> str | None:
-    """Let a source that starts from real images learn to, before anything else; what to tell a person, or None."""
-    if not (isinstance(source, Generator) and source.config.warm_start):
-        return None
-    iterations = source.config.warm_start
-    error = warm_start(source, data, iterations, rng)
-    return f"warm start: {iterations} iterations on real images, reproduced to a mean squared error of {error:.3f}"
+def build_source(config: Config, data: TaskData, rng: torch.Generator) -> Source:
+    """The source that a configuration names, for a task; ``rng`` draws what it starts from."""
+    return config.source.build(gather_materials(config, data, rng))
 
 
-def _pixels(config: Config, data: TaskData, rng: torch.Generator) -> Pixels:
-    chosen, classes = config.pixels, data.num_classes
-    if chosen.start == "noise":
-        shape = (chosen.steps, chosen.ipc * classes, *data.image_shape)
-        start = torch.randn(shape, generator=rng).to(data.train_x.device)
-    else:
-        start = real_images(data, chosen, rng)
-    return Pixels(chosen, classes, start, config.inner, _limits(config, data, start))
-
-
-def real_images(data: TaskData, config: PixelConfig, rng: torch.Generator) -> torch.Tensor:
-    """Normalised training images to start from, as many of each class in each batch: (S, M, C, H, W)."""
-    drawn = data.per_class(rng, config.steps * config.ipc)  # (K, S·ipc, C, H, W)
-    split = drawn.reshape(data.num_classes, config.steps, config.ipc, *data.image_shape)
-    return split.transpose(0, 1).flatten(1, 2)
-
-
-def _limits(config: Config, data: TaskData, start_SMCHW: torch.Tensor) -> Limits | None:
-    """What the learned images may be, in normalised space."""
-    chosen, device = config.pixels, data.train_x.device
-    if chosen.max_change is None and not chosen.valid_pixels:
-        return None
-    preprocessing = data.preprocessing
+def valid_pixels(data: TaskData) -> Limits:
+    """The set of images in normalised space whose pixels are within the range that those of the data have."""
+    preprocessing, device = data.preprocessing, data.train_x.device
     mean_C11, unit_C11 = (
         torch.tensor(values, device=device)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
     )
     low, high = data.pixel_range
-    free = Limits(
+    return Limits(
         low_C11=(low - mean_C11) / unit_C11, high_C11=(high - mean_C11) / unit_C11, unit_C11=(high - low) / unit_C11
     )
-    if chosen.max_change is None:
-        return free
-    return dataclasses.replace(free, centre_SMCHW=start_SMCHW.clone(), epsilon=chosen.max_change, norm=chosen.norm)
-
-
-def _generator(config: Config, data: TaskData, rng: torch.Generator) -> Generator:
-    seed = int(torch.randint(2**31, (1,), generator=rng))
-    chosen, device = config.generator, data.train_x.device
-    module = generator_for(config, data.image_shape, data.num_classes, seed).to(device)
-    weights = dict(module.named_parameters())
-    encoder = None
-    if chosen.warm_start or chosen.reconstruction:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            encoder = ConvEncoder(data.image_shape, chosen.latent).to(device)
-    return Generator(chosen, module, weights, data.num_classes, rng, config.inner, encoder)
 
 
 def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
@@ -147,18 +114,17 @@ def with_augmentation(config: Config, module: nn.Module) -> nn.Module:
     return augmented.to(next(module.parameters()).device)
 
 
-def generator_for(config: Config, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
-    """The generator that a configuration names, with the weights that ``seed`` gives it."""
-    chosen = config.generator
+def generator_for(config: GeneratorConfig, shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
+    """The network from noise and labels to images that a config names, with the weights that ``seed`` gives it."""
     module = build_generator(
-        config.importable(chosen.generator),
+        config.generator,
         shape=shape,
         num_classes=classes,
-        batch=chosen.batch,
-        latent=chosen.latent,
-        hidden=chosen.hidden,
-        width=chosen.width,
-        scale=chosen.output_scale,
+        batch=config.batch,
+        latent=config.latent,
+        hidden=config.hidden,
+        width=config.width,
+        scale=config.output_scale,
         seed=seed,
     )
-    return WeightNorm(module) if chosen.generator_weight_norm else module
+    return WeightNorm(module) if config.generator_weight_norm else module

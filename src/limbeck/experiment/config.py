@@ -7,15 +7,15 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, final
+from typing import Annotated, Any, final
 
 import tyro
 
-from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig
+from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
-from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_known, check_positive
-
-T = TypeVar("T")
+from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_positive
+from limbeck.experiment.recorded import code_among, construct, decode_member, encode, importable, kind_of, upgrade
+from limbeck.methods import MethodConfig, UnrolledConfig
 
 
 @final
@@ -36,9 +36,8 @@ class Config:
         augment_shift: in training the learner sees each image shifted at random by up to so many pixels.
         augment_flip: in training the learner sees half of the images mirrored.
         init: initial weights.
-        source: what is learned: ``pixels``, a ``generator`` of images, or, over ``real`` images, hyper-parameters only.
-        pixels: images that are learned one by one.
-        generator: a network that makes them; ``real`` batches are as many and as large as its.
+        source: what is learned: images one by one, a generator of them, or, over real images, hyper-parameters only.
+        method: how a gradient on it is had.
         inner: how the learner is trained on what is learned.
         attack: the class that is to be taken for another, for ``limbeck attack``; none for ordinary training sets.
         outer: the outer loop.
@@ -58,9 +57,8 @@ class Config:
     augment_shift: int = 0
     augment_flip: bool = False
     init: InitConfig = field(default_factory=InitConfig)
-    source: Literal["pixels", "generator", "real"] = "pixels"
-    pixels: PixelConfig = field(default_factory=PixelConfig)
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    source: SourceConfig = field(default_factory=PixelConfig)
+    method: MethodConfig = field(default_factory=UnrolledConfig)
     inner: InnerConfig = field(default_factory=InnerConfig)
     attack: Annotated[AttackConfig | None, tyro.conf.Suppress] = None
     outer: OuterConfig = field(default_factory=OuterConfig)
@@ -84,20 +82,25 @@ class Config:
                 f"learner is a {type(self.learner).__name__}, not a name; name the function that makes it, as "
                 "package.module:function."
             )
-        check_known(self, "source", ("pixels", "generator", "real"))
+        for name, base, such in (
+            ("source", SourceConfig, "PixelConfig(steps=1)"),
+            ("method", MethodConfig, "UnrolledConfig()"),
+        ):
+            if not isinstance(getattr(self, name), base):
+                raise LimbeckError(f"{name} is {getattr(self, name)!r}; it must be a config of one, such as {such}.")
         if self.weight_norm and self.init.gain != 1:
             raise LimbeckError(
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
-        self._refuse_what_does_nothing()
+        if self.outer.lr_noise is not None and "noise" not in self.source.groups:
+            raise LimbeckError("lr_noise is the rate of learned noise, and this source learns none.")
         if self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
             raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
-        if self.generator.reconstruction > 0 and min(self.generator.batch, self.outer.real_batch) < 2:
-            raise LimbeckError("reconstruction needs at least 2 images a batch; raise --batch and --real-batch.")
-        if self.attack is not None and self.source != "pixels":
-            raise LimbeckError(f"An attack learns images; its source must be pixels, not {self.source}.")
+        self.source.check_real_batch(self.outer.real_batch)
+        if self.attack is not None and not isinstance(self.source, PixelConfig):
+            raise LimbeckError(f"An attack learns images; its source must be a PixelConfig, not {self.source!r}.")
         if self.init.pooled and self.outer.calibrate_inits:
             raise LimbeckError(
                 f"calibrate_inits is {self.outer.calibrate_inits}, but a pool keeps no networks for that besides those "
@@ -112,23 +115,6 @@ class Config:
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
 
-    def _refuse_what_does_nothing(self) -> None:
-        """Options of a source that is not the one."""
-        if self.source != "pixels" and (changed := _changed(self.pixels)):
-            raise LimbeckError(
-                f"{', '.join(changed)} belong to learned images and do nothing with source {self.source}."
-            )
-        changed = _changed(self.generator)
-        if self.source == "real":
-            changed = [name for name in changed if name not in ("inner_steps", "batch")]
-        if self.source != "generator" and changed:
-            raise LimbeckError(
-                f"{', '.join(changed)} belong to a generator and do nothing with source {self.source}; "
-                "use --source generator."
-            )
-        if self.outer.lr_noise is not None and self.source == "generator" and self.generator.curriculum == "none":
-            raise LimbeckError("lr_noise is the rate of learned noise, and without a curriculum there is none.")
-
     @property
     def split(self) -> int:
         """The seed with which data is split."""
@@ -142,16 +128,17 @@ class Config:
     @property
     def inner_steps(self) -> int:
         """T, the steps that a learner is trained for."""
-        return self.pixels.steps * self.pixels.epochs if self.source == "pixels" else self.generator.inner_steps
+        return self.source.inner_steps
 
     def batch_size(self, classes: int) -> int:
         """M, the images of a step."""
-        return self.pixels.ipc * classes if self.source == "pixels" else self.generator.batch
+        return self.source.batch_size(classes)
 
     @property
     def code(self) -> frozenset[str]:
-        """Names that are imported and called when what they name is built: learners and a generator of one's own."""
-        return code_among(*self.learners, self.generator.generator)
+        """Names that are imported when what they name is built: learners, generators, sources, methods of one's own."""
+        kinds = [kind_of(part)["kind"] for part in (self.source, self.method)]
+        return code_among(*self.learners, *self.source.code, *kinds)
 
     @property
     def trusted(self) -> frozenset[str]:
@@ -169,7 +156,7 @@ class Config:
 
     def to_json(self, folder: Path | None = None) -> dict[str, Any]:
         """Nested dicts of plain values; in the files of a folder a pool's path is relative to that folder."""
-        values = dataclasses.asdict(self) | {"family": list(self.family)}
+        values: dict[str, Any] = encode(self)
         del values["untrusted"]  # whoever reads the file decides for himself
         if folder is not None and self.init.pooled:
             relative = os.path.relpath(self.init.pool.resolve(), folder.resolve())
@@ -189,23 +176,14 @@ class Config:
         """
         if not isinstance(values, dict):
             raise LimbeckError(f"The recorded configuration is {values!r}; expected its fields by name.")
-        nested = {
-            "init": InitConfig,
-            "pixels": PixelConfig,
-            "generator": GeneratorConfig,
-            "inner": InnerConfig,
-            "attack": AttackConfig,
-            "outer": OuterConfig,
-            "engine": EngineConfig,
-        }
-        pixels = values.get("pixels")
-        if "inner" not in values and isinstance(pixels, dict):  # until 0.1 the step sizes belonged to the pixels
-            inner = {name: pixels[name] for name in ("lr", "lr_max") if name in pixels}
-            values = {**values, "pixels": {k: v for k, v in pixels.items() if k not in inner}, "inner": inner}
+        values = upgrade(values)
+        nested = {"init": InitConfig, "inner": InnerConfig, "attack": AttackConfig, "outer": OuterConfig}
+        nested |= {"engine": EngineConfig}
         built: dict[str, Any] = {
-            key: _build(nested[key], v) for key, v in values.items() if key in nested and v is not None
+            key: construct(nested[key], v) for key, v in values.items() if key in nested and v is not None
         }
-        config = _build(cls, {**values, **built, "untrusted": frozenset()})
+        built |= {key: decode_member(key, values[key], trust) for key in ("source", "method") if key in values}
+        config = construct(cls, {**values, **built, "untrusted": frozenset()})
         config = dataclasses.replace(config, untrusted=config.code).trusting(trust)
         if folder is not None and config.init.pooled:
             found = (folder.resolve() / config.init.pool).resolve()
@@ -216,34 +194,3 @@ class Config:
     def with_pool(self, path: Path) -> Config:
         """The same with its pool in another place."""
         return dataclasses.replace(self, init=dataclasses.replace(self.init, init=f"pool:{path}"))
-
-
-def code_among(*names: str) -> frozenset[str]:
-    """Those of the names that are code, ``package.module:function``, and not in a registry.
-
-    >>> sorted(code_among("lenet", "mine:Net,width=3"))
-    ['mine:Net,width=3']
-    """
-    return frozenset(name for name in names if ":" in name)
-
-
-def importable(name: str, untrusted: Collection[str]) -> str:
-    """``name`` itself; raises LimbeckError if it is among the untrusted ones."""
-    if name in untrusted:
-        raise LimbeckError(
-            f"The file asks for code to be imported and run: '{name}'. If you know whose code that is, trust it with "
-            "--trust (trust=True in Python), or name it again yourself."
-        )
-    return name
-
-
-def _build(cls: type[T], values: dict[str, Any]) -> T:
-    try:
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except (TypeError, AttributeError) as error:
-        raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
-
-
-def _changed(config: Any) -> list[str]:
-    """Names of the fields that differ from their defaults."""
-    return [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != f.default]

@@ -56,7 +56,7 @@ def choose_execution(config: Config, learners: Sequence[Learner], data: TaskData
     planned = outer.iterations * outer.inits * (config.inner_steps + REAL_BATCH_STEPS)
     compiled = engine.compile == "on" or (
         engine.compile == "auto"
-        and engine.adjoint == "remat"
+        and config.method.compilable
         and planned >= COMPILE_PAYS_AFTER
         and compiler_missing(data.train_x.device.type) is None
     )
@@ -64,7 +64,7 @@ def choose_execution(config: Config, learners: Sequence[Learner], data: TaskData
         missing = compiler_missing(data.train_x.device.type)
         if missing is not None:
             raise LimbeckError(f"--compile on needs {missing}; install it or use --compile off.")
-    base = Execution(mode=engine.mode, compiled=compiled, chunk=chunk, store_every=engine.store_every)
+    base = Execution(mode=engine.mode, compiled=compiled, chunk=chunk)
     if compiled:
         reporter.message("compiling the step, its pull-back and the real batch (20-60 s, from the cache 5-10 s)")
         use_compile_cache()

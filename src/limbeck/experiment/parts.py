@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
-from limbeck.engine import Relabelled, adjoint_names
+from limbeck.engine import Group, Relabelled
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -121,7 +121,6 @@ class OuterConfig:
         validate_every: iterations between validations; the best state by validation accuracy is kept.
         grow: doublings of the number of inner steps T during the first half of the budget, to shorten its iterations
             and to learn early steps first: 3 starts with T/8. Adam starts anew at each doubling.
-        loss_every: also add up the loss after every so many inner steps; only after the last by default.
         validate_inits: held-out initial weights for validation.
         calibrate_inits: at the end, scale all step sizes by the factor from 0.7 to 1 that validation over so many
             held-out initial weights likes best; 0 leaves them as they were learned. Learning takes step sizes to the
@@ -149,7 +148,6 @@ class OuterConfig:
     validate_every: int = 100
     validate_inits: int = 16
     grow: int = 0
-    loss_every: int | None = None
     calibrate_inits: int = 0
     max_rollbacks: int = 5
 
@@ -158,7 +156,7 @@ class OuterConfig:
             self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay"
         )
         check_positive(self, "lr_images", "lr_labels", "lr_steps")
-        for name in ("max_time", "real_batch_end", "lr_noise", "clip_init", "clip", "loss_every"):
+        for name in ("max_time", "real_batch_end", "lr_noise", "clip_init", "clip"):
             if getattr(self, name) is not None:
                 check_positive(self, name)
         for name in ("beta1", "beta2"):
@@ -173,6 +171,16 @@ class OuterConfig:
             )
         check_known(self, "schedule", ("cosine", "step", "constant"))
 
+    def rate_of(self, group: Group) -> float:
+        """Adam's rate on the parameters of a group."""
+        rates: dict[Group, float] = {
+            "images": self.lr_images,
+            "noise": self.lr_noise or self.lr_images,
+            "labels": self.lr_labels,
+            "steps": self.lr_steps,
+        }
+        return rates[group]
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -180,38 +188,33 @@ class EngineConfig:
     """How it is computed; results agree to rounding whatever is chosen.
 
     Args:
-        adjoint: how the unrolled training is differentiated.
         mode: order of differentiation of a step's pull-back.
         compile: compile the kernels; ``auto`` does where a C++ compiler is there and the run is long enough to pay.
         bfloat16: autocast the real batch; ``auto`` measures once per machine and learner and remembers it.
         chunk: initial weights computed at once; chosen from the learner's size by default.
-        store_every: keep every n-th inner state.
     """
 
-    adjoint: str = "remat"
     mode: Literal["forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"] = "reverse-over-forward"
     compile: Literal["auto", "on", "off"] = "auto"
     bfloat16: Literal["auto", "on", "off"] = "auto"
     chunk: int | None = None
-    store_every: int = 1
 
     def __post_init__(self) -> None:
-        if self.adjoint not in adjoint_names():
-            raise unknown("adjoint", self.adjoint, adjoint_names())
         check_known(self, "mode", ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"))
         check_known(self, "compile", ("auto", "on", "off"))
         check_known(self, "bfloat16", ("auto", "on", "off"))
-        check_positive(self, "store_every")
         if self.chunk is not None:
             check_positive(self, "chunk")
 
 
 def check_known(config: Any, name: str, values: tuple[str, ...]) -> None:
+    """Raise LimbeckError unless a field has one of these values."""
     if getattr(config, name) not in values:
         raise unknown(name, str(getattr(config, name)), values)
 
 
 def check_positive(config: Any, *names: str) -> None:
+    """Raise LimbeckError unless all of these fields are positive numbers."""
     for name in names:
         value = getattr(config, name)
         if not (math.isfinite(value) and value > 0):

@@ -1,1 +1,14 @@
-"""How a gradient on the source is had."""
+"""How a gradient on what is learned is had: unrolling for now; matching methods stand beside it, a file each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from limbeck.common.registry import Registry
+from limbeck.methods.base import Method, MethodConfig
+from limbeck.methods.unrolled import Unrolled, UnrolledConfig
+
+METHODS: Final[Registry[type[MethodConfig]]] = Registry("method", ("unrolled", UnrolledConfig))
+"""The methods by name; another one is a file and a line here."""
+
+__all__ = ["METHODS", "Method", "MethodConfig", "Unrolled", "UnrolledConfig"]

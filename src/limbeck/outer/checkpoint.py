@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.common.files import read_tensors, write_tensors
-from limbeck.engine import Tensors, with_prefix
+from limbeck.engine import Execution, Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.experiment.progress import Progress
 
@@ -43,6 +43,14 @@ class Checkpoint:
             "threads": self.threads,
         }
         write_tensors(folder / "checkpoint" / "state.safetensors", tensors, metadata)
+
+    def restore_execution(self) -> Execution:
+        """How the run is computed; raises LimbeckError for what this version does not know."""
+        known = {name: value for name, value in self.execution.items() if name != "store_every"}  # until schema 2
+        try:
+            return Execution(**known)
+        except TypeError as error:
+            raise LimbeckError(f"The checkpoint does not fit this version of Limbeck: {error}.") from None
 
     @classmethod
     def load(cls, folder: Path) -> Checkpoint:

@@ -12,30 +12,31 @@ from typing import Self, TypeAlias, final
 import torch
 
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Execution, Kernels, Learner, Objective, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, Tensors
 from limbeck.evaluation.train_and_score import Scores, score, train
 from limbeck.experiment.build import initial_weights, network_for
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
+from limbeck.methods import Method
 from limbeck.models import InitialWeights, with_fresh_noise
 
-Member: TypeAlias = tuple[Learner, InitialWeights]
+LearnerAndWeights: TypeAlias = tuple[Learner, InitialWeights]
 """A learner and where its initial weights come from."""
 
 
-def members_of(config: Config, data: TaskData, device: str) -> list[Member]:
-    """What a configuration names, on a device; raises LimbeckError for what cannot be trained."""
-    members = []
+def build_learners(config: Config, data: TaskData, device: str) -> list[LearnerAndWeights]:
+    """The learners that a configuration names, on a device; raises LimbeckError for what cannot be trained."""
+    learners = []
     for name in config.learners:
         network = network_for(config, data.image_shape, data.num_classes, learner=config.importable(name)).to(device)
-        members.append((Learner.of(network, config.inner.make()), initial_weights(config, network)))
-    return members
+        learners.append((Learner.of(network, config.inner.make()), initial_weights(config, network)))
+    return learners
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pupil:
-    """One learner of a family, with its initial weights."""
+class Trainable:
+    """One learner of a family as it is run, with its initial weights."""
 
     kernels: Kernels
     initial: InitialWeights
@@ -50,50 +51,53 @@ class Pupil:
 class Family:
     """All learners of a run."""
 
-    pupils: tuple[Pupil, ...]
+    members: tuple[Trainable, ...]
     attack: AttackConfig | None = None
 
     @classmethod
-    def of(cls, config: Config, members: Sequence[Member], execution: Execution) -> Self:
-        """What ``members_of`` made of the configuration, computed as ``execution`` says."""
-        objective: Objective = RealLoss(every=config.outer.loss_every)
-        if config.attack is not None:
-            objective = config.attack.objective
+    def of(
+        cls,
+        learners: Sequence[LearnerAndWeights],
+        method: Method,
+        execution: Execution,
+        attack: AttackConfig | None = None,
+    ) -> Self:
+        """The learners as ``method`` runs them, computed as ``execution`` says."""
         return cls(
-            attack=config.attack,
-            pupils=tuple(
-                Pupil(kernels=Kernels(learner, objective, execution), initial=initial) for learner, initial in members
+            attack=attack,
+            members=tuple(
+                Trainable(kernels=method.kernels(learner, execution), initial=initial) for learner, initial in learners
             ),
         )
 
     @property
     def resampled(self) -> bool:
         """Whether initial weights differ from draw to draw."""
-        return self.pupils[0].initial.resampled
+        return self.members[0].initial.resampled
 
     @property
     def theta(self) -> Tensors:
         """θ₀ of a fixed initialisation by name; empty otherwise."""
         if self.resampled:
             return {}
-        return {name: value[0] for name, value in self.pupils[0].initial.held_out(1, 0).items()}
+        return {name: value[0] for name, value in self.members[0].initial.held_out(1, 0).items()}
 
-    def drawn(self, rng: torch.Generator) -> Pupil:
+    def draw(self, rng: torch.Generator) -> Trainable:
         """The learner that is trained next."""
-        if len(self.pupils) == 1:
-            return self.pupils[0]
-        return self.pupils[int(torch.randint(len(self.pupils), (1,), generator=rng))]
+        if len(self.members) == 1:
+            return self.members[0]
+        return self.members[int(torch.randint(len(self.members), (1,), generator=rng))]
 
-    def validated(self, batches: Sequence[Batch], data: TaskData, count: int, seed: int) -> Scores:
+    def validate(self, batches: Sequence[Batch], data: TaskData, count: int, seed: int) -> Scores:
         """Train ``count`` inits of every learner, kept for that, on batches and score them on the validation split.
 
         For an attack the source class counts as right where it is taken for the target, and as much as all others.
         """
         relabel = None if self.attack is None else self.attack.objective.relabel
-        scores = []
-        for pupil in self.pupils:
-            trained = train(pupil.kernels, batches, pupil.initial.validation(count, seed))
+        parts = []
+        for member in self.members:
+            networks = train(member.kernels, batches, member.initial.validation(count, seed))
             examples = data.split_batches("val", 1000)
-            scores.append(score(pupil.kernels, trained, examples, data.num_classes, relabel=relabel))
-        all_of_them = Scores(correct_BK=torch.cat([s.correct_BK for s in scores]), total_K=scores[0].total_K)
-        return all_of_them if self.attack is None else all_of_them.balanced(self.attack.source)
+            parts.append(score(member.kernels, networks, examples, data.num_classes, relabel=relabel))
+        scores = Scores(correct_BK=torch.cat([s.correct_BK for s in parts]), total_K=parts[0].total_K)
+        return scores if self.attack is None else scores.balanced(self.attack.source)

@@ -1,40 +1,45 @@
-"""The outer loop: learn the data by descending the meta-gradient, and keep what validation likes best.
+"""The outer loop: learn the data by descending a gradient on it, and keep what validation likes best.
 
-Read top to bottom: ``distill`` prepares, ``_Run.iterate`` is the hot path, the guard and the checkpoint follow.
-Shapes: B inits, S batches, M images a batch, N real images.
+``distill`` resolves what to do and does it; ``outer_step`` (``step.py``) is the hot path; ``Budget``, ``Guard`` and
+``Journal`` stand beside it. Shapes: B inits.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.artefact.run_directory import RunDirectory
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import Execution, RealBatch, Tensors, add, make_adjoint, with_prefix
-from limbeck.errors import DivergedError, LimbeckError
+from limbeck.engine import Tensors, with_prefix
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores
-from limbeck.experiment.build import make_source, prepare
+from limbeck.evaluation.training import LearnedSchedule
+from limbeck.experiment.build import gather_materials
 from limbeck.experiment.config import Config
 from limbeck.experiment.execution import choose_execution, use_compile_cache
 from limbeck.experiment.progress import Progress, Reporter, Silent, interruptible
-from limbeck.experiment.task import check_task, for_pool, task_of
-from limbeck.models import load_card
+from limbeck.outer.budget import Budget
 from limbeck.outer.checkpoint import Checkpoint
-from limbeck.outer.learners import Family, members_of
-from limbeck.outer.optimizer import OuterOptimizer, clip_and_average, inner_steps, own_gradient, rate, real_batch
+from limbeck.outer.guard import Guard
+from limbeck.outer.journal import Journal
+from limbeck.outer.learners import Family, build_learners
+from limbeck.outer.optimizer import OuterOptimizer
+from limbeck.outer.resolve import Assignment, Place, resolve
+from limbeck.outer.schedule import inner_steps, settings_at
+from limbeck.outer.step import Setup, outer_step
 
-CALIBRATION_FACTORS = (1.0, 0.9, 0.8, 0.7)
+CALIBRATION_FACTORS: Final = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
+
+READ_EVERY: Final = 10
+"""Iterations on an accelerator after which their losses are read: reading waits for the device."""
 
 
 def distill(
@@ -68,196 +73,150 @@ def distill(
         LimbeckError: wrong input, an ``out`` that holds another run, data that is split otherwise than that of the
             pool, or a run that diverges again and again.
     """
-    reporter = reporter or Silent()
-    folder = None if out is None else RunDirectory(Path(out))
-    checkpoint = None
-    if resume:
-        if folder is None:
-            raise LimbeckError("resume needs the run directory to go on from; give it as out.")
-        checkpoint = Checkpoint.load(folder.path)
-        recorded = Config.from_json(checkpoint.config, folder.path, trust=trust or config.trusted)
-        config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
-        same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
-        if same_data and folder.finished():  # its budget, of iterations or of time, is spent
-            made = dataclasses.replace(Distilled.load(folder.path), config=config)
-            if config.init != recorded.init:  # its pool lies elsewhere now
-                made.network()  # refuses other networks
-                folder.finish(made)
-            return made
-    elif folder is not None:
-        folder.check(overwrite=overwrite)
-    if data is not None:
-        config = dataclasses.replace(config, data=data.source or data.name)
-    if config.init.pooled and checkpoint is None:
-        config = for_pool(config)
-    if data is not None:
-        config = _split_as(data, config, checkpoint)
-    else:
-        data = task_of(config, data_dir=None if data_dir is None else Path(data_dir), device=device)
-    if config.init.pooled:
-        check_task(load_card(config.init.pool), config.init.pool, data)
-    if checkpoint is not None and checkpoint.data_sha256 not in ("", data.sha256):
-        raise LimbeckError(
-            f"The run in {out} was made from other data than {data.name} is now; resume it with the same."
-        )
-    run = _Run(config, data.to(device), device, folder, reporter, checkpoint)
-    if folder is not None and checkpoint is None:
-        folder.clear()
-    return run.execute()
-
-
-def _split_as(data: TaskData, config: Config, checkpoint: Checkpoint | None) -> Config:
-    """The configuration with the split of data that is given."""
-    split = config.split if data.split_seed is None else data.split_seed
-    if checkpoint is not None and split != config.split:
-        raise LimbeckError(
-            f"{data.name} is split with seed {split}, but the run began with {config.split}; load it with that seed."
-        )
-    return dataclasses.replace(
-        config,
-        val_size=len(data.val_y),
-        split_seed=config.split_seed if split == config.split else split,
-    )
+    place = Place(out=None if out is None else Path(out), resume=resume, overwrite=overwrite, trust=trust)
+    looked_for = None if data_dir is None else Path(data_dir)
+    assignment = resolve(config, data, place, data_dir=looked_for, device=device)
+    if isinstance(assignment, Distilled):
+        return assignment
+    return OuterLoop(assignment, device, reporter or Silent()).run()
 
 
 @final
-class _Run:
-    """One distillation in progress; all of its state is in ``progress``, ``optimizer``, and the generators."""
+class OuterLoop:
+    """One distillation in progress; its state is in ``progress``, the optimiser, two older states, the generators."""
 
-    def __init__(
-        self,
-        config: Config,
-        data: TaskData,
-        device: str,
-        folder: RunDirectory | None,
-        reporter: Reporter,
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        self.config, self.data, self.device, self.folder, self.reporter = config, data, device, folder, reporter
-        members = members_of(config, data, device)
-        self.adjoint = make_adjoint(config.engine.adjoint)
-        self.generators = {
-            name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family")
+    def __init__(self, assignment: Assignment, device: str, reporter: Reporter) -> None:
+        self.begun = time.monotonic()
+        self.config, self.data = assignment.config, assignment.data
+        self.device, self.folder, self.reporter = device, assignment.folder, reporter
+        config, checkpoint = self.config, assignment.checkpoint
+        learners = build_learners(config, self.data, device)
+        self.method = config.method.build(None if config.attack is None else config.attack.objective)
+        self.rngs = {
+            name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family", "method")
         }
-        self.source = make_source(config, data, self.generators["start"])
-        self.optimizer = OuterOptimizer(config.outer, self.source.parameters())
-        self.progress = Progress()
+        materials = gather_materials(config, self.data, self.rngs["start"])
+        source = config.source.build(materials)
+        optimizer = OuterOptimizer(config.outer, source.parameters(), source.group_of)
+        self.budget = Budget(iterations=config.outer.iterations, max_time=config.outer.max_time)
+        self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
-            execution = choose_execution(config, [learner for learner, _ in members], data, reporter)
-            begun = time.monotonic()
-            told = prepare(self.source, data, self.generators["start"])
-            if told is not None:
-                self.progress.elapsed = time.monotonic() - begun
-                reporter.message(told)
-            self.good = self.best = self.optimizer.tensors()
+            self.progress = Progress()
+            self.execution = choose_execution(config, [learner for learner, _ in learners], self.data, reporter)
+            preparation = config.source.prepare(source, materials)
+            if preparation is not None:
+                reporter.message(preparation)
+            self.good = self.best = optimizer.tensors()
         else:
-            execution = _execution(checkpoint)
-            if execution.compiled:
+            self.progress = checkpoint.progress
+            self.execution = checkpoint.restore_execution()
+            if self.execution.compiled:
                 use_compile_cache()
             if checkpoint.threads != torch.get_num_threads():
                 reporter.message(
                     f"the run was computed with {checkpoint.threads} thread(s) and goes on with "
                     f"{torch.get_num_threads()}: equal to rounding, not bit for bit"
                 )
-            self.progress = checkpoint.progress
             self.good, self.best = checkpoint.good, checkpoint.best
-            self.optimizer.load(checkpoint.current)
+            optimizer.load(checkpoint.current)
             for name, state in checkpoint.generators.items():
-                self.generators[name].set_state(state)
-        if execution.compiled:
-            self.source = self.source.compiled()
-        self.family = Family.of(config, members, execution)
-        self.execution = execution
+                self.rngs[name].set_state(state)
+        self.before = self.progress.elapsed
+        self.source = source.compiled() if self.execution.compiled else source
+        self.family = Family.of(learners, self.method, self.execution, config.attack)
+        self.setup = Setup(
+            learners=self.family,
+            method=self.method,
+            source=self.source,
+            optimizer=optimizer,
+            data=self.data,
+            config=config.outer,
+        )
+        self.journal = Journal(self.folder, reporter, self.snapshot)
+        if self.folder is not None and checkpoint is None:
+            self.folder.clear()
 
-    def execute(self) -> Distilled:
+    def run(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
-        config, progress = self.config.outer, self.progress
+        progress = self.progress
         if self.folder is not None:
             self.folder.start(self.config, progress.iteration)
             if progress.iteration == 0:
-                self._checkpoint()
+                self.journal.save()
         self.reporter.start(self.config, self.execution, progress)
-        begun, before = time.monotonic(), progress.elapsed
         with interruptible() as stop:
-            while progress.iteration < config.iterations and not stop.requested:
-                if config.max_time is not None and progress.elapsed >= config.max_time:
-                    break
-                record = self._iterate_or_give_up()
-                last = progress.iteration >= config.iterations
-                if progress.iteration % config.validate_every == 0 or last:
-                    record |= self.validate()
-                progress.elapsed = before + time.monotonic() - begun
-                self._record(record | {"elapsed": progress.elapsed, "rollbacks": progress.rollbacks})
+            while not self.budget.is_spent(progress) and not stop.requested:
+                self._iterate_or_give_up()
             interrupted = stop.requested
-        if not interrupted and progress.iteration % config.validate_every and progress.iteration < config.iterations:
-            self.validate()  # the time budget ended between two validations
-        if not interrupted and config.calibrate_inits and self.family.resampled and progress.best_iteration >= 0:
+            self._look_back(validate=False)
+        calibrated = self.config.outer.calibrate_inits and self.family.resampled and progress.best_iteration >= 0
+        if calibrated and not interrupted:
             self.calibrate()
-            progress.elapsed = before + time.monotonic() - begun
-        if self.folder is not None:
-            self._checkpoint()
+        progress.elapsed = self._elapsed()
+        self.journal.close()
         result = self.result(interrupted)
         if self.folder is not None:
             self.folder.finish(result)
         self.reporter.finish(progress, interrupted)
         return result
 
-    def _iterate_or_give_up(self) -> dict[str, Any]:
+    def _iterate_or_give_up(self) -> None:
         """``iterate``; a run that gives up still leaves its best validated state."""
         try:
-            return self.iterate()
+            self.iterate()
         except LimbeckError:
             if self.folder is not None and self.progress.best_iteration >= 0:
                 self.folder.finish(self.result(interrupted=True))
             self.reporter.close()
             raise
 
-    def iterate(self) -> dict[str, Any]:
-        """One outer iteration: draw inits and real images, differentiate, clip, step."""
-        config, progress = self.config.outer, self.progress
-        spent = self._spent()
-        pupil = self.family.drawn(self.generators["family"])
+    def iterate(self) -> None:
+        """One outer iteration, and validation where it is due; what iterations saw is read now or later."""
+        progress, config = self.progress, self.config.outer
+        spent = self.budget.spent(progress)
         self._grow(inner_steps(config, self.source.steps, spent))
-        with torch.no_grad():
-            weights = pupil.sample(config.inits, self.generators["inits"])
-            real = RealBatch(*self.data.sample(self.generators["data"], real_batch(config, spent)))
-        params = self.source.parameters()
-        source = self.source.drawn(self.generators["source"]).first(progress.inner_steps)
-        states = pupil.kernels.init(weights)
-        loss_B, grads = self.adjoint.meta_gradient(pupil.kernels, source, params, states, real)
-        mean, norm_B = clip_and_average(grads, config.clip_init, config.clip)
-        observed = len(pupil.kernels.objective.observed(source.steps))
-        loss, norm = float(loss_B.mean()) / observed, float(norm_B.max())
-        own = own_gradient(self.source, params, *real)
-        if own is not None:  # no init has a part in it, and no clipping reaches it
-            loss, mean = loss + own[0], add(mean, own[1])
+        at = settings_at(config, progress, spent, self.source.steps)
+        report = outer_step(self.setup, at, self.rngs)
         progress.iteration += 1
-        record: dict[str, Any] = {
-            "iteration": progress.iteration,
-            "loss": loss,
-            "norm": norm,
-            "norm_median": float(norm_B.median()),
-        }
-        if self._diverged(loss, norm):
-            record |= {"loss": None if not math.isfinite(loss) else loss, "norm": None, "norm_median": None}
-            self._roll_back(loss)
-        else:
-            since = progress.iteration - 1 - (progress.grown_at if config.schedule != "step" else 0)
-            self.optimizer.step(mean, rate(config, since, spent) * progress.factor)
-            self.optimizer.constrain(self.source)
-        return record
+        progress.elapsed = self._elapsed()
+        self.journal.note(progress.iteration, report)
+        over = self.budget.is_spent(progress)
+        due = progress.iteration % config.validate_every == 0 or over
+        if due or self.data.train_x.device.type == "cpu" or progress.iteration % READ_EVERY == 0:
+            self._look_back(validate=due)
+
+    def _look_back(self, *, validate: bool) -> None:
+        """Read what iterations saw: guard against divergence, write the records, the last one with a validation."""
+        progress = self.progress
+        records = self.journal.read()
+        for index, record in enumerate(records):
+            if self.guard.has_diverged(progress, record["loss"], record["norm"]):
+                record["diverged"] = True
+                good = self.good
+                self.reporter.message(self.guard.roll_back(progress, record["loss"], self.setup.optimizer, good))
+                records = records[: index + 1]  # those after it went on from what is no longer there
+                break
+        if validate:
+            records[-1] |= self.validate()
+            progress.elapsed = self._elapsed()
+        for record in records:
+            self.journal.write(record, progress, self.budget.spent(progress))
 
     def _grow(self, steps: int) -> None:
-        """Go over to another number of inner steps."""
+        """Go over to this number of inner steps, if it is another."""
         progress = self.progress
         if progress.inner_steps not in (0, steps):
-            self.optimizer.restart()
+            self.setup.optimizer.restart()
             progress.grown_at = progress.iteration
             progress.smooth_loss = None  # the loss of longer training is another one
-            self.good = self.optimizer.tensors()  # a rollback must not bring the moments back
+            self.good = self.setup.optimizer.tensors()  # a rollback must not bring the moments back
             self.reporter.message(f"iteration {progress.iteration + 1}: {steps} inner steps from here on")
         progress.inner_steps = steps
+
+    def _elapsed(self) -> float:
+        """Seconds of work over all sittings, from building what is learned on."""
+        return self.before + time.monotonic() - self.begun
 
     def validate(self) -> dict[str, Any]:
         """Accuracy on the validation split over held-out inits; keeps the state if it is the best so far."""
@@ -265,23 +224,23 @@ class _Run:
         progress = self.progress
         if scores.mean > progress.best:
             progress.best, progress.best_iteration = scores.mean, progress.iteration
-            self.best = self.optimizer.tensors()
+            self.best = self.setup.optimizer.tensors()
         if progress.bad_in_a_row == 0:
-            self.good = self.optimizer.tensors()
+            self.good = self.setup.optimizer.tensors()
         return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
 
     def calibrate(self) -> None:
         """Choose the factor on the best state's step sizes, over inits that no validation has seen."""
         count = self.config.outer.calibrate_inits
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for factor in CALIBRATION_FACTORS:
             scores = self.validation_scores(with_prefix(self.best, "param."), count, 2, factor)
-            found.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
-        learned, best = found[0], max(found, key=lambda row: row["accuracy"])
-        self.calibration = best | {"n": self.config.outer.calibrate_inits}
+            rows.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
+        unchanged, best = rows[0], max(rows, key=lambda row: row["accuracy"])
+        self.calibration = best | {"n": count}
         self.reporter.message(
             f"step sizes times {best['factor']:g}: {best['accuracy']:.2f} % on validation data, worst "
-            f"{best['worst']:.1f}; as learned {learned['accuracy']:.2f} %, worst {learned['worst']:.1f}"
+            f"{best['worst']:.1f}; as learned {unchanged['accuracy']:.2f} %, worst {unchanged['worst']:.1f}"
         )
 
     def validation_scores(
@@ -301,22 +260,27 @@ class _Run:
         with torch.no_grad():
             batches = [self.source.batch(params, t) for t in range(self.source.steps)]
             batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in batches]
-        return self.family.validated(batches, self.data, count, self.config.seed + stream)
+        return self.family.validate(batches, self.data, count, self.config.seed + stream)
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
         progress = self.progress
-        params = with_prefix(self.best if progress.best_iteration >= 0 else self.optimizer.tensors(), "param.")
+        kept = self.best if progress.best_iteration >= 0 else self.setup.optimizer.tensors()
+        params = with_prefix(kept, "param.")
         with torch.no_grad():
-            made = self.source.materialised(params)
-        return Distilled(
-            images=made.images.contiguous().cpu(),
-            labels=made.labels.contiguous().cpu(),
+            lessons = self.source.materialised(params)
+        schedule = LearnedSchedule(
+            inner=self.config.inner,
+            order=lessons.order,
             hyperparameters={
                 name: (self.calibration["factor"] if name == "lr" else 1.0) * value.contiguous().cpu()
-                for name, value in made.hyperparameters.items()
+                for name, value in lessons.hyperparameters.items()
             },
-            order=made.order,
+        )
+        return Distilled(
+            images=lessons.images.contiguous().cpu(),
+            labels=lessons.labels.contiguous().cpu(),
+            training=schedule,
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
@@ -335,66 +299,16 @@ class _Run:
             },
         )
 
-    def _spent(self) -> float:
-        """Part of the budget that is spent, in [0, 1]."""
-        config = self.config.outer
-        spent = self.progress.iteration / config.iterations
-        if config.max_time is not None:
-            spent = max(spent, self.progress.elapsed / config.max_time)
-        return min(1.0, spent)
-
-    def _diverged(self, loss: float, norm: float) -> bool:
-        """Non-finite at once; a loss far above its running mean only if it stays there."""
-        progress = self.progress
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            return True
-        usual = progress.smooth_loss if progress.smooth_loss is not None else loss
-        chance = math.log(self.data.num_classes)
-        progress.bad_in_a_row = progress.bad_in_a_row + 1 if loss > max(3 * usual, 1.5 * chance) else 0
-        if progress.bad_in_a_row == 0 or progress.smooth_loss is None:
-            progress.smooth_loss = 0.98 * usual + 0.02 * loss
-        return progress.bad_in_a_row >= 10
-
-    def _roll_back(self, loss: float) -> None:
-        progress, config = self.progress, self.config.outer
-        progress.rollbacks += 1
-        progress.bad_in_a_row = 0
-        if progress.rollbacks > config.max_rollbacks:
-            raise DivergedError(
-                f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {progress.iteration}), also"
-                f" at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: "
-                "lower --lr-steps or --lr, bound it with --lr-max, or average over more --inits."
-            )
-        progress.factor *= 0.5
-        self.optimizer.load(self.good)
-        self.reporter.message(
-            f"diverged at iteration {progress.iteration} (loss {loss:.3g}); back to the last good state, "
-            f"learning rates at {progress.factor:.3g} of their setting"
-        )
-
-    def _record(self, record: dict[str, Any]) -> None:
-        if self.folder is not None and "val_mean" in record:
-            self.folder.append_metrics(record)
-            self._checkpoint()
-        self.reporter.update(record, self.progress, self._spent())
-
-    def _checkpoint(self) -> None:
-        assert self.folder is not None
-        Checkpoint(
+    def snapshot(self) -> Checkpoint:
+        """Everything that the next iteration depends on."""
+        return Checkpoint(
             progress=self.progress,
-            current=self.optimizer.tensors(),
+            current=self.setup.optimizer.tensors(),
             good=self.good,
             best=self.best,
-            generators={name: g.get_state() for name, g in self.generators.items()},
-            config=self.config.to_json(self.folder.path),
+            generators={name: rng.get_state() for name, rng in self.rngs.items()},
+            config=self.config.to_json(None if self.folder is None else self.folder.path),
             execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
-        ).save(self.folder.path)
-
-
-def _execution(checkpoint: Checkpoint) -> Execution:
-    try:
-        return Execution(**checkpoint.execution)
-    except TypeError as error:
-        raise LimbeckError(f"The checkpoint does not fit this version of Limbeck: {error}.") from None
+        )

@@ -1,14 +1,17 @@
-"""The outer optimiser: averaging over inits, clipping, schedules, and the memory that a rollback needs."""
+"""The outer optimiser: averaging over inits, clipping, and the memory that a rollback needs.
+
+Shapes: B inits, N real images.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from limbeck.engine import HYPERPARAMETERS, Source, Tensors
+from limbeck.engine import Group, Source, Tensors
 from limbeck.experiment.parts import OuterConfig
 
 
@@ -30,59 +33,24 @@ def clip_and_average(grads: Tensors, clip_init: float | None, clip: float | None
     return mean, norm_B
 
 
-def own_gradient(source: Source, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> tuple[float, Tensors] | None:
-    """What a source asks of itself on real images, and its gradient; None where it asks nothing."""
-    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+def own_gradient(source: Source, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensors] | None:
+    """What a source asks of itself on real images, a scalar, and its gradient; None where it asks nothing."""
+    leaves = {name: value.detach().requires_grad_() for name, value in source.parameters().items()}
     with torch.enable_grad():
         loss = source.own_loss(leaves, x_NCHW, y_N)
     if loss is None:
         return None
-    found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    return loss.item(), dict(zip(leaves, found, strict=True))
-
-
-def rate(config: OuterConfig, iteration: int, progress: float) -> float:
-    """Factor on the learning rates, ``progress`` in [0, 1] being the spent part of the budget.
-
-    ``iteration`` counts from where warm-up starts: the beginning, or the last doubling of the inner steps.
-    """
-    warm = min(1.0, (iteration + 1) / (config.warmup + 1)) if config.warmup > 0 else 1.0
-    if config.schedule == "cosine":
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    if config.schedule == "step":
-        return warm * float(config.decay ** (iteration // config.decay_every))
-    return warm
-
-
-def inner_steps(config: OuterConfig, steps: int, progress: float) -> int:
-    """The inner steps of an iteration, of ``steps`` in the end, ``progress`` being the spent part of the budget."""
-    doublings_left = max(0, config.grow - int(2 * progress * config.grow))
-    return max(1, steps >> doublings_left)
-
-
-def real_batch(config: OuterConfig, progress: float) -> int:
-    """Size of the real batch, growing geometrically with the spent part of the budget."""
-    if config.real_batch_end is None:
-        return config.real_batch
-    ratio = config.real_batch_end / config.real_batch
-    # Doubling steps: a compiled kernel is built once per size.
-    steps = max(1, round(math.log2(ratio)))
-    level = min(steps, int(progress * (steps + 1)))
-    return round(config.real_batch * float(ratio ** (level / steps)))
+    grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return loss.detach(), dict(zip(leaves, grads, strict=True))
 
 
 @final
 class OuterOptimizer:
-    """Adam over a source's parameters, a learning rate for each kind; the tensors are updated in place."""
+    """Adam over a source's parameters, a learning rate for each group of them; they are updated in place."""
 
-    def __init__(self, config: OuterConfig, params: Tensors) -> None:
-        rates = {
-            "z": config.lr_noise or config.lr_images,
-            "labels": config.lr_labels,
-            **dict.fromkeys(HYPERPARAMETERS, config.lr_steps),
-        }
-        self._rates = {name: rates.get(name, config.lr_images) for name in params}
+    def __init__(self, config: OuterConfig, params: Tensors, group_of: Callable[[str], Group]) -> None:
         self._params = params
+        self._rates = {name: config.rate_of(group_of(name)) for name in params}
         self._adam = torch.optim.Adam(
             [{"params": [value], "lr": self._rates[name]} for name, value in params.items()],
             betas=(config.beta1, config.beta2),

@@ -56,7 +56,7 @@ def adapt_config(
         data=data,
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=kept if held_out is None else held_out, network=network),
-        pixels=PixelConfig(
+        source=PixelConfig(
             steps=steps,
             epochs=epochs,
             ipc=1 if images is None else images_per_class(images, steps, len(card["classes"])),

@@ -10,6 +10,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, RunDirectory
 from limbeck.artefact.sample_chart import sample_chart
 from limbeck.common.charts import Line, bar_chart, histogram_chart, line_chart
+from limbeck.engine import PixelConfig
 from limbeck.studies import Study
 from limbeck.studies.rows import by_group
 
@@ -57,8 +58,11 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
 
 def _meta_training(folders: list[RunDirectory]) -> Line | None:
     """Validation accuracy over outer iterations: the mean of the runs at those iterations that all have, and range."""
-    found = ({record["iteration"]: record["val_mean"] for record in folder.metrics()} for folder in folders)
-    runs = [run for run in found if run]
+    validated = (
+        {record["iteration"]: record["val_mean"] for record in folder.metrics() if "val_mean" in record}
+        for folder in folders
+    )
+    runs = [run for run in validated if run]
     if not runs:
         return None
     common = sorted(set.intersection(*(set(run) for run in runs))) or sorted(runs[0])
@@ -76,7 +80,8 @@ def _grid(study: Study, scores: list[dict[str, Any]]) -> dict[str, Line]:
     """Accuracy against batches, a line for each number of epochs and images per class."""
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for variant, score in zip(study.variants, scores, strict=True):
-        pixels = variant.config.pixels
+        pixels = variant.config.source
+        assert isinstance(pixels, PixelConfig)
         name = f"{pixels.epochs} epoch(s), {pixels.ipc} per class"
         lines.setdefault(name, []).append((pixels.steps, score["mean"], score["std"] or 0.0))
     return {

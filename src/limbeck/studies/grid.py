@@ -31,11 +31,14 @@ def grid(
     for axis, values in (("steps", steps), ("epochs", epochs), ("ipc", ipc)):
         if not values or min(values) < 1:
             raise LimbeckError(f"{axis} is {list(values)}; a grid needs at least one value, each at least 1.")
+    base = config.source
+    if not isinstance(base, PixelConfig):
+        raise LimbeckError(f"A grid varies learned images; its source must be a PixelConfig, not {base!r}.")
     variants = []
     for images, repeats, batches in itertools.product(*(sorted(set(values)) for values in (ipc, epochs, steps))):
-        pixels = dataclasses.replace(config.pixels, steps=batches, epochs=repeats, ipc=images)
+        pixels = dataclasses.replace(base, steps=batches, epochs=repeats, ipc=images)
         group = f"steps {batches}, epochs {repeats}, ipc {images}"
-        variants.append(Variant(group=group, seed=config.seed, config=dataclasses.replace(config, pixels=pixels)))
+        variants.append(Variant(group=group, seed=config.seed, config=dataclasses.replace(config, source=pixels)))
     return Study(
         name=name,
         title=f"{config.data}, {config.learner}: accuracy against steps, epochs and images per class",
@@ -52,7 +55,7 @@ def grid_config(data: str = "mnist", learner: str = "lenet", seed: int = 0, max_
     return Config(
         data=data,
         learner=learner,
-        pixels=PixelConfig(),
+        source=PixelConfig(),
         inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
             iterations=400,

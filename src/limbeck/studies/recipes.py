@@ -42,7 +42,7 @@ def _mnist_fixed() -> Recipe:
         data="mnist",
         learner="lenet",
         init=InitConfig(init="fixed"),
-        pixels=PixelConfig(steps=1, epochs=3),
+        source=PixelConfig(steps=1, epochs=3),
         inner=InnerConfig(lr=0.3),
         outer=OuterConfig(
             iterations=20_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
@@ -62,7 +62,7 @@ def _mnist_random() -> Recipe:
     config = Config(
         data="mnist",
         learner="lenet",
-        pixels=PixelConfig(steps=10, epochs=3),
+        source=PixelConfig(steps=10, epochs=3),
         inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
             iterations=3_400,
@@ -90,7 +90,7 @@ def _cifar10_fixed() -> Recipe:
         data="cifar10",
         learner="alexcifarnet",
         init=InitConfig(init="fixed"),
-        pixels=PixelConfig(steps=10, epochs=3, start="real"),
+        source=PixelConfig(steps=10, epochs=3, start="real"),
         inner=InnerConfig(lr=0.03),
         outer=OuterConfig(
             iterations=1_100, inits=1, real_batch=512, lr_images=0.05, lr_steps=0.01, clip_init=0.1, validate_every=50
@@ -110,7 +110,7 @@ def _cifar10_random() -> Recipe:
     config = Config(
         data="cifar10",
         learner="alexcifarnet",
-        pixels=PixelConfig(steps=10, epochs=3, start="real"),
+        source=PixelConfig(steps=10, epochs=3, start="real"),
         inner=InnerConfig(lr=0.03),
         outer=OuterConfig(
             iterations=1_100,
@@ -148,6 +148,7 @@ def recipe(name: str) -> Recipe:
 
 def with_soft_labels(chosen: Recipe) -> Recipe:
     """The same with learned labels."""
-    pixels = dataclasses.replace(chosen.config.pixels, labels="soft")
-    config = dataclasses.replace(chosen.config, pixels=pixels)
+    assert isinstance(chosen.config.source, PixelConfig)
+    pixels = dataclasses.replace(chosen.config.source, labels="soft")
+    config = dataclasses.replace(chosen.config, source=pixels)
     return dataclasses.replace(chosen, config=config, title=f"{chosen.title}, soft labels")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from limbeck.common.seeds import generator
-from limbeck.engine import GeneratorConfig, InnerConfig
+from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, RealConfig
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
@@ -25,8 +25,7 @@ def _teaching(**changes: Any) -> Config:
         data="mnist",
         learner="stridednet",
         weight_norm=True,
-        source="generator",
-        generator=GeneratorConfig(inner_steps=32, batch=128, latent=64, hidden=128, width=16, warm_start=600),
+        source=GeneratorConfig(inner_steps=32, batch=128, latent=64, hidden=128, width=16, warm_start=600),
         inner=InnerConfig(optimizer="sgd", lr=0.1, momentum=0.8, learn_momentum="per-step"),
         outer=OuterConfig(
             iterations=2_800,
@@ -56,8 +55,8 @@ def _changed(config: Config, **changes: Any) -> Config:
 
 def _on_real_data(taught: Config, iterations: int) -> Config:
     """The same inner training on real batches, as many and as large, with learned hyper-parameters only."""
-    bare = dataclasses.asdict(GeneratorConfig(inner_steps=taught.generator.inner_steps, batch=taught.generator.batch))
-    return _changed(taught, source="real", generator=bare, outer={"iterations": iterations})
+    sizes = RealConfig(inner_steps=taught.inner_steps, batch=taught.batch_size(10))
+    return _changed(taught, source=sizes, outer={"iterations": iterations, "lr_noise": None})
 
 
 def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
@@ -70,10 +69,8 @@ def _mnist(seed: int) -> Study:
     taught = _teaching(seed=seed)
     pixels = _changed(
         taught,
-        source="pixels",
-        generator=dataclasses.asdict(GeneratorConfig()),
-        pixels={"steps": 32, "epochs": 1, "ipc": 13, "start": "real"},
-        outer={"iterations": 1000, "lr_images": 0.05},
+        source=PixelConfig(steps=32, epochs=1, ipc=13, start="real"),
+        outer={"iterations": 1000, "lr_images": 0.05, "lr_noise": None},
     )
     real = _on_real_data(taught, 500)
     return Study(
@@ -88,7 +85,7 @@ def _mnist(seed: int) -> Study:
 
 def _curricula(seed: int) -> Study:
     variants = tuple(
-        Variant(group=curriculum, seed=at, config=_small(seed=at, generator={"curriculum": curriculum}))
+        Variant(group=curriculum, seed=at, config=_small(seed=at, source={"curriculum": curriculum}))
         for at in range(seed, seed + 3)
         for curriculum in CURRICULA
     )
@@ -106,7 +103,7 @@ def _curricula(seed: int) -> Study:
 def _small(**changes: Any) -> Config:
     """A run of some two minutes, from a generator that has seen nothing."""
     small: dict[str, Any] = {
-        "generator": {"inner_steps": 16, "batch": 64, "width": 16, "hidden": 128, "warm_start": 0},
+        "source": {"inner_steps": 16, "batch": 64, "width": 16, "hidden": 128, "warm_start": 0},
         "outer": {
             "iterations": 300,
             "real_batch": 1024,
@@ -147,7 +144,7 @@ def _weight_norm(seed: int) -> Study:
         }
         for on in (True, False):
             part = {"generator_weight_norm": on, "hidden": 64 if hidden < 0.5 else 256, "batch": 32}
-            config = _small(**settings, weight_norm=on, generator=part)
+            config = _small(**settings, weight_norm=on, source=part)
             variants.append(Variant(group=f"weight norm {'on' if on else 'off'}", seed=draw, config=config))
     return Study(
         name="gtn-weight-norm",
@@ -185,7 +182,7 @@ def _learners(seed: int) -> Study:
             "convnet3,width=12,depth=2,norm=none,pooling=avg",
             "mlp,hidden=(64,)",
         ),
-        generator={"inner_steps": 64, "batch": 64},
+        source={"inner_steps": 64, "batch": 64},
         outer={"iterations": 1200, "real_batch": 1024, "validate_inits": 2},
     )
     return Study(
@@ -204,7 +201,7 @@ def _cifar10(seed: int) -> Study:
     taught = _teaching(
         seed=seed,
         data="cifar10",
-        generator={"batch": 64},
+        source={"batch": 64},
         outer={"iterations": 800, "real_batch": 1024},
     )
     return Study(

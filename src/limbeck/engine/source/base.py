@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
+from limbeck.engine.schedule import HYPERPARAMETERS
 from limbeck.engine.state import Batch, Tensors
+
+Group: TypeAlias = Literal["images", "noise", "labels", "steps"]
+"""What a parameter is to the outer optimiser, which has a learning rate for each: images or the weights of what makes
+them, learned noise, logits of labels, and step sizes with the other hyper-parameters."""
 
 
 class Materialised(NamedTuple):
@@ -24,16 +30,16 @@ class Materialised(NamedTuple):
     order: Tensor
 
 
+Pull: TypeAlias = Callable[[Batch], None]
+"""Takes in the cotangent of one step's batch, with a leading dimension of B inits."""
+
+
 class Pullback(ABC):
     """Gathers the cotangents of a source's batches and turns them into gradients of what is learned."""
 
     @abstractmethod
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, as the source's own ``batch`` gives it; ``add`` follows for the same step."""
-
-    @abstractmethod
-    def add(self, step: int, cotangent: Batch) -> None:
-        """Take in the cotangent of ``batch(step)``, with a leading dimension of B inits."""
+    def batch(self, step: int) -> tuple[Batch, Pull]:
+        """The batch of a step, as the source's own ``batch`` gives it, and what takes in its cotangent, once."""
 
     @abstractmethod
     def result(self) -> Tensors:
@@ -57,6 +63,10 @@ class Source(ABC):
     @abstractmethod
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         """A fresh gatherer for B = ``inits`` initial weights."""
+
+    def group_of(self, name: str) -> Group:
+        """The learning rate that a parameter has; that of ``images`` for all but hyper-parameters by default."""
+        return "steps" if name in HYPERPARAMETERS else "images"
 
     def constrained(self, params: Tensors) -> Tensors:
         """The allowed parameters next to these; every outer step is followed by it."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from limbeck.engine.source.base import Pullback
+from limbeck.engine.source.base import Pull, Pullback
 from limbeck.engine.state import Batch, Tensors
 
 Decode = Callable[[Tensors], tuple[Tensor, Tensor, Tensors]]
@@ -35,10 +36,10 @@ class CyclicPullback(Pullback):
         self._y = y.new_zeros(inits, *y.shape)
         self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
 
-    def batch(self, step: int) -> Batch:
-        return self._batch(self._params, step)
+    def batch(self, step: int) -> tuple[Batch, Pull]:
+        return self._batch(self._params, step), partial(self._add, step)
 
-    def add(self, step: int, cotangent: Batch) -> None:
+    def _add(self, step: int, cotangent: Batch) -> None:
         index = step % self._batches
         self._x[:, index] += cotangent.x_MCHW
         self._y[:, index] += cotangent.y_MK

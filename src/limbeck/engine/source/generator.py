@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Self, final
 
 import torch
@@ -19,8 +20,10 @@ from torch.func import functional_call
 
 from limbeck.engine.compiling import Compiled
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
-from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.source.base import Group, Pull, Pullback, Source
+from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
 from limbeck.engine.source.labels import label_logits
+from limbeck.engine.source.warm_start import warm_start
 from limbeck.engine.state import Batch, Tensors, with_prefix
 from limbeck.errors import LimbeckError, unknown
 
@@ -31,7 +34,7 @@ _ENCODER = "encoder."
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
+class GeneratorConfig(SourceConfig):
     """A generator, what it is fed, and in which order its batches are used.
 
     Args:
@@ -86,6 +89,56 @@ class GeneratorConfig:
             raise LimbeckError(f"warm_start is {self.warm_start}; it must not be negative.")
         if not 0 <= self.reconstruction < math.inf:
             raise LimbeckError(f"reconstruction is {self.reconstruction}; a weight must not be negative.")
+
+    def batch_size(self, classes: int) -> int:
+        return self.batch
+
+    @property
+    def labels_kind(self) -> LabelKind:
+        return self.classes
+
+    @property
+    def groups(self) -> frozenset[Group]:
+        learned: set[Group] = {"images", "steps"}
+        if self.curriculum != "none":
+            learned.add("noise")
+        if self.classes == "learned":
+            learned.add("labels")
+        return frozenset(learned)
+
+    @property
+    def images_noun(self) -> str:
+        return "images from a learned generator"
+
+    @property
+    def description(self) -> str:
+        return f"{self.batch} images a step from a generator"
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return (self.generator,)
+
+    def check_real_batch(self, size: int) -> None:
+        if self.reconstruction > 0 and min(self.batch, size) < 2:
+            raise LimbeckError("reconstruction needs at least 2 images a batch; raise --batch and --real-batch.")
+
+    def build(self, materials: Materials) -> Generator:
+        seed = int(torch.randint(2**31, (1,), generator=materials.rng))
+        module = materials.make_generator(self, seed)
+        encoder = None
+        if self.warm_start or self.reconstruction:
+            encoder = materials.make_encoder(self.latent, seed)
+        weights = dict(module.named_parameters())
+        return Generator(self, module, weights, materials.classes, materials.rng, materials.inner, encoder)
+
+    def prepare(self, source: Source, materials: Materials) -> str | None:
+        if not self.warm_start or not isinstance(source, Generator):
+            return None
+        error = warm_start(source, materials, self.warm_start)
+        return (
+            f"warm start: {self.warm_start} iterations on real images, reproduced to a mean squared error of "
+            f"{error:.3f}"
+        )
 
 
 @final
@@ -161,6 +214,10 @@ class Generator(Source):
 
     def extras(self, params: Tensors) -> Tensors:
         return self.weights(params) | dict(self.module.named_buffers())
+
+    def group_of(self, name: str) -> Group:
+        groups: dict[str, Group] = {"z": "noise", "labels": "labels"}
+        return groups.get(name) or super().group_of(name)
 
     def own_loss(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor | None:
         if self.config.reconstruction == 0:
@@ -260,39 +317,37 @@ class _GeneratorPullback(Pullback):
         self._schedule = ScheduleGradients(source.schedule, params, inits)
         own = [name for name in params if name not in source.schedule.parameters()]
         self._total = {name: params[name].new_zeros(inits, *params[name].shape) for name in own}
-        self._made: tuple[Tensor, ...] = ()
-        self._leaves: Tensors = {}
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> tuple[Batch, Pull]:
         source = self._source
         weights = {name: value.detach().requires_grad_() for name, value in source.weights(self._params).items()}
         z_MZ, y_MK = (value.detach() for value in source.inputs(self._params, step))
-        self._leaves = {f"{_PREFIX}{name}": value for name, value in weights.items()}
+        leaves = {f"{_PREFIX}{name}": value for name, value in weights.items()}
         for name, value in (("z", z_MZ), ("labels", y_MK)):
             if name in self._total:
-                self._leaves[name] = value.requires_grad_()
+                leaves[name] = value.requires_grad_()
         with torch.enable_grad(), _graph_is_used_again():
-            made = source.make(weights, z_MZ, y_MK)
-        self._made = tuple(value for value in made if value.requires_grad)
-        x_MCHW, labels_MK = (value.detach() for value in made)
-        return Batch(x_MCHW, labels_MK, source.schedule.at(self._params, step))
+            outputs = source.make(weights, z_MZ, y_MK)
+        x_MCHW, labels_MK = (value.detach() for value in outputs)
+        graph = tuple(value for value in outputs if value.requires_grad)
+        batch = Batch(x_MCHW, labels_MK, source.schedule.at(self._params, step))
+        return batch, partial(self._add, step, graph, leaves)
 
-    def add(self, step: int, cotangent: Batch) -> None:
-        cotangents = (cotangent.x_MCHW, cotangent.y_MK)[: len(self._made)]
+    def _add(self, step: int, graph: tuple[Tensor, ...], leaves: Tensors, cotangent: Batch) -> None:
+        """Pull one step's cotangent through the graph of its batch, an init at a time."""
+        cotangents = (cotangent.x_MCHW, cotangent.y_MK)[: len(graph)]
         inits = cotangent.x_MCHW.shape[0]
         for b in range(inits):
             outer = [value[b] for value in cotangents]
-            leaves = list(self._leaves.values())
             with _graph_is_used_again():
-                found = torch.autograd.grad(
-                    self._made, leaves, outer, retain_graph=b + 1 < inits, materialize_grads=True
+                grads = torch.autograd.grad(
+                    graph, list(leaves.values()), outer, retain_graph=b + 1 < inits, materialize_grads=True
                 )
-            for name, grad in zip(self._leaves, found, strict=True):
+            for name, grad in zip(leaves, grads, strict=True):
                 if name not in ("z", "labels"):
                     self._total[name][b] += grad
                 else:  # rows of a pool
                     self._total[name][b].flatten(0, 1).index_add_(0, self._source.rows(step), grad)
-        self._made, self._leaves = (), {}
         self._schedule.add(step, cotangent.h)
 
     def result(self) -> Tensors:

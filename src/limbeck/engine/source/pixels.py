@@ -7,7 +7,7 @@ learning rate (see ``engine.schedule``). Shapes: S batches, M images a batch, K 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.engine.schedule import InnerConfig, Schedule
-from limbeck.engine.source.base import Materialised, Pullback, Source
+from limbeck.engine.source.base import Group, Materialised, Pullback, Source
+from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
 from limbeck.engine.source.cyclic import CyclicPullback
 from limbeck.engine.source.labels import label_logits
 from limbeck.engine.source.limits import Limits, Norm
@@ -25,7 +26,7 @@ from limbeck.errors import LimbeckError, unknown
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PixelConfig:
+class PixelConfig(SourceConfig):
     """How many images are learned and how they are used.
 
     Args:
@@ -73,6 +74,49 @@ class PixelConfig:
         elif self.norm != "linf":
             raise LimbeckError(f"norm is {self.norm}, but nothing is bounded; give max_change, too.")
 
+    @property
+    def inner_steps(self) -> int:
+        return self.steps * self.epochs
+
+    def batch_size(self, classes: int) -> int:
+        return self.ipc * classes
+
+    @property
+    def labels_kind(self) -> LabelKind:
+        return self.labels
+
+    @property
+    def groups(self) -> frozenset[Group]:
+        return frozenset({"images", "steps", "labels"} if self.labels == "soft" else {"images", "steps"})
+
+    @property
+    def images_noun(self) -> str:
+        return "learned images"
+
+    @property
+    def description(self) -> str:
+        each = f"{self.ipc} image{'s' if self.ipc > 1 else ''} per class"
+        return each if self.steps == 1 else f"{self.steps} batches of {each}"
+
+    def build(self, materials: Materials) -> Pixels:
+        if self.start == "noise":
+            shape = (self.steps, self.batch_size(materials.classes), *materials.image_shape)
+            start = torch.randn(shape, generator=materials.rng).to(materials.device)
+        else:
+            start = self.arrange(materials.per_class(materials.rng, self.steps * self.ipc))
+        limits = None
+        if self.max_change is not None or self.valid_pixels:
+            limits = materials.valid_pixels()
+        if self.max_change is not None and limits is not None:
+            limits = replace(limits, centre_SMCHW=start.clone(), epsilon=self.max_change, norm=self.norm)
+        return Pixels(self, materials.classes, start, materials.inner, limits)
+
+    def arrange(self, x_KnCHW: Tensor) -> Tensor:
+        """n = S·ipc images of each class as S batches with as many of each class, (S, M, C, H, W)."""
+        classes, _, *shape = x_KnCHW.shape
+        split = x_KnCHW.reshape(classes, self.steps, self.ipc, *shape)
+        return split.transpose(0, 1).flatten(1, 2)
+
 
 @final
 class Pixels(Source):
@@ -118,6 +162,9 @@ class Pixels(Source):
         index = step % self.config.steps
         y_MK = torch.softmax(params["labels"][index], dim=-1) if "labels" in params else self.y_MK
         return Batch(params["images"][index], y_MK, self.schedule.at(params, step))
+
+    def group_of(self, name: str) -> Group:
+        return "labels" if name == "labels" else super().group_of(name)
 
     def constrained(self, params: Tensors) -> Tensors:
         if self.limits is None:

@@ -6,7 +6,7 @@ Shapes: T steps, M images a step, K classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self, final
 
 import torch
@@ -14,12 +14,53 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
-from limbeck.engine.source.base import Pullback, Source
+from limbeck.engine.source.base import Group, Pull, Pullback, Source
+from limbeck.engine.source.config import LabelKind, Materials, Sampler, SourceConfig
 from limbeck.engine.state import Batch, Tensors
 from limbeck.errors import LimbeckError
 
-Sampler = Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
-"""A generator and a number n to n real examples: normalised images (n, C, H, W) and class indices (n,)."""
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RealConfig(SourceConfig):
+    """Real images in the place of learned ones; only hyper-parameters are learned.
+
+    Args:
+        inner_steps: T, the batches that a learner is trained on, one step each.
+        batch: M, images in a batch.
+    """
+
+    inner_steps: int = 32
+    batch: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("inner_steps", "batch"):
+            if getattr(self, name) < 1:
+                raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def batch_size(self, classes: int) -> int:
+        return self.batch
+
+    @property
+    def labels_kind(self) -> LabelKind:
+        return "real"
+
+    @property
+    def groups(self) -> frozenset[Group]:
+        return frozenset({"steps"})
+
+    @property
+    def images_noun(self) -> str:
+        return "real images, for comparison,"
+
+    @property
+    def description(self) -> str:
+        return f"{self.batch} images a step of real data"
+
+    def build(self, materials: Materials) -> RealBatches:
+        return RealBatches(
+            materials.sample, self.inner_steps, self.batch, materials.classes, materials.rng, materials.inner
+        )
 
 
 @final
@@ -74,11 +115,8 @@ class _HyperparameterPullback(Pullback):
         self._source, self._params = source, params
         self._gradients = ScheduleGradients(source.schedule, params, inits)
 
-    def batch(self, step: int) -> Batch:
-        return self._source.batch(self._params, step)
-
-    def add(self, step: int, cotangent: Batch) -> None:
-        self._gradients.add(step, cotangent.h)
+    def batch(self, step: int) -> tuple[Batch, Pull]:
+        return self._source.batch(self._params, step), lambda cotangent: self._gradients.add(step, cotangent.h)
 
     def result(self) -> Tensors:
         return self._gradients.result()

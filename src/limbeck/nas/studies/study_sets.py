@@ -27,7 +27,7 @@ def set_config(data: str, learners: Sequence[str], seed: int, *, iterations: int
         learner=learners[0],
         family=tuple(learners[1:]),
         init=InitConfig(distribution="kaiming"),
-        pixels=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
+        source=PixelConfig(steps=10, epochs=1, ipc=1, start="real", labels="soft"),
         inner=InnerConfig(optimizer="adam", lr=0.0015),
         outer=OuterConfig(
             iterations=iterations,

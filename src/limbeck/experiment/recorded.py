@@ -1,0 +1,124 @@
+"""Configurations as JSON and back: unions by the name of their member, older forms, and code that only a file names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from limbeck.common.registry import Registry
+from limbeck.engine import ADJOINTS, SOURCES, Adjoint, SourceConfig
+from limbeck.errors import LimbeckError
+from limbeck.methods import METHODS, MethodConfig
+from limbeck.models.registry import cwd_on_path, load_function
+
+T = TypeVar("T")
+
+FAMILIES: Final[Mapping[str, tuple[type[Any], Registry[Any]]]] = MappingProxyType(
+    {"source": (SourceConfig, SOURCES), "method": (MethodConfig, METHODS), "adjoint": (Adjoint, ADJOINTS)}
+)
+"""The fields that hold a member of a family, what all members derive from, and those that are known by name."""
+
+
+def code_among(*names: str) -> frozenset[str]:
+    """Those of the names that are code, ``package.module:function``, and not in a registry.
+
+    >>> sorted(code_among("lenet", "mine:Net,width=3"))
+    ['mine:Net,width=3']
+    """
+    return frozenset(name for name in names if ":" in name)
+
+
+def importable(name: str, untrusted: Collection[str]) -> str:
+    """``name`` itself; raises LimbeckError if it is among the untrusted ones."""
+    if name in untrusted:
+        raise LimbeckError(
+            f"The file asks for code to be imported and run: '{name}'. If you know whose code that is, trust it with "
+            "--trust (trust=True in Python), or name it again yourself."
+        )
+    return name
+
+
+def encode(value: Any) -> Any:
+    """Plain values of a config: nested dicts, a member of a union with its ``kind``."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return list(value) if isinstance(value, tuple) else value
+    fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return kind_of(value) | fields
+
+
+def kind_of(value: Any) -> dict[str, str]:
+    """``{"kind": NAME}`` for a member of a family, nothing for others; a member of one's own goes by its class."""
+    for base, known in FAMILIES.values():
+        if isinstance(value, base):
+            return {"kind": known.name_of(type(value)) or f"{type(value).__module__}:{type(value).__qualname__}"}
+    return {}
+
+
+def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any:
+    """The member of a family from what ``encode`` gave.
+
+    Raises:
+        LimbeckError: no such member, code that is not trusted, or fields that the member does not have.
+    """
+    base, known = FAMILIES[field]
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        raise LimbeckError(f"The recorded {field} is {values!r}; expected its fields by name, and its kind.")
+    kind = values["kind"]
+    if ":" in kind and kind not in known:
+        importable(kind, () if trust is True or kind in (trust or ()) else (kind,))
+        with cwd_on_path():
+            member = load_function(kind, field)
+        if not (isinstance(member, type) and issubclass(member, base)):
+            raise LimbeckError(f"'{kind}' is no {field}; it must be a class that derives from {base.__name__}.")
+    else:
+        member = known[kind]
+    own = {f.name for f in dataclasses.fields(member)}
+    for name in values.keys() - own - {"kind"}:
+        others = [other for other, cls in known.items() if name in {f.name for f in dataclasses.fields(cls)}]
+        whose = f"; that belongs to {' and '.join(others)}" if others else ""
+        raise LimbeckError(f"The {field} '{kind}' has no option '{name}'{whose}.")
+    nested = {
+        name: decode_member(name, value, trust) if name in FAMILIES else value
+        for name, value in values.items()
+        if name != "kind"
+    }
+    return construct(member, nested)
+
+
+def construct(cls: type[T], values: dict[str, Any]) -> T:
+    """``cls(**values)`` with tuples for lists; raises LimbeckError for fields that it does not have."""
+    try:
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except (TypeError, AttributeError) as error:
+        raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
+
+
+def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of schema 1 or 2 as schema 3 records it; one of schema 3 as it is.
+
+    Until schema 2 all kinds of sources stood side by side, ``source`` named the one that counted, real batches borrowed
+    their sizes from the generator, and the adjoint and its settings belonged to how things are computed.
+    """
+    if isinstance(values.get("source"), dict):
+        return values
+    old = {name: dict(v) if isinstance(v, dict) else v for name, v in values.items()}
+    kind = old.pop("source", "pixels")
+    pixels, generator = old.pop("pixels", {}), old.pop("generator", {})
+    engine, outer = old.get("engine", {}), old.get("outer", {})
+    if not all(isinstance(part, dict) for part in (pixels, generator, engine, outer)):
+        raise LimbeckError("The recorded configuration does not fit this version of Limbeck: a part has no fields.")
+    if "inner" not in old:  # until 0.1 the step sizes belonged to the pixels
+        old["inner"] = {name: pixels.pop(name) for name in ("lr", "lr_max") if name in pixels}
+    sizes = {name: generator[name] for name in ("inner_steps", "batch") if name in generator}
+    own = {"pixels": pixels, "generator": generator, "real": sizes}.get(str(kind), {})
+    stored = {"store_every": engine.pop("store_every", 1)}
+    adjoint = engine.pop("adjoint", "remat")
+    old["source"] = {"kind": kind, **own}
+    old["method"] = {
+        "kind": "unrolled",
+        "adjoint": {"kind": adjoint, **(stored if adjoint == "remat" else {})},
+        "loss_every": outer.pop("loss_every", None),
+    }
+    return old

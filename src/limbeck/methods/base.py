@@ -1,0 +1,47 @@
+"""What a method is: a way to get a gradient on what a source learns.
+
+Shapes: B inits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from limbeck.engine import Execution, Kernels, Learner, MetaGradient, Objective, RealBatch, Source, Tensors
+
+
+class Method(ABC):
+    """How a gradient on what a source learns is had."""
+
+    @abstractmethod
+    def kernels(self, learner: Learner, execution: Execution) -> Kernels:
+        """The learner as this method runs it; validation trains and scores networks with the same."""
+
+    @abstractmethod
+    def gradient(
+        self, kernels: Kernels, source: Source, weights: Tensors, real: RealBatch, rng: torch.Generator
+    ) -> MetaGradient:
+        """The loss of each of B inits and its gradient in ``source.parameters()``, one for each init.
+
+        Args:
+            kernels: what ``kernels`` gave for the learner.
+            source: what is learned.
+            weights: initial weights (B, ...) by name.
+            real: normalised real images (N, C, H, W) and their classes (N,).
+            rng: draws what the method leaves to chance.
+        """
+
+
+class MethodConfig(ABC):
+    """Which method, with its settings; derive a frozen, keyword-only dataclass for a method of your own."""
+
+    @property
+    def compilable(self) -> bool:
+        """Whether it runs the kernels often enough for compiling them to pay."""
+        return True
+
+    @abstractmethod
+    def build(self, goal: Objective | None = None) -> Method:
+        """The method; ``goal`` replaces the loss on real data, as an attack does."""
