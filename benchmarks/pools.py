@@ -25,7 +25,7 @@ from limbeck.experiment.execution import use_compile_cache
 from limbeck.models import build, draw
 from limbeck.pools.adam import adam_batch, adam_learner
 from limbeck.pools.config import PoolConfig
-from limbeck.pools.parts import begun
+from limbeck.pools.parts import can_resume
 from limbeck.pools.train import make_pool
 
 GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     path = Path(argv[0]) if argv else POOL
     data = load("mnist")
     config = PoolConfig(n=200)
-    pool = make_pool(config, data, path, resume=begun(path), tell=lambda text: print(text, file=sys.stderr))
+    pool = make_pool(config, data, path, resume=can_resume(path), tell=lambda text: print(text, file=sys.stderr))
     assert pool is not None
     tested = pool.card["test_accuracy"]
     make = partial(build, "lenet", shape=data.image_shape, num_classes=data.num_classes)

@@ -37,8 +37,8 @@ def tiny_pool_config(**changes: Any) -> PoolConfig:
     return PoolConfig(**(values | changes))
 
 
-def made(config: PoolConfig, data: TaskData, out: Path, **options: Any) -> Pool:
-    """A pool that nobody stops."""
+def train_pool(config: PoolConfig, data: TaskData, out: Path, **options: Any) -> Pool:
+    """The pool that ``make_pool`` trains when nobody stops it."""
     pool = make_pool(config, data, out, **options)
     assert pool is not None
     return pool
@@ -48,7 +48,7 @@ def pool_of_rows(file: Path, out: Path, **changes: Any) -> Pool:
     """Ten trained networks for the task of ``rows_file``."""
     config = tiny_pool_config(**({"n": 10, "steps": 80, "group": 10, "lr": 0.01, "val_size": 40} | changes))
     data = load(str(file), val_size=config.val_size, seed=config.seed)
-    return made(config, data, out)
+    return train_pool(config, data, out)
 
 
 def batch_norm_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -10,7 +10,7 @@ from limbeck.engine import InnerConfig, PixelConfig, images_per_class
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import InitConfig, OuterConfig
 from limbeck.experiment.task import split_for
-from limbeck.pools.pool import kept_apart, open_card
+from limbeck.pools.pool import default_shares, open_card
 
 
 def adapt_config(
@@ -51,7 +51,7 @@ def adapt_config(
         LimbeckError: no such pool, or images that cannot be shared out equally.
     """
     card = open_card(pool) if card is None else card
-    kept, selection = kept_apart(card["config"]["n"])
+    kept, selection = default_shares(card["config"]["n"])
     config = Config(
         data=data,
         learner=card["config"]["learner"],

@@ -10,7 +10,7 @@ from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import adapt_config, adapt_outer
 from limbeck.pools.config import PoolConfig
-from limbeck.pools.pool import kept_apart
+from limbeck.pools.pool import default_shares
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import PoolPlan, Study, Variant
 
@@ -91,7 +91,7 @@ TARGETS = {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert
 
 def _adapt(seed: int) -> Study:
     pool = PoolPlan(name="mnist-lenet", data="mnist", config=_LENETS)
-    selection = kept_apart(_LENETS.n)[1]
+    selection = default_shares(_LENETS.n).selection
 
     def variant(target: str, compared: tuple[str, ...], network: int | None = None) -> Variant:
         epochs, iterations = TARGETS[target]

@@ -23,7 +23,7 @@ from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.task import task_of
 from limbeck.pools.adapt import adapt_config, adapt_outer
-from limbeck.pools.pool import kept_apart, open_card
+from limbeck.pools.pool import default_shares, open_card
 
 
 def adapt(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def adapt(argv: list[str]) -> int:
     console = log_console()
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)
-    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
+    selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
     chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
