@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from limbeck.cli.commands.shared import (
@@ -22,7 +23,7 @@ from limbeck.data import canonical_name
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.task import task_of
-from limbeck.pools.adapt import adapt_config, adapt_outer
+from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
 from limbeck.pools.pool import default_shares, open_card
 
 
@@ -38,14 +39,7 @@ def adapt(argv: list[str]) -> int:
     config = adapt_config(
         options.pool,
         options.to,
-        images=options.images,
-        steps=options.steps,
-        epochs=options.epochs,
-        start=options.start,
-        labels=options.labels,
-        network=options.network,
-        held_out=options.held_out,
-        seed=options.seed,
+        _settings(options),
         outer=adapt_outer(options.network, **(selection | chosen)),
         card=card,
         trust=options.trust,
@@ -82,3 +76,8 @@ def adapt(argv: list[str]) -> int:
         lambda: result_console().print(evaluation_table(result), class_table(result)),
     )
     return 0
+
+
+def _settings(options: AdaptOptions) -> AdaptSettings:
+    """Those options that are settings of an adaptation."""
+    return AdaptSettings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(AdaptSettings)})
