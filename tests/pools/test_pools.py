@@ -206,6 +206,7 @@ def test_the_card(tmp_path: Path) -> None:
     assert card["data"] == {
         "name": "arrays",
         "sha256": DATA.sha256,
+        "base_sha256": DATA.sha256,
         "source": "some/where.npz",
         "split_seed": 5,
     }

@@ -27,7 +27,7 @@ from limbeck.experiment.build import make_source, prepare
 from limbeck.experiment.config import Config
 from limbeck.experiment.execution import choose_execution, use_compile_cache
 from limbeck.experiment.progress import Progress, Reporter, Silent, interruptible
-from limbeck.experiment.task import check_task, for_pool, task_of
+from limbeck.experiment.task import check_task, record_pool, task_of
 from limbeck.models import load_card
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.learners import Family, members_of
@@ -89,7 +89,7 @@ def distill(
     if data is not None:
         config = dataclasses.replace(config, data=data.source or data.name)
     if config.init.pooled and checkpoint is None:
-        config = for_pool(config)
+        config = record_pool(config, data=data, data_dir=None if data_dir is None else Path(data_dir))
     if data is not None:
         config = _split_as(data, config, checkpoint)
     else:

@@ -61,6 +61,7 @@ def adapt_config(
     outer: OuterConfig | None = None,
     card: dict[str, Any] | None = None,
     trust: bool = False,
+    data_dir: Path | None = None,
 ) -> Config:
     """The configuration that learns images of ``data`` for the networks of a pool; run it with ``distill``.
 
@@ -72,9 +73,10 @@ def adapt_config(
         outer: the outer loop; ``adapt_outer`` by default.
         card: of the pool, read from its file by default.
         trust: import the code that the card names as its learner, if it names any.
+        data_dir: where known sets are looked for first, to see whether they are the pool's own data.
 
     Raises:
-        LimbeckError: no such pool, or images that cannot be shared out equally.
+        LimbeckError: no such pool or data, or images that cannot be shared out equally.
     """
     settings = settings or AdaptSettings()
     card = open_card(pool) if card is None else card
@@ -89,7 +91,7 @@ def adapt_config(
         inner=InnerConfig(optimizer="adam", lr=0.002),
         outer=outer or adapt_outer(settings.network, validate_inits=shares.selection),
         seed=settings.seed,
-        **split_for(card, data),
+        **split_for(card, data, data_dir=data_dir),
     )
     return config if trust else dataclasses.replace(config, untrusted=config.code)
 

@@ -152,6 +152,7 @@ def _gather(training: _Training, parts: Parts) -> Pool:
         "data": {
             "name": data.name,
             "sha256": data.sha256,
+            "base_sha256": data.base_sha256 or data.sha256,
             "source": data.source or data.name,
             "split_seed": parts.split_seed,
         },

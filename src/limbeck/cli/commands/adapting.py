@@ -43,6 +43,7 @@ def adapt(argv: list[str]) -> int:
         outer=adapt_outer(options.network, **(selection | chosen)),
         card=card,
         trust=options.trust,
+        data_dir=options.data_dir,
     )
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = task_of(config, data_dir=options.data_dir, device=options.device)
