@@ -25,7 +25,7 @@ from limbeck.experiment.execution import use_compile_cache
 from limbeck.models import build, draw
 from limbeck.pools.adam import adam_batch, adam_learner
 from limbeck.pools.config import PoolConfig
-from limbeck.pools.parts import begun
+from limbeck.pools.parts import can_resume
 from limbeck.pools.train import make_pool
 
 GROUP, ALONE, STEPS, ROUNDS = 25, 3, 60, 5
@@ -38,20 +38,20 @@ def main(argv: list[str]) -> None:
     path = Path(argv[0]) if argv else POOL
     data = load("mnist")
     config = PoolConfig(n=200)
-    pool = make_pool(config, data, path, resume=begun(path), tell=lambda text: print(text, file=sys.stderr))
+    pool = make_pool(config, data, path, resume=can_resume(path), tell=lambda text: print(text, file=sys.stderr))
     assert pool is not None
-    tested = pool.card["test_accuracy"]
+    accuracy = pool.card["test_accuracy"]
     make = partial(build, "lenet", shape=data.image_shape, num_classes=data.num_classes)
     one = one_at_a_time(data, make, networks=ALONE, steps=STEPS, batch=32)
-    timed = taking_turns({"one at a time, torch.optim.Adam": one, "25 together": together(data)}, ROUNDS)
-    per_step = [row["ms an iteration"] / STEPS / count for row, count in zip(timed, (ALONE, GROUP), strict=True)]
+    times = taking_turns({"one at a time, torch.optim.Adam": one, "25 together": train_together(data)}, ROUNDS)
+    per_step = [row["ms an iteration"] / STEPS / count for row, count in zip(times, (ALONE, GROUP), strict=True)]
     rows: list[dict[str, Any]] = [
         {
             "row": "pool of 200 LeNets, MNIST",
             "asked": "≤ 900 s on two cores, each ≥ 98 %",
             "measured": f"{pool.card['seconds']:.0f} s on {pool.card['versions']['threads']} core(s); "
-            f"{statistics.fmean(tested):.2f} ± {statistics.stdev(tested):.2f} %, worst {min(tested):.2f}, "
-            f"n = {len(tested)}",
+            f"{statistics.fmean(accuracy):.2f} ± {statistics.stdev(accuracy):.2f} %, worst {min(accuracy):.2f}, "
+            f"n = {len(accuracy)}",
         },
         {
             "row": "ms a training step of one network, one at a time (eager) / 25 together (compiled)",
@@ -77,21 +77,21 @@ def main(argv: list[str]) -> None:
     )
 
 
-def together(data: TaskData) -> Any:
+def train_together(data: TaskData) -> Any:
     """A group of networks, each on batches of its own, as a pool trains them."""
     module = build("lenet", shape=data.image_shape, num_classes=data.num_classes)
     kernels = Kernels(adam_learner(module), RealLoss(), Execution(chunk=GROUP, compiled=True))
 
     @torch.no_grad()
-    def way() -> Tensor:
+    def train() -> Tensor:
         rng = torch.Generator().manual_seed(0)
         states = kernels.init(draw(module, "xavier", GROUP, rng))
         for _ in range(STEPS):
-            chosen = torch.randint(len(data.train_y), (GROUP, 32), generator=rng)
-            states = kernels.step_each(states, adam_batch(data, chosen, 0.003, 0.0))
+            index_GM = torch.randint(len(data.train_y), (GROUP, 32), generator=rng)
+            states = kernels.step_each(states, adam_batch(data, index_GM, 0.003, 0.0))
         return torch.ones(1)
 
-    return way
+    return train
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def tiny_pool_config(**changes: Any) -> PoolConfig:
     return PoolConfig(**(values | changes))
 
 
-def made(config: PoolConfig, data: TaskData, out: Path, **options: Any) -> Pool:
-    """A pool that nobody stops."""
+def train_pool(config: PoolConfig, data: TaskData, out: Path, **options: Any) -> Pool:
+    """The pool that ``make_pool`` trains when nobody stops it."""
     pool = make_pool(config, data, out, **options)
     assert pool is not None
     return pool
@@ -48,11 +48,11 @@ def pool_of_rows(file: Path, out: Path, **changes: Any) -> Pool:
     """Ten trained networks for the task of ``rows_file``."""
     config = tiny_pool_config(**({"n": 10, "steps": 80, "group": 10, "lr": 0.01, "val_size": 40} | changes))
     data = load(str(file), val_size=config.val_size, seed=config.seed)
-    return made(config, data, out)
+    return train_pool(config, data, out)
 
 
 def batch_norm_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """A learner whose statistics run along."""
+    """A learner with running statistics."""
     layers = (nn.Conv2d(shape[0], 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten())
     return nn.Sequential(*layers, nn.Linear(3 * (shape[1] - 2) * (shape[2] - 2), num_classes))
 
@@ -64,25 +64,25 @@ def dropout_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
 
 
 def network(module: nn.Module, states: Tensors, index: int) -> nn.Module:
-    """One of the networks as a module."""
+    """``module`` with the weights of one of the networks (n, ...)."""
     module.load_state_dict({name: value[index] for name, value in states.items()}, strict=False)
     return module
 
 
 def after_steps(learner: str, data: TaskData, states: Tensors, batches: Sequence[Batch]) -> list[nn.Module]:
     """Each network after plain gradient descent on the batches, by autograd."""
-    trained = []
+    modules = []
     for index in range(len(next(iter(states.values())))):
         module = build(learner, shape=data.image_shape, num_classes=data.num_classes)
         module = network(module, states, index)
         for batch in batches:
             loss = F.cross_entropy(module(batch.x_MCHW), batch.y_MK)
-            found = torch.autograd.grad(loss, list(module.parameters()))
+            grads = torch.autograd.grad(loss, list(module.parameters()))
             with torch.no_grad():
-                for parameter, gradient in zip(module.parameters(), found, strict=True):
+                for parameter, gradient in zip(module.parameters(), grads, strict=True):
                     parameter -= batch.h["lr"] * gradient
-        trained.append(module)
-    return trained
+        modules.append(module)
+    return modules
 
 
 def counted(module: nn.Module, x_NCHW: Tensor, y_N: Tensor, classes: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig
 from limbeck.models import WeightNorm
 from limbeck.outer.loop import distill
-from limbeck.pools.adapt import adapt_config
+from limbeck.pools.adapt import AdaptSettings, adapt_config
 from limbeck.pools.config import PoolConfig
 from limbeck.pools.pool import Pool, open_pool
 from limbeck.pools.train import make_pool
@@ -22,6 +22,7 @@ load = Distilled.load
 """Read a run directory: ``limbeck.load("runs/mnist")``."""
 
 __all__ = [
+    "AdaptSettings",
     "AttackConfig",
     "AttackReport",
     "Config",

@@ -34,7 +34,7 @@ from limbeck.experiment.progress import Stop
 from limbeck.experiment.task import task_of
 from limbeck.models import PoolInit, build, pool_digest, save_pool
 from limbeck.outer.loop import distill
-from limbeck.pools.adapt import adapt_config
+from limbeck.pools.adapt import AdaptSettings, adapt_config
 from limbeck.pools.pool import open_pool
 
 ATTACK = AttackConfig(source=0, target=2, keep=1.0)
@@ -389,9 +389,9 @@ def test_data_is_split_as_the_pools_was_whatever_the_seed(
         assert (made.config.split, made.config.val_size) == (0, 40)
         assert same_split(task_of(made.config), data)
         assert same_split(task_of(made.config, source=str(file)), data)
-    other = adapt_config(pool, f"{file},invert=True", seed=seed)
+    other = adapt_config(pool, f"{file},invert=True", AdaptSettings(seed=seed))
     assert torch.equal(task_of(other).val_x, 255 - data.val_x)
-    assert adapt_config(pool, "digits", seed=seed).split == seed
+    assert adapt_config(pool, "digits", AdaptSettings(seed=seed)).split == seed
 
 
 def test_a_resumed_attack_is_split_as_the_pools_data_was(pool: Path, data: TaskData, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from limbeck.data import TaskData, canonical_name, get, is_named, load
+from limbeck.data import TaskData, canonical_name, get, is_named, load, read_base_sha256
 from limbeck.data.arrays import Array
 from limbeck.data.pixels import backgrounds, rotated
 from limbeck.data.variants import Change, changed, read_changes, split_source
@@ -214,6 +214,18 @@ def test_what_is_no_name() -> None:
     assert not any(map(is_named, ("arrays", "arrays,invert=True", "mnits", "", "my,invert=True", "my.npz.bak")))
     assert is_named("mnist,anything")  # load says what is wrong with it
     assert split_source("a,b.npz") == ("a,b.npz", [])
+
+
+@pytest.mark.parametrize("options", ["", ",invert=False", ",invert=True", ",rotate=45,size=16", ",background=colour"])
+def test_the_base_is_the_data_as_it_was_read(options: str, file: Path, tmp_path: Path) -> None:
+    plain, data = load(file), load(f"{file}{options}")
+    assert data.base_sha256 == plain.base_sha256 == plain.sha256
+    assert (data.sha256 == data.base_sha256) == (options in ("", ",invert=False"))
+    assert read_base_sha256(f"{file}{options}") == plain.sha256
+    path = tmp_path / "other.npz"
+    y = np.arange(40) % 4
+    np.savez(path, x=pictures(), y=y, x_test=pictures(20, seed=2), y_test=y[:20])  # another test set
+    assert load(f"{path}{options}").base_sha256 != plain.sha256
 
 
 def test_equal_names_are_equal_data(file: Path) -> None:

@@ -26,7 +26,7 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, OuterConfig
 from limbeck.models import build, load_pool
 from limbeck.outer.loop import distill
-from limbeck.pools.adapt import adapt_config
+from limbeck.pools.adapt import AdaptSettings, adapt_config
 from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, study
 from limbeck.studies import run as reproduction
 from limbeck.studies.figures import draw_figures
@@ -53,8 +53,12 @@ def inverted(file: Path) -> TaskData:
 
 
 def adapted(pool: Path, file: Path, **changes: Any) -> Config:
-    settings = {"images": 6, "steps": 2, "epochs": 1, "held_out": 4, "outer": QUICK}
-    return adapt_config(pool, f"{file},invert=True", **(settings | changes))
+    outer = changes.pop("outer", QUICK)
+    return adapt_config(pool, f"{file},invert=True", tiny_settings(**changes), outer=outer)
+
+
+def tiny_settings(**changes: Any) -> AdaptSettings:
+    return AdaptSettings(**({"images": 6, "steps": 2, "epochs": 1, "held_out": 4} | changes))
 
 
 # --- adaptation ------------------------------------------------------------------------------------------------------
@@ -164,8 +168,7 @@ def pooled_study(file: Path, kind: str) -> Study:
         attack = AttackConfig(source=0, target=1, keep=1.0)
         config = attack_config(plan.path, attack, images=3, held_out=4, outer=QUICK, card=card)
     else:
-        settings = {"images": 6, "steps": 2, "epochs": 1, "held_out": 4, "outer": QUICK}
-        config = adapt_config(plan.path, f"{file},invert=True", card=card, **settings)
+        config = adapt_config(plan.path, f"{file},invert=True", tiny_settings(), outer=QUICK, card=card)
     baselines = ("average",) if kind == "attack" else (FINE_TUNING,)
     return Study(
         name="pooled",

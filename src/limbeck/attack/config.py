@@ -15,7 +15,7 @@ from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, InitConfig, OuterConfig
 from limbeck.experiment.task import split_of
-from limbeck.pools.pool import kept_apart, open_card
+from limbeck.pools.pool import default_shares, open_card
 
 
 def attack_config(
@@ -64,7 +64,7 @@ def attack_config(
             raise LimbeckError(f"The {name} class is {label}, but the pool's data has classes 0 to {classes - 1}.")
     if steps < 1:
         raise LimbeckError(f"steps is {steps}; it must be at least 1.")
-    kept, selection = kept_apart(card["config"]["n"])
+    kept, selection = default_shares(card["config"]["n"])
     config = Config(
         data=card["data"].get("source", card["data"]["name"]),
         learner=card["config"]["learner"],

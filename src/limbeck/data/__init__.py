@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limbeck.data.dataset import TaskData, load
+from limbeck.data.dataset import TaskData, load, read_base_sha256
 from limbeck.data.download import get
 from limbeck.data.known import known_names
 from limbeck.data.preprocessing import Preprocessing
@@ -18,5 +18,6 @@ __all__ = [
     "is_named",
     "known_names",
     "load",
+    "read_base_sha256",
     "same_source",
 ]

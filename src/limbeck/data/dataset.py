@@ -48,6 +48,8 @@ class TaskData:
         sha256: of the training and test arrays as given, before any split; the same for every seed.
         source: the name or path, options included, by which it can be loaded again; None for what has none.
         split_seed: seed of which training examples are set aside; None where none are.
+        base_sha256: of the arrays as read, before options change them, so that equal digests mean the same images in
+            the same order; ``sha256`` where nothing changes them, None where nobody computed it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TaskData:
     sha256: str
     source: str | None = None
     split_seed: int | None = None
+    base_sha256: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -156,13 +159,14 @@ class TaskData:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Raw:
-    """What a source gave: checked arrays, test set and names where it has them."""
+    """What a source gave: checked arrays, test set and names where it has them, ``base_sha256`` if it is changed."""
 
     name: str
     train: tuple[Array, Array]
     test: tuple[Array, Array] | None = None
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    base_sha256: str | None = None
 
 
 def load(
@@ -201,7 +205,7 @@ def load(
     if val_size < 1:
         raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
     raw = _checked(_read(source, data_dir))
-    digest = _sha256(raw)
+    digest = _sha256(raw.train, raw.test)
     classes = _classes(raw)
     check_counts(raw.train[1], classes, need=2 if raw.test else 3)
     x, y = raw.train
@@ -225,7 +229,18 @@ def load(
         sha256=digest,
         source=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
         split_seed=seed,
+        base_sha256=raw.base_sha256 or digest,
     )
+
+
+def read_base_sha256(source: str, *, data_dir: Path | None = None) -> str:
+    """The ``base_sha256`` that the data of a name or file will have, whatever options follow; changes nothing.
+
+    Raises:
+        LimbeckError: an unknown name, or a set or file that is missing or damaged.
+    """
+    raw = _read_named(split_source(source)[0], data_dir)
+    return _sha256(raw.train, raw.test)
 
 
 def _read(source: Source, data_dir: Path | None) -> _Raw:
@@ -254,15 +269,15 @@ def _read_named(source: str, data_dir: Path | None) -> _Raw:
     known = None if base.lower().endswith(".npz") else known_set(base)
     changes = read_changes(base, words)
     x, y, test_x, test_y = read_npz(base) if known is None else known.read(locate(base, data_dir))
-    test = None
-    if test_x is not None and test_y is not None:
-        test = changed(images_NCHW(test_x, "test"), changes, base, "test"), labels_N(test_y, "test")
+    train = _arrays((x, y), "training")
+    test = None if test_x is None or test_y is None else _arrays((test_x, test_y), "test")
     return _Raw(
         name=canonical_name(source),
-        train=(changed(images_NCHW(x, "training"), changes, base, "training"), labels_N(y, "training")),
-        test=test,
+        train=(changed(train[0], changes, base, "training"), train[1]),
+        test=None if test is None else (changed(test[0], changes, base, "test"), test[1]),
         class_names=None if known is None else known.class_names,
         preprocessing=None if known is None or changes else known.preprocessing,
+        base_sha256=_sha256(train, test) if changes else None,
     )
 
 
@@ -332,9 +347,9 @@ def _tensor(array: Array, device: str | torch.device) -> Tensor:
     return torch.tensor(array, device=device)
 
 
-def _sha256(raw: _Raw) -> str:
+def _sha256(train: tuple[Array, Array], test: tuple[Array, Array] | None) -> str:
     digest = hashlib.sha256()
-    for array in (*raw.train, *(raw.test or ())):
+    for array in (*train, *(test or ())):
         digest.update(f"{array.dtype.str} {array.shape};".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

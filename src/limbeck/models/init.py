@@ -69,15 +69,15 @@ def draw(
     if distribution == _RESET:
         if gain != 1.0:
             raise LimbeckError(f"The distribution 'reset' has no gain; leave it at 1 instead of {gain}.")
-        drawn = _reset(module, n, generator)
+        initial = _reset(module, n, generator)
     else:
         constants = _norm_parameters(module)
-        drawn = {
+        initial = {
             name: _weights(name, parameter.detach(), n, constants, _DRAWS[distribution], gain, generator)
             for name, parameter in module.named_parameters()
         }
     weights = {
-        name: drawn[name].to(device=device or parameter.device, dtype=dtype or parameter.dtype)
+        name: initial[name].to(device=device or parameter.device, dtype=dtype or parameter.dtype)
         for name, parameter in module.named_parameters()
     }
     own = {name: module.get_buffer(name) for name in carried_names(module)}
@@ -94,8 +94,8 @@ def with_fresh_noise(module: nn.Module, weights: dict[str, Tensor], generator: t
     for path, layer in module.named_modules():
         if isinstance(layer, Noisy):
             name = f"{path}.key".lstrip(".")
-            drawn = torch.randint(KEYS, (pool_size(weights),), generator=generator)
-            fresh[name] = drawn.to(weights.get(name, layer.key))
+            keys = torch.randint(KEYS, (pool_size(weights),), generator=generator)
+            fresh[name] = keys.to(weights.get(name, layer.key))
     return weights | fresh
 
 
@@ -259,7 +259,7 @@ class SavedInit(InitialWeights):
         """theta_0, (1, *shape), whatever the seed. Raises `LimbeckError` unless n is 1."""
         if n != 1:
             raise LimbeckError(f"A fixed initialisation is a single one; ask for n = 1, not {n}.")
-        return {name: value.detach()[None] for name, value in self.state.items()}
+        return {name: value.detach()[None].clone() for name, value in self.state.items()}
 
 
 def pool_size(states: Mapping[str, Tensor]) -> int:
@@ -339,7 +339,7 @@ def _normal(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> 
 def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """n times the modules' own reset, on copies; it draws from the global state, which is therefore forked."""
     seeds = torch.randint(2**31, (n,), generator=generator).tolist()
-    drawn: list[dict[str, Tensor]] = []
+    networks: list[dict[str, Tensor]] = []
     for seed in seeds:
         fresh = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -348,8 +348,8 @@ def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, T
                 reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
                 if callable(reset):
                     reset()
-        drawn.append({name: parameter.detach() for name, parameter in fresh.named_parameters()})
-    return {name: torch.stack([weights[name] for weights in drawn]) for name in drawn[0]}
+        networks.append({name: parameter.detach() for name, parameter in fresh.named_parameters()})
+    return {name: torch.stack([weights[name] for weights in networks]) for name in networks[0]}
 
 
 def _seed(seed: int) -> int:

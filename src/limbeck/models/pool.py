@@ -107,10 +107,10 @@ def check_pool(states: Mapping[str, Tensor], module: nn.Module) -> None:
     expected = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     carried = {name: tuple(module.get_buffer(name).shape) for name in carried_names(module)}
     expected |= {name: shape for name, shape in carried.items() if name in states}  # running statistics may be there
-    found = {name: tuple(state.shape[1:]) for name, state in states.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    actual = {name: tuple(state.shape[1:]) for name, state in states.items()}
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
             raise LimbeckError(
-                f"The pool does not fit the learner: parameter '{name}' has shape {found.get(name, 'none')} in the "
+                f"The pool does not fit the learner: parameter '{name}' has shape {actual.get(name, 'none')} in the "
                 f"pool and {expected.get(name, 'none')} in the learner; use the learner that the pool was trained with."
             )

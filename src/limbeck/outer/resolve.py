@@ -12,7 +12,7 @@ from limbeck.artefact.run_directory import RunDirectory
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.task import check_task, for_pool, task_of
+from limbeck.experiment.task import check_task, record_pool, task_of
 from limbeck.models import load_card
 from limbeck.outer.checkpoint import Checkpoint
 
@@ -54,7 +54,7 @@ def resolve(
         folder.check(overwrite=place.overwrite)
     config = _named_after(config, data)
     if config.init.pooled:
-        config = for_pool(config)
+        config = record_pool(config, data=data, data_dir=data_dir)
     config, data = _with_task(config, data, None, data_dir=data_dir, device=device)
     return Assignment(config=config, data=data.to(device), folder=folder, checkpoint=None)
 

@@ -1,4 +1,4 @@
-"""How the networks of a pool are trained."""
+"""The settings by which the networks of a pool are trained."""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
-"""A pool of trained networks and its card, as ``limbeck pool make`` writes them."""
+"""A pool: many trained networks and their card, one ``.safetensors`` file that ``make_pool`` writes.
+
+Whoever learns on a pool keeps some of its networks for selection and others for the score; ``default_shares`` says how
+many. Shapes: n networks.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from limbeck.engine import Tensors
 from limbeck.errors import LimbeckError
@@ -14,20 +18,28 @@ from limbeck.models import load_card, load_pool
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A pool and its card: ``states`` are {name: (n, *shape)}."""
+    """The networks' ``states``, {name: (n, *shape)} on the CPU, and the ``card``: their data, training and accuracy."""
 
     states: Tensors
     card: dict[str, Any]
 
 
+class Shares(NamedTuple):
+    """How many of a pool's networks nothing is learned on: for the score, and for selection."""
+
+    held_out: int
+    selection: int
+
+
 def open_pool(path: Path) -> Pool:
-    """A pool from its file.
+    """The pool in a file.
 
     Raises:
-        LimbeckError: no such file, a damaged one, or a pool that ``limbeck pool make`` did not write.
+        LimbeckError: no such file, a damaged one, or a pool that ``make_pool`` did not write.
     """
     card = open_card(path)
-    return Pool(states=load_pool(path)[0], card=card)
+    states, _ = load_pool(path)
+    return Pool(states=states, card=card)
 
 
 def open_card(path: Path) -> dict[str, Any]:
@@ -39,6 +51,6 @@ def open_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def kept_apart(networks: int) -> tuple[int, int]:
-    """How many of a pool's networks to keep for the score, and for selection, where nobody says."""
-    return min(50, max(1, networks // 4)), min(20, max(1, networks // 8))
+def default_shares(networks: int) -> Shares:
+    """The shares of a pool of so many networks where nobody says: a quarter, 50 at most, and an eighth, 20 at most."""
+    return Shares(min(50, max(1, networks // 4)), min(20, max(1, networks // 8)))

@@ -1,7 +1,7 @@
 """Train many networks at once and keep them as a pool: initial weights for adaptation, attacks and fine-tuning.
 
-Each network has its own initial weights and its own order of the training images; a group of them takes every step
-together. Shapes: n networks, G networks of a group, M images a step.
+Each network has its own initial weights and its own order of the training images; the networks of a group take every
+step together. Shapes: n networks, G networks of a group, M images a step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 
@@ -22,7 +22,7 @@ from limbeck.data import TaskData
 from limbeck.engine import Execution, Kernels, RealLoss, State, Tensors
 from limbeck.evaluation.train_and_score import score
 from limbeck.experiment.execution import compiler_missing, default_chunk, use_compile_cache
-from limbeck.experiment.progress import interruptible
+from limbeck.experiment.progress import Stop, interruptible
 from limbeck.models import build, draw, save_pool
 from limbeck.pools.adam import adam_batch, adam_learner
 from limbeck.pools.config import PoolConfig
@@ -30,7 +30,7 @@ from limbeck.pools.parts import Parts
 from limbeck.pools.pool import Pool, open_pool
 
 GROUPS = range(25, 9, -1)
-"""Sizes of a group of small networks, the liked ones first; beyond 25 nothing is gained per network."""
+"""Sizes of a group of small networks, the preferred ones first; beyond 25 nothing is gained per network."""
 
 COMPILE_PAYS_AFTER = 20_000
 """Training steps, over all networks, from which compiling is won back."""
@@ -42,7 +42,7 @@ WARMUP = 50
 @final
 @dataclass(frozen=True, kw_only=True)
 class PoolProgress:
-    """Where a pool of ``total`` is: ``networks`` are finished, ``step`` of ``steps`` taken in a group of ``group``."""
+    """Where a pool of ``total`` is: ``networks`` are trained, ``group`` more have taken ``step`` of ``steps``."""
 
     total: int
     networks: int
@@ -52,11 +52,12 @@ class PoolProgress:
 
     @property
     def done(self) -> float:
-        """Networks' worth of work."""
+        """The work that is done, counted in networks."""
         return self.networks + self.group * self.step / self.steps
 
 
 Watch: TypeAlias = Callable[[PoolProgress], None]
+Tell: TypeAlias = Callable[[str], None]
 
 
 def make_pool(
@@ -68,12 +69,21 @@ def make_pool(
     resume: bool = False,
     overwrite: bool = False,
     watch: Watch = lambda progress: None,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = lambda text: None,
 ) -> Pool | None:
     """Train ``config.n`` networks on ``data`` and write them to ``out``, a ``.safetensors`` file.
 
-    What is finished lies in ``out.parts`` until then, so that a stopped pool goes on where it was, ``resume``; one that
-    is finished is opened. A pool that is replaced stays until the new one is there.
+    Until all are trained, those that are lie in ``OUT.parts``, and a pool that is replaced stays where it is.
+
+    Args:
+        config: how many networks, and how they are trained; ``data`` says what is set aside.
+        data: what they are trained on.
+        out: the file.
+        device: where they are trained.
+        resume: go on with a pool that was stopped; one that is finished is opened.
+        overwrite: replace a pool, or the parts of one.
+        watch: called after every step of a group.
+        tell: called with what people should know.
 
     Returns:
         The pool; None if someone stopped it (Ctrl-C or SIGTERM): go on with ``resume``.
@@ -82,39 +92,67 @@ def make_pool(
         LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; nothing to resume, or
             parts of another pool; a learner that does not fit the data.
     """
-    out = Path(out)
     config = dataclasses.replace(config, val_size=len(data.val_y))
-    parts = Parts(out, config, data)
-    if resume and parts.saved():
-        pool = open_pool(out)
-        parts.check(pool.card, str(out))
-        parts.remove()
-        return pool
+    parts = Parts(Path(out), config, data)
+    if resume and parts.is_finished():
+        return _open_finished(parts)
     parts.check_place(resume=resume, overwrite=overwrite)
     training = _Training(config, data.to(device), device, tell)
     parts.prepare(training.compiled, resume=resume, tell=tell)
-    finished = 0
     with interruptible() as stop:
-        for index, size in enumerate(training.sizes):
-            if not parts.has(index):
-                begun, before = time.monotonic(), parts.seconds()
-                unfinished = parts.unfinished(index)
-                for state, step in training.steps(index, size, unfinished):
-                    watch(PoolProgress(total=config.n, networks=finished, group=size, step=step, steps=config.steps))
-                    if stop.requested and step < config.steps:
-                        parts.interrupt(index, state, step, before + time.monotonic() - begun)
-                        return None
-                accuracy = training.scored("val", state.network)
-                parts.finish(index, state.network, accuracy, before + time.monotonic() - begun)
-            finished += size
-            if stop.requested and index + 1 < len(training.sizes):
-                return None
-    begun = time.monotonic()
-    networks, accuracy = parts.gathered(len(training.sizes))
-    card = {
+        if not _train_groups(training, parts, watch, stop):
+            return None
+    pool = _gather(training, parts)
+    save_pool(parts.out, pool.states, pool.card)
+    parts.remove()
+    _report_failures(pool.card, tell)
+    return pool
+
+
+def _open_finished(parts: Parts) -> Pool:
+    """The pool that is there, without parts that a kill has left; raises LimbeckError if it was made otherwise."""
+    pool = open_pool(parts.out)
+    parts.check_card(pool.card)
+    parts.remove()
+    return pool
+
+
+def _train_groups(training: _Training, parts: Parts, watch: Watch, stop: Stop) -> bool:
+    """Train the groups that are missing; False if someone stopped it before the last was trained."""
+    networks = 0
+    for index, size in enumerate(training.sizes):
+        if not parts.has_group(index) and not _train_group(training, parts, index, networks, watch, stop):
+            return False
+        networks += size
+        if stop.requested and index + 1 < len(training.sizes):
+            return False
+    return True
+
+
+def _train_group(training: _Training, parts: Parts, index: int, networks: int, watch: Watch, stop: Stop) -> bool:
+    """Train one group from where it was left, after ``networks`` others; False if someone stopped it on the way."""
+    start, before = time.monotonic(), parts.read_seconds()
+    config, size = training.config, training.sizes[index]
+    for state, step in training.take_steps(index, parts.read_state(index)):
+        watch(PoolProgress(total=config.n, networks=networks, group=size, step=step, steps=config.steps))
+        if stop.requested and step < config.steps:
+            parts.write_state(index, state, step, before + time.monotonic() - start)
+            return False
+    accuracy = training.measure_accuracy("val", state.network)
+    parts.write_group(index, state.network, accuracy, before + time.monotonic() - start)
+    return True
+
+
+def _gather(training: _Training, parts: Parts) -> Pool:
+    """The pool of all groups, whose networks are now judged on the test data."""
+    start = time.monotonic()
+    config, data = training.config, training.data
+    networks, accuracy = parts.read_groups(len(training.sizes))
+    card: dict[str, Any] = {
         "data": {
             "name": data.name,
             "sha256": data.sha256,
+            "base_sha256": data.base_sha256 or data.sha256,
             "source": data.source or data.name,
             "split_seed": parts.split_seed,
         },
@@ -122,70 +160,78 @@ def make_pool(
         "classes": list(data.class_names),
         "config": dataclasses.asdict(config),
         "validation_accuracy": accuracy,
-        "test_accuracy": training.scored("test", networks),
-        "seconds": round(parts.seconds() + time.monotonic() - begun, 1),
-        "versions": versions(device),
+        "test_accuracy": training.measure_accuracy("test", networks),
+        "seconds": round(parts.read_seconds() + time.monotonic() - start, 1),
+        "versions": versions(training.device),
     }
-    save_pool(out, networks, card)
-    parts.remove()
-    for index, value in enumerate(accuracy):
-        if not value > 200 / data.num_classes:
-            tell(f"network {index} did not learn ({value:.1f} % on validation data): try a lower --lr")
     return Pool(states=networks, card=card)
+
+
+def _report_failures(card: dict[str, Any], tell: Tell) -> None:
+    """Tell which networks are hardly better than guessing."""
+    for index, value in enumerate(card["validation_accuracy"]):
+        if not value > 200 / len(card["classes"]):
+            tell(f"network {index} did not learn ({value:.1f} % on validation data): try a lower --lr")
 
 
 @final
 class _Training:
-    """The groups of a pool and how one of them is trained."""
+    """How the groups of a pool are trained and judged: ``sizes`` are their networks, ``compiled`` says in which way."""
 
-    def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Callable[[str], None]) -> None:
-        self.config, self.data = config, data
-        module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
-        learner = adam_learner(module)
-        self.module = module
+    def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Tell) -> None:
+        self.config, self.data, self.device = config, data, device
+        self.module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
+        learner = adam_learner(self.module)
         small = default_chunk(learner, data, config.batch) > 1
         self.sizes = group_sizes(config.n, config.group or (None if small else 1))
-        self.compiled = compiled = config.compile == "on" or (
-            config.compile == "auto" and config.n * config.steps >= COMPILE_PAYS_AFTER and not compiler_missing(device)
-        )
-        if compiled:
+        self.compiled = _compile_pays(config, device)
+        if self.compiled:
             tell("compiling the training step (20-60 s, from the cache 5-10 s)")
             use_compile_cache()
         chunk = max(self.sizes)
-        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=chunk, compiled=compiled))
-        self.judge = Kernels(learner, RealLoss(), Execution(chunk=min(10, chunk), compiled=compiled and small))
+        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=chunk, compiled=self.compiled))
+        self.judge = Kernels(learner, RealLoss(), Execution(chunk=min(10, chunk), compiled=self.compiled and small))
 
     @torch.no_grad()
-    def steps(self, index: int, size: int, unfinished: tuple[State, int] | None) -> Iterator[tuple[State, int]]:
-        """The states of a group after each of its steps, from where it was left."""
-        config, data = self.config, self.data
+    def take_steps(self, index: int, start: tuple[State, int] | None) -> Iterator[tuple[State, int]]:
+        """The states of a group after each step and its number from 1, after the state and number of ``start``."""
+        config, data, size = self.config, self.data, self.sizes[index]
         rng = generator(config.seed, f"pool group {index}")
         states = self.kernels.init(draw(self.module, config.distribution, size, rng))
         done = 0
-        if unfinished is not None:
-            states, done = unfinished[0].each(lambda value: value.to(data.train_x.device)), unfinished[1]
+        if start is not None:
+            states, done = start[0].each(lambda value: value.to(data.train_x.device)), start[1]
         for step in range(config.steps):
-            chosen_GM = torch.randint(len(data.train_y), (size, config.batch), generator=rng)
-            if step < done:  # the stream of batches goes on from there
+            index_GM = torch.randint(len(data.train_y), (size, config.batch), generator=rng)
+            if step < done:  # its images were drawn, so that the later ones are those of a pool that nobody stopped
                 continue
-            batch = adam_batch(data, chosen_GM.to(data.train_y.device), self._rate(step), config.weight_decay)
+            batch = adam_batch(data, index_GM.to(data.train_y.device), learning_rate(config, step), config.weight_decay)
             states = self.kernels.step_each(states, batch)
             yield states, step + 1
 
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / WARMUP)
-        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
-
-    def scored(self, split: Literal["val", "test"], networks: Tensors) -> list[float]:
-        """Accuracy of each network on a split."""
+    def measure_accuracy(self, split: Literal["val", "test"], networks: Tensors) -> list[float]:
+        """The accuracy of each network on a split, in percent."""
         networks = {name: value.to(self.data.train_x.device) for name, value in networks.items()}
         batches = self.data.split_batches(split, 1000)
         accuracy: list[float] = score(self.judge, networks, batches, self.data.num_classes).accuracy_B.tolist()
         return accuracy
 
 
+def learning_rate(config: PoolConfig, step: int) -> float:
+    """Adam's rate in a step counted from 0: it rises over ``WARMUP`` steps and falls to zero as a cosine."""
+    warm = min(1.0, (step + 1) / WARMUP)
+    return config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
 def group_sizes(n: int, group: int | None) -> list[int]:
-    """Networks of each group: of the size that is asked for, or one that leaves no group of another size."""
+    """Networks of each group: ``group``, if that is given, or a size that leaves no group of another size."""
     size = group or next((size for size in GROUPS if n % size == 0), min(n, 20))
     full, rest = divmod(n, size)
     return [size] * full + [rest] * (rest > 0)
+
+
+def _compile_pays(config: PoolConfig, device: str) -> bool:
+    """Whether the training step is to be compiled."""
+    if config.compile == "auto":
+        return config.n * config.steps >= COMPILE_PAYS_AFTER and not compiler_missing(device)
+    return config.compile == "on"

@@ -8,9 +8,9 @@ from typing import Any
 from limbeck.attack.config import attack_config, attack_outer
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.experiment.parts import AttackConfig
-from limbeck.pools.adapt import adapt_config, adapt_outer
+from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
 from limbeck.pools.config import PoolConfig
-from limbeck.pools.pool import kept_apart
+from limbeck.pools.pool import default_shares
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import PoolPlan, Study, Variant
 
@@ -91,12 +91,13 @@ TARGETS = {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert
 
 def _adapt(seed: int) -> Study:
     pool = PoolPlan(name="mnist-lenet", data="mnist", config=_LENETS)
-    selection = kept_apart(_LENETS.n)[1]
+    selection = default_shares(_LENETS.n).selection
 
     def variant(target: str, compared: tuple[str, ...], network: int | None = None) -> Variant:
         epochs, iterations = TARGETS[target]
         outer = adapt_outer(network, iterations=iterations, validate_inits=selection)
-        config = adapt_config(pool.path, target, epochs=epochs, network=network, outer=outer, card=pool.card, seed=seed)
+        settings = AdaptSettings(epochs=epochs, network=network, seed=seed)
+        config = adapt_config(pool.path, target, settings, outer=outer, card=pool.card)
         group = target if network is None else f"{target}, one network"
         return Variant(group=group, seed=seed, config=config, baselines=compared)
 

@@ -22,7 +22,7 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter
 from limbeck.experiment.task import task_of
 from limbeck.outer.loop import distill
-from limbeck.pools.parts import begun
+from limbeck.pools.parts import can_resume
 from limbeck.pools.train import Watch, make_pool
 from limbeck.studies import Study, Variant
 
@@ -99,7 +99,7 @@ def run_study(
         if not path.is_file():
             tell(f"{study.name}: training {pool_config.n} networks {pool_config.learner} on {plan.data}")
         task = load(plan.data, data_dir=data_dir, val_size=pool_config.val_size, seed=pool_config.seed)
-        resume = begun(path)
+        resume = can_resume(path)
         if make_pool(pool_config, task, path, device=device, resume=resume, watch=watch, tell=tell) is None:
             return None
     scores = []

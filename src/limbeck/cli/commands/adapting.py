@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from limbeck.cli.commands.shared import (
@@ -22,8 +23,8 @@ from limbeck.data import canonical_name
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.task import task_of
-from limbeck.pools.adapt import adapt_config, adapt_outer
-from limbeck.pools.pool import kept_apart, open_card
+from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
+from limbeck.pools.pool import default_shares, open_card
 
 
 def adapt(argv: list[str]) -> int:
@@ -33,22 +34,16 @@ def adapt(argv: list[str]) -> int:
     console = log_console()
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)
-    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
+    selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
     chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
         options.to,
-        images=options.images,
-        steps=options.steps,
-        epochs=options.epochs,
-        start=options.start,
-        labels=options.labels,
-        network=options.network,
-        held_out=options.held_out,
-        seed=options.seed,
+        _settings(options),
         outer=adapt_outer(options.network, **(selection | chosen)),
         card=card,
         trust=options.trust,
+        data_dir=options.data_dir,
     )
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = task_of(config, data_dir=options.data_dir, device=options.device)
@@ -82,3 +77,8 @@ def adapt(argv: list[str]) -> int:
         lambda: result_console().print(evaluation_table(result), class_table(result)),
     )
     return 0
+
+
+def _settings(options: AdaptOptions) -> AdaptSettings:
+    """Those options that are settings of an adaptation."""
+    return AdaptSettings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(AdaptSettings)})

@@ -27,7 +27,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
 from limbeck.experiment.task import task_of
-from limbeck.pools.pool import kept_apart, open_card
+from limbeck.pools.pool import default_shares, open_card
 
 REPORT = "attack.json"
 
@@ -41,7 +41,7 @@ def attack(argv: list[str]) -> int:
     keep = (1.0 if options.keep is None else options.keep) if options.objective == "keep" else None
     card = open_card(options.pool)
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
-    selection = {"validate_inits": kept_apart(card["config"]["n"])[1]}
+    selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
     outer = attack_outer(
         **(selection | given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
     )

@@ -15,7 +15,7 @@ from limbeck.cli.commands.shared import log_console, output, parse, prepare, pro
 from limbeck.cli.options import PoolOptions
 from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
-from limbeck.pools.parts import threads_of
+from limbeck.pools.parts import read_threads
 from limbeck.pools.pool import open_card
 from limbeck.pools.train import PoolProgress, Watch, make_pool
 
@@ -24,16 +24,16 @@ def pool(argv: list[str]) -> int:
     """``limbeck pool``."""
     options = parse(PoolOptions, argv)
     if options.action == "show":
-        return _show(options)
+        return _show_card(options)
     console = log_console()
     config = options.config
     path = options.out or default_path(options.data, config.learner)
-    prepare(options, default_threads=threads_of(path) if options.resume else None)
+    prepare(options, default_threads=read_threads(path) if options.resume else None)
     data = load(
         options.data, data_dir=options.data_dir, device=options.device, val_size=config.val_size, seed=config.seed
     )
-    with watched(console) as watch:
-        made = make_pool(
+    with show_progress(console) as watch:
+        trained = make_pool(
             config,
             data,
             path,
@@ -43,15 +43,15 @@ def pool(argv: list[str]) -> int:
             watch=watch,
             tell=lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True),
         )
-    if made is None:
+    if trained is None:
         console.print("stopped; what is trained is kept, go on with --resume", soft_wrap=True)
         return 130
-    _output(made.card, path, options)
+    _output(trained.card, path, options)
     return 0
 
 
-def _show(options: PoolOptions) -> int:
-    """The card of a pool."""
+def _show_card(options: PoolOptions) -> int:
+    """``limbeck pool show``."""
     plain = PoolOptions(action="show", data=options.data)
     for name in ("out", "resume", "overwrite", "config"):
         if getattr(options, name) != getattr(plain, name):
@@ -63,28 +63,28 @@ def _show(options: PoolOptions) -> int:
 
 
 def default_path(data: str, learner: str) -> Path:
-    """Where a pool goes that is given no place."""
+    """The file of a pool that is given no place: runs/pools/DATA-LEARNER.safetensors."""
     return Path("runs") / "pools" / f"{canonical_name(data)}-{learner.replace(':', '.')}.safetensors"
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Watch]:
-    """A progress bar on a terminal while a pool is trained, a line for every tenth elsewhere."""
-    told: dict[int, int] = {}
+def show_progress(console: Console) -> Iterator[Watch]:
+    """What shows the progress of pools, one after the other: a bar on a terminal, a line for every tenth elsewhere."""
+    tenths: dict[int, int] = {}
 
-    def say(progress: PoolProgress) -> None:
+    def print_tenth(progress: PoolProgress) -> None:
         tenth = int(10 * progress.done / progress.total)
-        if tenth > told.get(progress.total, 0):
-            told[progress.total] = tenth
+        if tenth > tenths.get(progress.total, 0):
+            tenths[progress.total] = tenth
             console.print(f"[dim]{progress.done:.0f} of {progress.total} networks[/dim]")
 
     if not console.is_terminal:
-        yield say
+        yield print_tenth
         return
     bar = progress_bar(console)
     task: list[Any] = []
 
-    def move(progress: PoolProgress) -> None:
+    def move_bar(progress: PoolProgress) -> None:
         if not task:
             bar.start()
             task.append(bar.add_task("training networks"))
@@ -94,12 +94,13 @@ def watched(console: Console) -> Iterator[Watch]:
             bar.remove_task(task.pop())
 
     try:
-        yield move
+        yield move_bar
     finally:
         bar.stop()
 
 
 def _output(card: dict[str, Any], path: Path, options: PoolOptions) -> None:
+    """Print a card, for people or as JSON."""
     values = {"path": str(path), "n": len(card["validation_accuracy"]), **card}
     output(values, options.json, None, lambda: result_console().print(_table(card, path)))
 

@@ -10,7 +10,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.cli.commands.bounding import reproduce_bound
 from limbeck.cli.commands.nas_studies import TITLES as NAS_STUDIES
 from limbeck.cli.commands.nas_studies import nas_config, reproduce_nas
-from limbeck.cli.commands.pooling import watched
+from limbeck.cli.commands.pooling import show_progress
 from limbeck.cli.commands.shared import (
     baseline_choice,
     checkpoint_of,
@@ -124,7 +124,7 @@ def run(
     console = log_console()
     prepare(options)
     StudyDirectory(out).prepare(chosen, resume=resume, overwrite=overwrite, **settings, **(about or {}))
-    with watched(console) as watch:
+    with show_progress(console) as watch:
         scores = run_study(
             chosen,
             out,

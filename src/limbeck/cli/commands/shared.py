@@ -21,7 +21,7 @@ from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.task import for_pool
+from limbeck.experiment.task import with_pool_digest
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill
 
@@ -128,7 +128,7 @@ def checkpoint_of(config: Config, out: Path) -> Checkpoint:
     checkpoint = Checkpoint.load(out)
     recorded, wanted = Config.from_json(checkpoint.config, out), config
     if recorded.init.pool_sha256 is not None and config.init.pooled:
-        wanted = for_pool(config)
+        wanted = with_pool_digest(config)
         if wanted.init.pool_sha256 != recorded.init.pool_sha256:
             raise LimbeckError(
                 f"The run in {out} began with another pool than {config.init.pool}; name that one, or choose another "
