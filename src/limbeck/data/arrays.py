@@ -14,6 +14,9 @@ import torch
 from limbeck.errors import LimbeckError
 
 Array: TypeAlias = npt.NDArray[Any]
+Pair: TypeAlias = tuple[Array, Array]  # images NCHW, labels N
+TrainTest: TypeAlias = tuple[Array, Array, Array, Array]
+MaybeTest: TypeAlias = tuple[Array, Array, Array | None, Array | None]  # None and None: no test set of its own
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha: the sizes that mark an axis as channels
 
 
