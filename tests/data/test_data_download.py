@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[start:end])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class TaskData:
         return replace(self, **{name: getattr(self, name).to(device) for name in splits})
 
     def sample(self, generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-        """A batch of training examples, uniformly drawn: normalised images (n, C, H, W) and labels (n,).
+        """A uniformly random batch of training examples: normalised images (n, C, H, W) and labels (n,).
 
         Within one draw no example comes twice, unless n is more than there are; draws are independent of each other.
 
@@ -193,8 +193,8 @@ def load(
     check_counts(raw.train[1], classes, need=2 if raw.test else 3)
     x, y = raw.train
     if raw.test is None:
-        rest, held = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
-        x, y, test_x, test_y = x[rest], y[rest], x[held], y[held]
+        rest_N, test_N = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
+        x, y, test_x, test_y = x[rest_N], y[rest_N], x[test_N], y[test_N]
     else:
         test_x, test_y = raw.test
     train, val = _split(y, min(val_size, len(y) // _VAL_PART), classes, seed)

@@ -22,7 +22,7 @@ def to_bytes(x_NCHW: Tensor) -> Tensor:
     return (x_NCHW + (0.5 + _TIE)).floor_().clamp_(0, 255).to(torch.uint8)
 
 
-def _like(x_NCHW: Tensor, like: Tensor) -> Tensor:
+def _store_like(x_NCHW: Tensor, like: Tensor) -> Tensor:
     return to_bytes(x_NCHW) if like.dtype == torch.uint8 else x_NCHW.to(like.dtype)
 
 
@@ -43,22 +43,24 @@ def rotate(x_NCHW: Tensor, degrees: float) -> Tensor:
     # From a place in the result to where it comes from; both run from -1 to 1 along each axis, whatever its length.
     affine = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], dtype=torch.float64)
     grid = F.affine_grid(affine[None], [1, 1, height, width], align_corners=False)
-    return _like(F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False), x_NCHW)
+    return _store_like(
+        F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False), x_NCHW
+    )
 
 
 def resize(x_NCHW: Tensor, size: int) -> Tensor:
     """Bilinear to size × size; smoothed as far as needed where that is smaller."""
-    return _like(bilinear(x_NCHW.double(), (size, size)), x_NCHW)
+    return _store_like(interpolate(x_NCHW.double(), (size, size)), x_NCHW)
 
 
 def resample(x_NCHW: Tensor, size: int) -> Tensor:
     """Averaged over the areas of size × size pixels, then bilinear to H × W as before."""
     height, width = x_NCHW.shape[2:]
     small = _areas(height, size) @ x_NCHW.double() @ _areas(width, size).T
-    return _like(bilinear(small, (height, width)), x_NCHW)
+    return _store_like(interpolate(small, (height, width)), x_NCHW)
 
 
-def bilinear(x_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
+def interpolate(x_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Floats at another size (H, W), smoothed as far as needed where that is smaller."""
     return F.interpolate(x_NCHW, size=size, mode="bilinear", align_corners=False, antialias=True)
 

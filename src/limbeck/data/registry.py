@@ -113,7 +113,7 @@ def _find(known: KnownSet, data_dir: Path | None) -> Path | None:
         # Going on to the next place would hide a typing error.
         raise LimbeckError(f"The data directory {data_dir} is not there; create it or give another one.")
     if known.module is not None:
-        return _installed(known.module)
+        return _module_folder(known.module)
     folders = [root / known.folder for root in data_roots(data_dir)]
     embedded = embedded_folder(known)
     if embedded is not None:
@@ -129,7 +129,7 @@ def embedded_folder(known: KnownSet) -> Path | None:
     return folder if isinstance(folder, Path) else None  # a package inside a zip file has no folders
 
 
-def _installed(module: str) -> Path | None:
+def _module_folder(module: str) -> Path | None:
     spec = importlib.util.find_spec(module)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 

@@ -36,7 +36,7 @@ class Change:
     value: Any
 
     def __str__(self) -> str:
-        """As it is written."""
+        """``option=value``, as people write it."""
         return f"{self.option}={self.value}"
 
 
@@ -52,13 +52,13 @@ def read_changes(base: str, words: Iterable[str]) -> tuple[Change, ...]:
         option = next((option for option in _OPTIONS if option == key), None)
         if option is None:
             raise unknown(f"option of the data set '{base}'", key, _OPTIONS)
-        allowed = _check(option, value, base)
-        if allowed:  # not invert=False, rotate=0
-            changes.append(Change(option=option, value=allowed))
+        effect = _read_value(option, value, base)
+        if effect:  # not invert=False, rotate=0
+            changes.append(Change(option=option, value=effect))
     return tuple(changes)
 
 
-def _check(option: Option, value: Any, base: str) -> bool | int | float | str:
+def _read_value(option: Option, value: Any, base: str) -> bool | int | float | str:
     def fail(needed: str) -> LimbeckError:
         return LimbeckError(f"The option {option} of the data set '{base}' must be {needed}, got {value!r}.")
 

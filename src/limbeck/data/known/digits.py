@@ -10,7 +10,7 @@ import torch
 
 from limbeck.data.arrays import MaybeTest
 from limbeck.data.known.base import KnownSet
-from limbeck.data.pixels import bilinear, to_bytes
+from limbeck.data.pixels import interpolate, to_bytes
 from limbeck.errors import LimbeckError
 
 
@@ -28,7 +28,7 @@ def read_digits(folder: Path) -> MaybeTest:
     except ImportError as error:
         raise LimbeckError(f"Digits needs scikit-learn ({error}): pip install 'limbeck[sklearn]'.") from error
     digits = load_digits()
-    x_NCHW = bilinear(torch.tensor(digits.images, dtype=torch.float64)[:, None], (28, 28))
+    x_NCHW = interpolate(torch.tensor(digits.images, dtype=torch.float64)[:, None], (28, 28))
     return to_bytes(x_NCHW * (255 / 16)).numpy(), np.asarray(digits.target, np.int64), None, None
 
 
