@@ -43,9 +43,8 @@ def rotate(x_NCHW: Tensor, degrees: float) -> Tensor:
     # From a place in the result to where it comes from; both run from -1 to 1 along each axis, whatever its length.
     affine = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], dtype=torch.float64)
     grid = F.affine_grid(affine[None], [1, 1, height, width], align_corners=False)
-    return _store_like(
-        F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False), x_NCHW
-    )
+    floats_NCHW = F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False)
+    return _store_like(floats_NCHW, x_NCHW)
 
 
 def resize(x_NCHW: Tensor, size: int) -> Tensor:
