@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from limbeck.data.readers import CIFAR10_FILES
+from limbeck.data.known.cifar10 import CIFAR10_FILES
 
 HWC = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
 IDX_CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}

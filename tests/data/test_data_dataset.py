@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from limbeck.data import Preprocessing, TaskData, available, known_names, load
-from limbeck.data.known import known_set, known_sets
+from limbeck.data.known import KNOWN_SETS, known_set
 from limbeck.data.registry import locate
-from limbeck.data.splits import stratified
+from limbeck.data.splits import split_stratified
 from limbeck.errors import LimbeckError
 
 
@@ -134,7 +134,7 @@ def test_preprocessing_refuses_other_channels() -> None:
 def test_stratified(counts: list[int], fraction: float, seed: int) -> None:
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     size = int(fraction * (len(y) // 5))
-    rest, drawn = stratified(y, size, len(counts), gen(seed))
+    rest, drawn = split_stratified(y, size, len(counts), gen(seed))
     assert len(drawn) == size
     assert sorted([*rest, *drawn]) == list(range(len(y)))
     per_class = np.bincount(y[drawn], minlength=len(counts))
@@ -144,7 +144,7 @@ def test_stratified(counts: list[int], fraction: float, seed: int) -> None:
         assert (per_class >= 1).all()
     if (exact >= 1).all():
         assert (abs(per_class - exact) < 1).all()
-    again = stratified(y, size, len(counts), gen(seed))
+    again = split_stratified(y, size, len(counts), gen(seed))
     np.testing.assert_array_equal(drawn, again[1])
 
 
@@ -331,7 +331,9 @@ def test_bad_sources(source: Any, message: str) -> None:
 def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
     file = tmp_path / "images.npy"
     np.save(file, X)
-    with pytest.raises(LimbeckError, match="is not an .npz file"):
+    with pytest.raises(
+        LimbeckError, match=r"Cannot read data from the file .*images\.npy; give .*the path of an \.npz file"
+    ):
         load(file)
 
 
@@ -340,8 +342,8 @@ def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
 
 def test_registry_is_consistent() -> None:
     assert known_names() == ("mnist", "fashion-mnist", "cifar10", "digits")
-    for name, known in known_sets().items():
-        assert known.name == name and len(known.class_names) == 10
+    for known in KNOWN_SETS:
+        assert known_set(known.name.upper()) is known and len(known.class_names) == 10
         assert known.preprocessing is None or len(known.preprocessing.mean) == known.image_shape[0]
         fetched = [file for download in known.downloads for file in (download.members or (download.name,))]
         assert sorted(fetched) == sorted(known.files)

@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[start:end])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -332,9 +332,9 @@ def test_a_link_in_an_archive_is_not_followed(server: Server, tmp_path: Path) ->
 
 def test_the_whole_of_mnist_from_a_mirror(server: Server, tmp_path: Path) -> None:
     """The registry's own hashes, on the real contents."""
-    from limbeck.data.registry import _embedded, locate
+    from limbeck.data.registry import embedded_folder, locate
 
-    embedded = _embedded(known_set("mnist"))
+    embedded = embedded_folder(known_set("mnist"))
     assert embedded is not None
     for download in known_set("mnist").downloads:
         server.files[download.name] = (embedded / download.name).read_bytes()

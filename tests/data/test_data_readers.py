@@ -18,7 +18,10 @@ from hypothesis.extra import numpy as hnp
 from torch.utils.data import IterableDataset, TensorDataset
 
 from limbeck.data.arrays import images_NCHW, labels_N
-from limbeck.data.readers import from_dataset, read_cifar10, read_idx, read_idx_pair, read_npz
+from limbeck.data.idx import read_idx, read_idx_pair
+from limbeck.data.known.cifar10 import read_cifar10
+from limbeck.data.readers.map_style import read_dataset
+from limbeck.data.readers.npz import read_npz
 from limbeck.errors import LimbeckError
 
 
@@ -189,7 +192,7 @@ class Picture:
     ],
 )
 def test_dataset_image_forms(image: Any, expected: npt.NDArray[Any]) -> None:
-    x, y = from_dataset(Items((image, 1), (image, torch.tensor(0)), (image, np.int32(2))))
+    x, y = read_dataset(Items((image, 1), (image, torch.tensor(0)), (image, np.int32(2))))
     assert x.dtype == expected.dtype and x.shape == (3, *expected.shape)
     np.testing.assert_array_equal(x[1], expected)
     assert y.tolist() == [1, 0, 2] and y.dtype == np.int64
@@ -197,7 +200,7 @@ def test_dataset_image_forms(image: Any, expected: npt.NDArray[Any]) -> None:
 
 def test_tensor_dataset_of_torch() -> None:
     x, y = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1])
-    back_x, back_y = from_dataset(TensorDataset(x, y))
+    back_x, back_y = read_dataset(TensorDataset(x, y))
     np.testing.assert_array_equal(back_x, x.numpy())
     np.testing.assert_array_equal(back_y, y.numpy())
 
@@ -228,7 +231,7 @@ class Stream(IterableDataset[Any]):
 )
 def test_bad_datasets(dataset: Any, message: str) -> None:
     with pytest.raises(LimbeckError, match=message):
-        from_dataset(dataset)
+        read_dataset(dataset)
 
 
 @settings(deadline=None, max_examples=60)

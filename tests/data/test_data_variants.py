@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from limbeck.data import TaskData, canonical_name, get, is_named, load, read_base_sha256
 from limbeck.data.arrays import Array
-from limbeck.data.pixels import backgrounds, rotated
-from limbeck.data.variants import Change, changed, read_changes, split_source
+from limbeck.data.pixels import backgrounds, rotate
+from limbeck.data.sources import split_source
+from limbeck.data.variants import Change, apply_changes, read_changes
 from limbeck.errors import LimbeckError
 
 BYTES = hnp.arrays(
@@ -31,7 +32,7 @@ def pictures(n: int = 40, channels: int = 1, side: int = 12, seed: int = 0) -> A
 
 
 def change(x: Array, text: str, split: Literal["training", "test"] = "training") -> Array:
-    return changed(x, read_changes("set", text.split(",")), "set", split)
+    return apply_changes(x, read_changes("set", text.split(",")), "set", split)
 
 
 @pytest.fixture
@@ -82,10 +83,10 @@ def test_other_angles_follow_the_quarter_turn(shape: tuple[int, int]) -> None:
 
     cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
     wanted = field(u * cos - v * sin, u * sin + v * cos)  # linear, so bilinear sampling is exact
-    got = rotated(field(u, v)[None, None].double(), 30)[0, 0]
+    got = rotate(field(u, v)[None, None].double(), 30)[0, 0]
     middle = (slice(height // 2 - 2, height // 2 + 2), slice(width // 2 - 2, width // 2 + 2))
     torch.testing.assert_close(got[middle].float(), wanted[middle])
-    near = rotated(torch.tensor(pictures(2)), 90 - 1e-7).short() - torch.rot90(torch.tensor(pictures(2)), 1, (2, 3))
+    near = rotate(torch.tensor(pictures(2)), 90 - 1e-7).short() - torch.rot90(torch.tensor(pictures(2)), 1, (2, 3))
     assert near.abs().max() <= 1
 
 
@@ -164,13 +165,12 @@ def test_channels() -> None:
     np.testing.assert_array_equal(change(x, "channels=3"), np.concatenate([x, x, x], axis=1))
 
 
-def test_many_images_are_changed_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_changed_as_one_by_one() -> None:
     x, text = pictures(7), "resample=5,rotate=20,background=colour,size=13"
-    whole = change(x, text)
-    monkeypatch.setattr("limbeck.data.variants._CHUNK", 1)
-    np.testing.assert_array_equal(change(x, text), whole)
+    whole, changes = change(x, text), read_changes("set", text.split(","))
+    np.testing.assert_array_equal(apply_changes(x, changes, "set", "training", numbers_at_once=1), whole)
     x.flags.writeable = False  # as a file's buffer may be
-    np.testing.assert_array_equal(change(x, text), whole)
+    np.testing.assert_array_equal(apply_changes(x, changes, "set", "training", numbers_at_once=1), whole)
 
 
 @settings(deadline=None, max_examples=20)
@@ -318,7 +318,7 @@ def test_options_of_what_is_not_there(tmp_path: Path) -> None:
 def test_floats_of_another_range(option: Change) -> None:
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 1, 4, 4)
     with pytest.raises(LimbeckError, match="needs bytes or floats from 0 to 1, but its images go from -1 to"):
-        changed(x, (option,), "set", "training")
+        apply_changes(x, (option,), "set", "training")
 
 
 def test_backgrounds_of_other_channels() -> None:

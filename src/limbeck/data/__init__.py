@@ -6,11 +6,16 @@ from limbeck.data.dataset import TaskData, load, read_base_sha256
 from limbeck.data.download import get
 from limbeck.data.known import known_names
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.raw import Raw
+from limbeck.data.readers import READERS, Reader
 from limbeck.data.registry import available
-from limbeck.data.variants import canonical_name, is_named, same_source
+from limbeck.data.sources import canonical_name, is_named, same_source
 
 __all__ = [
+    "READERS",
     "Preprocessing",
+    "Raw",
+    "Reader",
     "TaskData",
     "available",
     "canonical_name",

@@ -14,6 +14,9 @@ import torch
 from limbeck.errors import LimbeckError
 
 Array: TypeAlias = npt.NDArray[Any]
+Pair: TypeAlias = tuple[Array, Array]  # images NCHW, labels N
+TrainTest: TypeAlias = tuple[Array, Array, Array, Array]
+MaybeTest: TypeAlias = tuple[Array, Array, Array | None, Array | None]  # None and None: no test set of its own
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha: the sizes that mark an axis as channels
 
 
@@ -36,6 +39,8 @@ def as_array(values: object, what: str) -> Array:
 
 def images_NCHW(images: object, what: str) -> Array:
     """Images as (N, C, H, W): uint8 stays uint8, everything else becomes float32.
+
+    The array is shared with the original where that is possible.
 
     Rank 3 is (N, H, W). Rank 4 is (N, H, W, C) if the last axis is 1, 3 or 4 long and the second is not, and
     (N, C, H, W) otherwise; so pictures with another number of channels must come channels first.
@@ -62,7 +67,7 @@ def images_NCHW(images: object, what: str) -> Array:
         x = x.transpose(0, 3, 1, 2)
     if x.dtype != np.uint8:
         with np.errstate(over="ignore"):  # an overflow becomes infinite, which the next check reports
-            x = x.astype(np.float32)
+            x = x.astype(np.float32, copy=False)
         bad = ~np.isfinite(x).all(axis=(1, 2, 3))
         if bad.any():
             raise LimbeckError(

@@ -5,29 +5,23 @@ Shapes: N images, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, final
+from typing import Literal, Self, TypeAlias, final
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from limbeck.data.arrays import Array, check_classes, check_pair, images_NCHW, labels_N
-from limbeck.data.known import known_names, known_set
+from limbeck.data.arrays import Array
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.data.readers import from_dataset, read_npz
-from limbeck.data.registry import locate
-from limbeck.data.splits import check_counts, stratified
-from limbeck.data.variants import canonical_name, changed, is_named, read_changes, split_source
+from limbeck.data.readers import READERS, Reader
+from limbeck.data.sources import Source, match_source
+from limbeck.data.splits import check_counts, split_stratified
 from limbeck.errors import LimbeckError, unknown
 
 Split: TypeAlias = Literal["train", "val", "test"]
-Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
 
 _TEST_PART = 6  # one in six training images is held out where no test set is given, as many as MNIST's 10,000 of 60,000
 _VAL_PART = 5  # at most one in five training images is used for validation
@@ -37,7 +31,7 @@ _TEST_SEED = 0  # the held-out test set must not move with the seed, or runs cou
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskData:
-    """A classification task, made by :func:`load`. All tensors are on one device.
+    """A classification task, as :func:`load` gives it. All tensors are on one device.
 
     Attributes:
         name: of the data set, with the options that change it.
@@ -91,7 +85,7 @@ class TaskData:
         return replace(self, **{name: getattr(self, name).to(device) for name in splits})
 
     def sample(self, generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-        """A batch of training examples, uniformly drawn: normalised images (n, C, H, W) and labels (n,).
+        """A uniformly random batch of training examples: normalised images (n, C, H, W) and labels (n,).
 
         Within one draw no example comes twice, unless n is more than there are; draws are independent of each other.
 
@@ -156,19 +150,6 @@ class TaskData:
         return self.preprocessing.apply(x_NCHW[index]), y_N[index]
 
 
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Raw:
-    """What a source gave: checked arrays, test set and names where it has them, ``base_sha256`` if it is changed."""
-
-    name: str
-    train: tuple[Array, Array]
-    test: tuple[Array, Array] | None = None
-    class_names: tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
-    base_sha256: str | None = None
-
-
 def load(
     source: Source,
     *,
@@ -176,6 +157,7 @@ def load(
     device: str | torch.device = "cpu",
     val_size: int = 5000,
     seed: int = 0,
+    readers: Sequence[Reader] = READERS,
 ) -> TaskData:
     """Real data from a name, a file, arrays or a data set, split for training, selection and the final test.
 
@@ -188,36 +170,41 @@ def load(
     ``background=colour``, ``channels=3`` and ``size=PIXELS``, as in ``mnist,resample=16,invert=True``.
 
     Args:
-        source: a known name ("mnist", "fashion-mnist", "cifar10", "digits") or the path of an ``.npz`` file, either
-            with options that change all images, one after the other (see above); arrays or tensors ``(x, y)`` or
-            ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test. Images are
-            (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as it is.
+        source: a known name (:func:`limbeck.data.known_names`) or the path of an ``.npz`` file, either with options
+            that change all images, one after the other (see above); arrays or tensors ``(x, y)`` or
+            ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test; or what another
+            reader takes. Images are (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as
+            it is.
         data_dir: where known sets are looked for first.
         device: where all of it will reside.
         val_size: images for validation, at least 1.
         seed: of the validation split.
+        readers: asked in order whether they can read the source; ``(MyReader(), *READERS)`` adds one.
 
     Raises:
-        LimbeckError: an unknown name or option, or an option that the images do not allow; a set or file that is
-            missing or damaged; images or labels that are no such or do not fit each other; fewer than 2 classes; a
-            class with too few examples to split.
+        LimbeckError: a source that no reader takes; an unknown option, or one that the images do not allow; a set or
+            file that is missing or damaged; images or labels that are no such or do not fit each other; fewer than 2
+            classes; a class with too few examples to split.
     """
     if val_size < 1:
         raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
-    raw = _checked(_read(source, data_dir))
-    digest = _sha256(raw.train, raw.test)
-    classes = _classes(raw)
+    match = match_source(source, readers)
+    read = match.read(data_dir)
+    raw = read.change(match.changes, match.base)
+    raw.check()
+    digest = raw.sha256()
+    classes = raw.count_classes()
     check_counts(raw.train[1], classes, need=2 if raw.test else 3)
     x, y = raw.train
     if raw.test is None:
-        rest, held = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
-        x, y, test_x, test_y = x[rest], y[rest], x[held], y[held]
+        rest_N, test_N = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
+        x, y, test_x, test_y = x[rest_N], y[rest_N], x[test_N], y[test_N]
     else:
         test_x, test_y = raw.test
     train, val = _split(y, min(val_size, len(y) // _VAL_PART), classes, seed)
     train_x = _tensor(x[train], device)
     return TaskData(
-        name=raw.name,
+        name=match.name,
         train_x=train_x,
         train_y=_tensor(y[train], device),
         val_x=_tensor(x[val], device),
@@ -229,7 +216,7 @@ def load(
         sha256=digest,
         source=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
         split_seed=seed,
-        base_sha256=raw.base_sha256 or digest,
+        base_sha256=read.sha256() if match.changes else digest,
     )
 
 
@@ -239,117 +226,15 @@ def read_base_sha256(source: str, *, data_dir: Path | None = None) -> str:
     Raises:
         LimbeckError: an unknown name, or a set or file that is missing or damaged.
     """
-    raw = _read_named(split_source(source)[0], data_dir)
-    return _sha256(raw.train, raw.test)
-
-
-def _read(source: Source, data_dir: Path | None) -> _Raw:
-    if isinstance(source, str | os.PathLike):
-        return _read_named(os.fspath(source), data_dir)
-    if isinstance(source, tuple) and len(source) == 2:
-        first, second = source
-        if _is_dataset(first) and _is_dataset(second):
-            train, test = from_dataset(first), from_dataset(second)
-            return _Raw(name=_dataset_name(first), train=train, test=test, class_names=_dataset_classes(first))
-        if all(isinstance(part, tuple) and len(part) == 2 for part in source):
-            return _Raw(name="arrays", train=_arrays(first, "training"), test=_arrays(second, "test"))
-        return _Raw(name="arrays", train=_arrays(source, "training"))
-    if _is_dataset(source):
-        return _Raw(name=_dataset_name(source), train=from_dataset(source), class_names=_dataset_classes(source))
-    raise LimbeckError(
-        f"Cannot read data from this {type(source).__name__}; give a known name ({', '.join(known_names())}), "
-        "the path of an .npz file, (x, y), ((x, y), (x_test, y_test)), a map-style data set, or a pair of them."
-    )
-
-
-def _read_named(source: str, data_dir: Path | None) -> _Raw:
-    if not is_named(source) and Path(source).is_file():
-        raise LimbeckError(f"{source} is not an .npz file; give one with keys x and y, or load it and give arrays.")
-    base, words = split_source(source)
-    known = None if base.lower().endswith(".npz") else known_set(base)
-    changes = read_changes(base, words)
-    x, y, test_x, test_y = read_npz(base) if known is None else known.read(locate(base, data_dir))
-    train = _arrays((x, y), "training")
-    test = None if test_x is None or test_y is None else _arrays((test_x, test_y), "test")
-    return _Raw(
-        name=canonical_name(source),
-        train=(changed(train[0], changes, base, "training"), train[1]),
-        test=None if test is None else (changed(test[0], changes, base, "test"), test[1]),
-        class_names=None if known is None else known.class_names,
-        preprocessing=None if known is None or changes else known.preprocessing,
-        base_sha256=_sha256(train, test) if changes else None,
-    )
-
-
-def _arrays(pair: tuple[Any, Any], what: str) -> tuple[Array, Array]:
-    return images_NCHW(pair[0], what), labels_N(pair[1], what)
-
-
-def _is_dataset(value: object) -> bool:
-    """A map-style data set by its type, or by behaving like one without being an array or a container."""
-    if isinstance(value, Dataset):
-        return True
-    by_index = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    return by_index and not hasattr(value, "__array__") and not isinstance(value, tuple | list | dict | str | bytes)
-
-
-def _dataset_name(dataset: object) -> str:
-    return type(dataset).__name__.lower()
-
-
-def _dataset_classes(dataset: object) -> tuple[str, ...] | None:
-    """torchvision's convention; None if the data set does not follow it."""
-    names = getattr(dataset, "classes", None)
-    if isinstance(names, list | tuple) and len(names) > 1 and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None
-
-
-def _checked(raw: _Raw) -> _Raw:
-    check_pair(*raw.train, "training")
-    if raw.test is not None:
-        check_pair(*raw.test, "test")
-        train_x, test_x = raw.train[0], raw.test[0]
-        if train_x.shape[1:] != test_x.shape[1:] or train_x.dtype != test_x.dtype:
-            raise LimbeckError(
-                f"The training images are {train_x.dtype} of shape {train_x.shape[1:]} (C, H, W), but the test images "
-                f"are {test_x.dtype} of shape {test_x.shape[1:]}; bring both to one form."
-            )
-    return raw
-
-
-def _classes(raw: _Raw) -> int:
-    """K: as many as there are names, or the highest training label and one."""
-    y = raw.train[1]
-    classes = len(raw.class_names) if raw.class_names else int(y.max()) + 1
-    # The bound keeps one absurd label (a pixel, an id) from asking for a table of that size.
-    if raw.class_names is None and classes > len(y):
-        raise LimbeckError(
-            f"The labels go up to {classes - 1} but there are only {len(y)} training images; "
-            "number the classes 0, 1, 2, ... without gaps."
-        )
-    if classes < 2 or (y == y[0]).all():
-        raise LimbeckError("All training labels are the same; a task needs at least 2 classes.")
-    check_classes(y, classes, "training")
-    if raw.test is not None:
-        check_classes(raw.test[1], classes, "test")
-    return classes
+    return match_source(source).read(data_dir).sha256()
 
 
 def _split(y: Array, size: int, classes: int, seed: int) -> tuple[Array, Array]:
     if size < 1:
         raise LimbeckError(f"{len(y)} training images are too few to split; at least {_VAL_PART} are needed.")
-    return stratified(y, size, classes, torch.Generator().manual_seed(seed))
+    return split_stratified(y, size, classes, torch.Generator().manual_seed(seed))
 
 
 def _tensor(array: Array, device: str | torch.device) -> Tensor:
     # A copy, so that neither a later change of the caller's array nor a read-only file buffer reaches the tensors.
     return torch.tensor(array, device=device)
-
-
-def _sha256(train: tuple[Array, Array], test: tuple[Array, Array] | None) -> str:
-    digest = hashlib.sha256()
-    for array in (*train, *(test or ())):
-        digest.update(f"{array.dtype.str} {array.shape};".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -39,7 +39,7 @@ def get(
         name: "mnist", "fashion-mnist" or "cifar10".
         data_dir: where it goes; the variable LIMBECK_DATA or ``~/.cache/limbeck`` if not given.
         url_base: a mirror with the same files, instead of the official source; its files are checked the same way.
-        progress: told the file's name, the bytes so far and all of them, None if the server does not say.
+        progress: called with the file's name, the bytes so far and all of them, None if the server does not say.
 
     Returns:
         The folder that holds the set.
@@ -65,7 +65,7 @@ def fetch(known: KnownSet, root: Path, *, url_base: str | None = None, progress:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for download in known.downloads:
-            if not all(_present(known, folder, name) for name in download.members or (download.name,)):
+            if not all(_is_there(known, folder, name) for name in download.members or (download.name,)):
                 _fetch_file(known, download, folder, base + download.name, progress)
     except OSError as error:
         raise LimbeckError(f"Cannot write to {folder} ({_reason(error)}); make room or give another place.") from error
@@ -74,9 +74,9 @@ def fetch(known: KnownSet, root: Path, *, url_base: str | None = None, progress:
 
 def _fetch_file(known: KnownSet, download: Download, folder: Path, url: str, progress: Progress | None) -> None:
     part = folder / f"{download.name}.part"
-    if not _verified(known, download, part):
+    if not _is_official(known, download, part):
         _download(url, part, download.name, progress)
-        if not _verified(known, download, part):
+        if not _is_official(known, download, part):
             part.unlink()
             raise LimbeckError(
                 f"{url} is not the official file (its SHA-256 differs), so it was deleted; "
@@ -163,11 +163,11 @@ def _reason(error: Exception) -> str:
 
 def _extract(known: KnownSet, download: Download, archive: Path, folder: Path) -> None:
     """Take the expected members, and nothing else, out of a verified tar archive."""
-    wanted = {f"{known.folder}/{member}": member for member in download.members}
+    missing = {f"{known.folder}/{member}": member for member in download.members}
     try:
         with tarfile.open(archive, "r:*") as tar:
             for info in tar:
-                member = wanted.get(info.name)
+                member = missing.get(info.name)
                 stream = tar.extractfile(info) if member is not None and info.isfile() else None
                 if member is None or stream is None:
                     continue
@@ -179,19 +179,19 @@ def _extract(known: KnownSet, download: Download, archive: Path, folder: Path) -
                     part.unlink()
                     raise LimbeckError(f"{member} in {archive} is not the official file (its SHA-256 differs).")
                 part.replace(folder / member)
-                del wanted[info.name]
+                del missing[info.name]
     except _DAMAGED as error:
         raise LimbeckError(f"{archive} is a damaged archive ({error}); delete it and get it again.") from error
-    if wanted:
-        raise LimbeckError(f"{archive} lacks {', '.join(sorted(wanted))}; delete it and get it again.")
+    if missing:
+        raise LimbeckError(f"{archive} lacks {', '.join(sorted(missing))}; delete it and get it again.")
 
 
-def _present(known: KnownSet, folder: Path, name: str) -> bool:
+def _is_there(known: KnownSet, folder: Path, name: str) -> bool:
     path = find_file(folder, name)
     return path is not None and _content_is(known, name, path)
 
 
-def _verified(known: KnownSet, download: Download, path: Path) -> bool:
+def _is_official(known: KnownSet, download: Download, path: Path) -> bool:
     """The official file, or (a mirror may have compressed it again) one with the official contents."""
     if not path.is_file():
         return False

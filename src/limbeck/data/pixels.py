@@ -17,21 +17,21 @@ _GRID = 4  # random colours along each side of a background
 _TIE = 1e-6  # a value this close below a half is a half but for the order of summation
 
 
-def as_bytes(x_NCHW: Tensor) -> Tensor:
+def to_bytes(x_NCHW: Tensor) -> Tensor:
     """To the nearest byte, halves up."""
     return (x_NCHW + (0.5 + _TIE)).floor_().clamp_(0, 255).to(torch.uint8)
 
 
-def _stored(x_NCHW: Tensor, like: Tensor) -> Tensor:
-    return as_bytes(x_NCHW) if like.dtype == torch.uint8 else x_NCHW.to(like.dtype)
+def _store_like(x_NCHW: Tensor, like: Tensor) -> Tensor:
+    return to_bytes(x_NCHW) if like.dtype == torch.uint8 else x_NCHW.to(like.dtype)
 
 
-def inverted(x_NCHW: Tensor) -> Tensor:
+def invert(x_NCHW: Tensor) -> Tensor:
     """255 − x for bytes, 1 − x for floats."""
     return (255 if x_NCHW.dtype == torch.uint8 else 1) - x_NCHW
 
 
-def rotated(x_NCHW: Tensor, degrees: float) -> Tensor:
+def rotate(x_NCHW: Tensor, degrees: float) -> Tensor:
     """Counter-clockwise about the centre: quarter turns exactly, other angles bilinearly in the same H × W, 0 outside.
 
     A quarter turn of images that are not square exchanges H and W.
@@ -43,22 +43,23 @@ def rotated(x_NCHW: Tensor, degrees: float) -> Tensor:
     # From a place in the result to where it comes from; both run from -1 to 1 along each axis, whatever its length.
     affine = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], dtype=torch.float64)
     grid = F.affine_grid(affine[None], [1, 1, height, width], align_corners=False)
-    return _stored(F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False), x_NCHW)
+    floats_NCHW = F.grid_sample(x_NCHW.double(), grid.expand(len(x_NCHW), -1, -1, -1), align_corners=False)
+    return _store_like(floats_NCHW, x_NCHW)
 
 
-def resized(x_NCHW: Tensor, size: int) -> Tensor:
+def resize(x_NCHW: Tensor, size: int) -> Tensor:
     """Bilinear to size × size; smoothed as far as needed where that is smaller."""
-    return _stored(bilinear(x_NCHW.double(), (size, size)), x_NCHW)
+    return _store_like(interpolate(x_NCHW.double(), (size, size)), x_NCHW)
 
 
-def resampled(x_NCHW: Tensor, size: int) -> Tensor:
+def resample(x_NCHW: Tensor, size: int) -> Tensor:
     """Averaged over the areas of size × size pixels, then bilinear to H × W as before."""
     height, width = x_NCHW.shape[2:]
     small = _areas(height, size) @ x_NCHW.double() @ _areas(width, size).T
-    return _stored(bilinear(small, (height, width)), x_NCHW)
+    return _store_like(interpolate(small, (height, width)), x_NCHW)
 
 
-def bilinear(x_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
+def interpolate(x_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Floats at another size (H, W), smoothed as far as needed where that is smaller."""
     return F.interpolate(x_NCHW, size=size, mode="bilinear", align_corners=False, antialias=True)
 
@@ -70,7 +71,7 @@ def _areas(length: int, size: int) -> Tensor:
     return (torch.minimum((new + 1) * scale, old + 1) - torch.maximum(new * scale, old)).clamp_min(0) / scale
 
 
-def in_three_channels(x_NCHW: Tensor) -> Tensor:
+def repeat_channel(x_NCHW: Tensor) -> Tensor:
     """(N, 1, H, W) repeated to (N, 3, H, W)."""
     return x_NCHW.repeat(1, 3, 1, 1)
 
@@ -96,8 +97,8 @@ def _uniform(seed: int, start: int, count: int) -> Tensor:
     return torch.tensor((z >> np.uint64(11)).astype(np.float64) / 2**53)  # a copy, at an address of torch's choice
 
 
-def on_backgrounds(x_NCHW: Tensor, background_N3HW: Tensor) -> Tensor:
+def put_on(x_NCHW: Tensor, background_N3HW: Tensor) -> Tensor:
     """|background − x| as (N, 3, H, W), C being 1 or 3; backgrounds in [0, 1]."""
     if x_NCHW.dtype == torch.uint8:
-        return (as_bytes(background_N3HW * 255).short() - x_NCHW.short()).abs_().to(torch.uint8)
+        return (to_bytes(background_N3HW * 255).short() - x_NCHW.short()).abs_().to(torch.uint8)
     return (background_N3HW.to(x_NCHW.dtype) - x_NCHW).abs_()

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
-from limbeck.data.known import KnownSet, known_set, known_sets
+from limbeck.data.known import KNOWN_SETS, KnownSet, known_set
 from limbeck.errors import LimbeckError
 
 
@@ -50,20 +50,29 @@ class Available:
 def data_roots(data_dir: Path | None) -> tuple[Path, ...]:
     """Where data sets are looked for, in order: ``data_dir``, the variable LIMBECK_DATA, ``~/.cache/limbeck``."""
     variable = os.environ.get("LIMBECK_DATA")
-    given = () if data_dir is None else (Path(data_dir),)
-    return (*given, *((Path(variable).expanduser(),) if variable else ()), Path("~/.cache/limbeck").expanduser())
+    first = () if data_dir is None else (Path(data_dir),)
+    return (*first, *((Path(variable).expanduser(),) if variable else ()), Path("~/.cache/limbeck").expanduser())
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path:
     """The folder that holds a known data set: the first place of :func:`data_roots` that has all its files.
 
-    MNIST is found in this package if nowhere else. Of a set that comes with a Python package it is that package's.
+    Raises:
+        LimbeckError: unknown name, or as :func:`folder_of`.
+    """
+    return folder_of(known_set(name), data_dir)
+
+
+def folder_of(known: KnownSet, data_dir: Path | None = None) -> Path:
+    """As :func:`locate`, for a set that need not be in the table.
+
+    What comes with this package is taken from there if it is nowhere else. Of a set that comes with another Python
+    package it is that package's folder.
 
     Raises:
-        LimbeckError: unknown name, a ``data_dir`` that is no directory, or a set that is nowhere: says where it was
+        LimbeckError: a ``data_dir`` that is no directory, or a set that is nowhere: says where it was
             looked for and how to get it.
     """
-    known = known_set(name)
     folder = _find(known, data_dir)
     if folder is not None:
         return folder
@@ -81,7 +90,7 @@ def available(data_dir: Path | None = None) -> list[Available]:
     Raises:
         LimbeckError: a ``data_dir`` that is no directory.
     """
-    return [_row(known, _find(known, data_dir)) for known in known_sets().values()]
+    return [_row(known, _find(known, data_dir)) for known in KNOWN_SETS]
 
 
 def _row(known: KnownSet, where: Path | None) -> Available:
@@ -89,7 +98,7 @@ def _row(known: KnownSet, where: Path | None) -> Available:
         name=known.name,
         title=known.title,
         where=where,
-        embedded=where is not None and where == _embedded(known),
+        embedded=where is not None and where == embedded_folder(known),
         n_train=known.n_train,
         n_test=known.n_test,
         classes=len(known.class_names),
@@ -104,24 +113,25 @@ def _find(known: KnownSet, data_dir: Path | None) -> Path | None:
         # Going on to the next place would hide a typing error.
         raise LimbeckError(f"The data directory {data_dir} is not there; create it or give another one.")
     if known.module is not None:
-        return _installed(known.module)
+        return _module_folder(known.module)
     folders = [root / known.folder for root in data_roots(data_dir)]
-    embedded = _embedded(known)
+    embedded = embedded_folder(known)
     if embedded is not None:
         folders.append(embedded)
     return next((folder for folder in folders if not known.missing(folder)), None)
 
 
-def _embedded(known: KnownSet) -> Path | None:
+def embedded_folder(known: KnownSet) -> Path | None:
+    """Where in this package a set lies; None if it is not embedded."""
     if not known.embedded:
         return None
     folder = resources.files("limbeck.data").joinpath("embedded", known.folder)
     return folder if isinstance(folder, Path) else None  # a package inside a zip file has no folders
 
 
-def _installed(module: str) -> Path | None:
-    found = importlib.util.find_spec(module)
-    return None if found is None or found.origin is None else Path(found.origin).parent
+def _module_folder(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def _describe(known: KnownSet, folder: Path) -> str:

@@ -24,8 +24,8 @@ def check_counts(y_N: Array, classes: int, need: int) -> None:
         )
 
 
-def stratified(y_N: Array, size: int, classes: int, generator: torch.Generator) -> tuple[Array, Array]:
-    """Indices of the rest and of a drawn part with exactly ``size`` examples, both ascending.
+def split_stratified(y_N: Array, size: int, classes: int, generator: torch.Generator) -> tuple[Array, Array]:
+    """Indices of the rest and of a random part with exactly ``size`` examples, both ascending.
 
     Each class gives its share, rounded by largest remainder (ties to the lower class), and at least one if
     ``size`` allows.
@@ -37,12 +37,12 @@ def stratified(y_N: Array, size: int, classes: int, generator: torch.Generator) 
         generator: on the CPU.
     """
     shares_K = _shares(np.bincount(y_N, minlength=classes), size)
-    drawn = np.zeros(len(y_N), bool)
+    chosen_N = np.zeros(len(y_N), bool)
     for label, share in enumerate(shares_K):
         members = np.flatnonzero(y_N == label)
         order = torch.randperm(len(members), generator=generator).numpy()
-        drawn[members[order[:share]]] = True
-    return np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        chosen_N[members[order[:share]]] = True
+    return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
 def _shares(counts_K: Array, size: int) -> Array:

@@ -6,20 +6,17 @@ Shapes: N images, C channels, H × W pixels.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.common.naming import read_options, split_words
+from limbeck.common.naming import read_options
 from limbeck.data.arrays import Array
-from limbeck.data.known import known_sets
-from limbeck.data.pixels import backgrounds, in_three_channels, inverted, on_backgrounds, resampled, resized, rotated
+from limbeck.data.pixels import backgrounds, invert, put_on, repeat_channel, resample, resize, rotate
 from limbeck.errors import LimbeckError, unknown
 
 Option: TypeAlias = Literal["invert", "rotate", "resample", "background", "channels", "size"]
@@ -27,7 +24,6 @@ Option: TypeAlias = Literal["invert", "rotate", "resample", "background", "chann
 _OPTIONS: tuple[Option, ...] = ("invert", "rotate", "resample", "background", "channels", "size")
 _BACKGROUNDS = ("colour",)
 _LARGEST = 1024  # pixels along a side; a slip of the finger should not fill the memory
-_CHUNK = 1 << 20  # numbers at a time, so that changing needs no second copy of the data set in double precision
 _SPLITS = ("training", "test")  # their places are the seeds of backgrounds
 
 
@@ -40,56 +36,8 @@ class Change:
     value: Any
 
     def __str__(self) -> str:
-        """As it is written."""
+        """``option=value``, as people write it."""
         return f"{self.option}={self.value}"
-
-
-def split_source(source: str) -> tuple[str, list[str]]:
-    """A known name or the path of an ``.npz`` file, which may have commas, and the options after it as words.
-
-    >>> split_source("runs/a,b.npz,invert=True")
-    ('runs/a,b.npz', ['invert=True'])
-    """
-    path = re.match(r".*\.npz(?=,|$)", source, re.IGNORECASE | re.DOTALL)
-    if path is None:
-        name, *words = split_words(source)
-        return name, words
-    rest = source[path.end() :]
-    return path[0], split_words(rest[1:]) if rest else []
-
-
-def is_named(source: str) -> bool:
-    """Whether :func:`limbeck.data.load` goes by this name: a known set or an ``.npz`` file, with options or without.
-
-    >>> is_named("MNIST,invert=True"), is_named("mine.npz"), is_named("arrays")
-    (True, True, False)
-    """
-    base, _ = split_source(source)
-    return base.lower() in known_sets() or base.lower().endswith(".npz")
-
-
-def same_source(one: str, other: str) -> bool:
-    """Whether two sources are one set of images but for the options that change it; files go by their names.
-
-    >>> same_source("mnist", "MNIST,rotate=90"), same_source("a.npz", "b/a.npz,invert=True"), same_source("a.npz", "a")
-    (True, True, False)
-    """
-    first, second = (Path(split_source(source)[0]).name.lower() for source in (one, other))
-    return first == second
-
-
-def canonical_name(source: str) -> str:
-    """The name that the data of a source has: ``mnist,rotate=270`` for ``MNIST,invert=False,rotate=-90``.
-
-    A file goes without its folder and ``.npz``.
-
-    Raises:
-        LimbeckError: as :func:`read_changes`.
-    """
-    base, words = split_source(source)
-    changes = read_changes(base, words)
-    name = base.lower() if base.lower() in known_sets() else Path(base).stem
-    return ",".join((name, *map(str, changes)))
 
 
 def read_changes(base: str, words: Iterable[str]) -> tuple[Change, ...]:
@@ -104,13 +52,13 @@ def read_changes(base: str, words: Iterable[str]) -> tuple[Change, ...]:
         option = next((option for option in _OPTIONS if option == key), None)
         if option is None:
             raise unknown(f"option of the data set '{base}'", key, _OPTIONS)
-        checked = _checked(option, value, base)
-        if checked:  # not invert=False, rotate=0
-            changes.append(Change(option=option, value=checked))
+        effect = _read_value(option, value, base)
+        if effect:  # not invert=False, rotate=0
+            changes.append(Change(option=option, value=effect))
     return tuple(changes)
 
 
-def _checked(option: Option, value: Any, base: str) -> bool | int | float | str:
+def _read_value(option: Option, value: Any, base: str) -> bool | int | float | str:
     def fail(needed: str) -> LimbeckError:
         return LimbeckError(f"The option {option} of the data set '{base}' must be {needed}, got {value!r}.")
 
@@ -140,7 +88,14 @@ def _checked(option: Option, value: Any, base: str) -> bool | int | float | str:
             return int(value)
 
 
-def changed(x_NCHW: Array, changes: tuple[Change, ...], base: str, split: Literal["training", "test"]) -> Array:
+def apply_changes(
+    x_NCHW: Array,
+    changes: tuple[Change, ...],
+    base: str,
+    split: Literal["training", "test"],
+    *,
+    numbers_at_once: int = 1 << 20,
+) -> Array:
     """Images after all changes, one after the other; bytes stay bytes, and float32 stays float32.
 
     Args:
@@ -148,6 +103,8 @@ def changed(x_NCHW: Array, changes: tuple[Change, ...], base: str, split: Litera
         changes: what to do, in this order.
         base: names the data set in an error.
         split: backgrounds differ between training and test images.
+        numbers_at_once: pixel values to work on at a time, so that no second copy of the data set in double precision
+            is needed; the result does not depend on it.
 
     Raises:
         LimbeckError: a change that such images do not allow.
@@ -155,7 +112,7 @@ def changed(x_NCHW: Array, changes: tuple[Change, ...], base: str, split: Litera
     if not changes:
         return x_NCHW
     first = _apply(x_NCHW, 0, 1, changes, base, split)
-    step = max(1, _CHUNK // max(x_NCHW[0].size, first[0].numel()))
+    step = max(1, numbers_at_once // max(x_NCHW[0].size, first[0].numel()))
     out: Array = np.empty((len(x_NCHW), *first.shape[1:]), x_NCHW.dtype)
     for start in range(0, len(out), step):
         out[start : start + step] = _apply(x_NCHW, start, step, changes, base, split).numpy()
@@ -170,18 +127,18 @@ def _apply(
         _refuse(change, x, base)
         match change.option:
             case "invert":
-                x = inverted(x)
+                x = invert(x)
             case "rotate":
-                x = rotated(x, change.value)
+                x = rotate(x, change.value)
             case "resample":
-                x = resampled(x, change.value)
+                x = resample(x, change.value)
             case "background":
                 n, _, height, width = x.shape
-                x = on_backgrounds(x, backgrounds(_SPLITS.index(split), start, n, height, width))
+                x = put_on(x, backgrounds(_SPLITS.index(split), start, n, height, width))
             case "channels":
-                x = in_three_channels(x)
+                x = repeat_channel(x)
             case "size":
-                x = resized(x, change.value)
+                x = resize(x, change.value)
     return x
 
 

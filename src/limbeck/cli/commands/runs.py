@@ -134,11 +134,14 @@ def show(argv: list[str]) -> int:
 
 def export(argv: list[str]) -> int:
     """``limbeck export``."""
-    from limbeck.artefact.exporters import export as write
+    from limbeck.artefact.exporters import EXPORTERS
+    from limbeck.artefact.exporting import export as write
+    from limbeck.artefact.exporting import exporter_named
 
     options = parse(ExportOptions, argv)
-    out = options.out or options.run / "images.npz"
-    count = write(Distilled.load(options.run), out, overwrite=options.overwrite)
+    exporter = EXPORTERS[0] if options.format is None else exporter_named(options.format)
+    out = options.out or options.run / f"images{exporter.suffix}"
+    count = write(Distilled.load(options.run), out, format=options.format, overwrite=options.overwrite)
     if options.json:
         print_json({"run": str(options.run), "path": str(out), "images": count})
     else:

@@ -93,12 +93,15 @@ class ExportOptions(Common):
 
     Args:
         run: run directory.
-        out: a file that ends in .npz, or a folder of PNG pictures.
+        out: file or folder to write, its ending tells the format: .npz is one file of arrays, anything else a folder of
+            PNG pictures; images.npz in the run directory by default.
+        format: name of the format, such as npz or png, whatever the ending of --out.
         overwrite: replace what is there.
         seed: nothing here is random; accepted for uniformity.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
+    format: str | None = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     seed: int = 0

@@ -1,0 +1,107 @@
+"""Exporting a learned set: which format a path stands for, and a place that never holds half a set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.exporters import EXPORTERS, Exporter
+from limbeck.common.distinct import check_distinct
+from limbeck.common.files import write_atomically
+from limbeck.errors import LimbeckError, unknown
+
+
+def export(
+    run: Distilled,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    exporters: Sequence[Exporter] = EXPORTERS,
+) -> int:
+    """Write a set to ``path`` and return the number of images.
+
+    The set is written beside ``path`` and moved there when it is complete. Files of a folder that was there before are
+    replaced one by one, and others in it are left alone.
+
+    Args:
+        run: the set.
+        path: of a file or folder; its ending tells the format: ``.npz`` is one file of arrays, anything else a folder
+            of PNG pictures.
+        format: name of the exporter, whatever the path.
+        overwrite: replace what is at ``path``.
+        exporters: asked in order whether the path is theirs; ``(MyExporter(), *EXPORTERS)`` adds one.
+
+    Raises:
+        LimbeckError: there is something at ``path`` already, it cannot be written, an unknown format, or two exporters
+            of one name.
+    """
+    path = Path(path)
+    exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
+    if path.exists() and not overwrite:
+        raise LimbeckError(f"{path} exists; choose another --out, or --overwrite it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+            new = Path(folder) / f"set{exporter.suffix}"
+            exporter.write(run, new)
+            if path.exists() and path.is_dir() != new.is_dir():
+                raise LimbeckError(
+                    f"{path} is a {'folder' if path.is_dir() else 'file'}, but the format {exporter.name} writes "
+                    f"{exporter.writes}; choose another --out."
+                )
+            _move(new, path)
+    except OSError as error:
+        raise LimbeckError(
+            f"Could not write {path} ({error.strerror or error}); free some disk space or choose another --out."
+        ) from None
+    return run.images.shape[0] * run.images.shape[1]
+
+
+def exporter_of(path: Path, exporters: Sequence[Exporter] = EXPORTERS) -> Exporter:
+    """The first exporter whose ending the path has.
+
+    Raises:
+        LimbeckError: none has it, or two exporters have one name.
+    """
+    check_distinct("exporters", [exporter.name for exporter in exporters])
+    exporter = next((each for each in exporters if path.name.lower().endswith(each.suffix)), None)
+    if exporter is None:
+        formats = ", ".join(f"{each.name} ({each.writes})" for each in exporters)
+        raise LimbeckError(f"The ending of {path} stands for no format; name one with --format: {formats}.")
+    return exporter
+
+
+def exporter_named(name: str, exporters: Sequence[Exporter] = EXPORTERS) -> Exporter:
+    """An exporter by name.
+
+    Raises:
+        LimbeckError: an unknown name, or two exporters have one name.
+    """
+    names = [exporter.name for exporter in exporters]
+    check_distinct("exporters", names)
+    if name not in names:
+        raise unknown("export format", name, names)
+    return exporters[names.index(name)]
+
+
+def _move(new: Path, path: Path) -> None:
+    """Put a complete file or folder into its place, on the disk before it has its name."""
+    files = sorted(file for file in new.rglob("*") if file.is_file()) if new.is_dir() else [new]
+    if new.is_dir() and not path.exists():
+        for file in files:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        new.replace(path)
+        return
+    for file in files:
+        write_atomically(path / file.relative_to(new), partial(_copy, file))
+
+
+def _copy(file: Path, part: Path) -> None:
+    shutil.copyfile(file, part)

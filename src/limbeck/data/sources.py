@@ -1,0 +1,131 @@
+"""Sources of real data: which reader takes one, and what it is called.
+
+A source that is text, a name or a path, may have options after it that change its images: ``mnist,invert=True``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+from torch.utils.data import Dataset
+
+from limbeck.common.distinct import check_distinct
+from limbeck.common.naming import split_words
+from limbeck.data.known import known_names
+from limbeck.data.raw import Raw
+from limbeck.data.readers import READERS, Reader
+from limbeck.data.variants import Change, read_changes
+from limbeck.errors import LimbeckError, unknown
+
+Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A source and who reads it.
+
+    Attributes:
+        reader: takes ``base``.
+        base: the source without its options.
+        changes: what its options ask for.
+    """
+
+    reader: Reader
+    base: Any
+    changes: tuple[Change, ...]
+
+    @property
+    def name(self) -> str:
+        """What the data is called, with the options that change it."""
+        return ",".join((self.reader.data_name(self.base), *map(str, self.changes)))
+
+    def read(self, data_dir: Path | None) -> Raw:
+        """Arrays as the source has them, without the changes.
+
+        Raises:
+            LimbeckError: a source that is missing or damaged, or images or labels that are no such.
+        """
+        return self.reader.read(self.base, data_dir).as_arrays()
+
+
+def match_source(source: object, readers: Sequence[Reader] = READERS) -> Match:
+    """The first of the readers that can read the source.
+
+    Raises:
+        LimbeckError: two readers of one name; a source that none can read, with what they can; wrong options.
+    """
+    check_distinct("readers", [reader.name for reader in readers])
+    if isinstance(source, str | os.PathLike):
+        base, words = split_source(os.fspath(source), readers)
+        reader = _reader_of(base, readers)
+        if reader is not None:
+            return Match(reader=reader, base=base, changes=read_changes(base, words))
+        if not Path(source).is_file():
+            raise unknown("data set", base, known_names())
+        what = f"the file {source}"
+    else:
+        reader = _reader_of(source, readers)
+        if reader is not None:
+            return Match(reader=reader, base=source, changes=())
+        what = f"this {type(source).__name__}"
+    *others, last = (reader.takes for reader in readers)
+    raise LimbeckError(f"Cannot read data from {what}; give {', '.join(others)}, or {last}.")
+
+
+def split_source(source: str, readers: Sequence[Reader] = READERS) -> tuple[str, list[str]]:
+    """A name or path, which may have commas, and the options after it as words.
+
+    The longest beginning that a reader takes is the name or path; where none takes any, it goes up to the first comma.
+
+    >>> split_source("runs/a,b.npz,invert=True")
+    ('runs/a,b.npz', ['invert=True'])
+    """
+    beginnings = [*accumulate(source.split(","), lambda left, right: f"{left},{right}")]
+    base = next((text for text in reversed(beginnings) if _reader_of(text, readers)), None)
+    if base is None:
+        base, *words = split_words(source)
+        return base, words
+    return base, split_words(source[len(base) + 1 :]) if len(source) > len(base) else []
+
+
+def is_named(source: str) -> bool:
+    """Whether :func:`limbeck.data.load` goes by this name: a known set or a file, with options or without.
+
+    >>> is_named("MNIST,invert=True"), is_named("mine.npz"), is_named("arrays")
+    (True, True, False)
+    """
+    return _reader_of(split_source(source)[0], READERS) is not None
+
+
+def same_source(one: str, other: str) -> bool:
+    """Whether two sources are one set of images but for the options that change it; files go by their names.
+
+    >>> same_source("mnist", "MNIST,rotate=90"), same_source("a.npz", "b/a.npz,invert=True"), same_source("a.npz", "a")
+    (True, True, False)
+    """
+    first, second = (Path(split_source(source)[0]).name.lower() for source in (one, other))
+    return first == second
+
+
+def canonical_name(source: str) -> str:
+    """The name that the data of a source has: ``mnist,rotate=270`` for ``MNIST,invert=False,rotate=-90``.
+
+    A file goes without its folder and ending.
+
+    Raises:
+        LimbeckError: wrong options.
+    """
+    base, words = split_source(source)
+    reader = _reader_of(base, READERS)
+    name = Path(base).stem if reader is None else reader.data_name(base)
+    return ",".join((name, *map(str, read_changes(base, words))))
+
+
+def _reader_of(base: object, readers: Sequence[Reader]) -> Reader | None:
+    return next((reader for reader in readers if reader.can_read(base)), None)
