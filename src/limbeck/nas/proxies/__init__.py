@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from limbeck.common.naming import read_options, split_words
 from limbeck.errors import LimbeckError, unknown
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
-from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor, learning_curve
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData

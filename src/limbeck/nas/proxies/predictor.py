@@ -139,7 +139,7 @@ class CurvePredictor(Proxy):
             *curve, final = learning_curve(
                 task, arch, self.schedule, (*self.steps, self.schedule.steps or 0), self.images
             )
-            rows.append(_with_curve(features(task.space, arch), curve))
+            rows.append(append_curve(features(task.space, arch), curve))
             finals.append(final)
             tell(f"curve: {len(rows)} of {self.examples}, {task.space.text(arch)} {final:.2f} %")
         regressor.fit(np.stack(rows), np.array(finals))
@@ -154,7 +154,7 @@ class _ByCurve(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         curve = learning_curve(task, arch, self.config.schedule, self.config.steps, self.config.images)
-        return float(self.regressor.predict(_with_curve(features(task.space, arch), curve)[None])[0])
+        return float(self.regressor.predict(append_curve(features(task.space, arch), curve)[None])[0])
 
 
 def features(space: Space, arch: Arch) -> Floats:
@@ -183,8 +183,8 @@ def learning_curve(
     return curve
 
 
-def _with_curve(features_D: Floats, curve: Sequence[float]) -> Floats:
-    """Features, a curve's P points, their P − 1 differences and the P − 2 differences of those."""
+def append_curve(features_D: Floats, curve: Sequence[float]) -> Floats:
+    """(D + 3P − 3,): features, a curve's P points, their P − 1 differences and the P − 2 differences of those."""
     return np.concatenate([features_D, curve, np.diff(curve), np.diff(curve, n=2)])
 
 

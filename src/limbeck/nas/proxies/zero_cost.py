@@ -76,7 +76,7 @@ class _Untrained(Scorer):
         x_NCHW, y_N = task.data.sample(generator(task.seed, "zero-cost batch"), self.config.batch)
         weights = draw(module, "kaiming", inits, generator(task.seed, f"zero-cost weights {task.space.text(arch)}"))
         scores = [
-            _SCORES[kind](module, {name: value[index] for name, value in weights.items()}, x_NCHW.double(), y_N)
+            SCORES[kind](module, {name: value[index] for name, value in weights.items()}, x_NCHW.double(), y_N)
             for index in range(inits)
         ]
         return sum(scores) / inits
@@ -150,7 +150,7 @@ def grad_norm(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) 
 
 
 _Score: TypeAlias = Callable[[nn.Module, Tensors, Tensor, Tensor], float]
-_SCORES: Final[dict[str, _Score]] = {
+SCORES: Final[dict[str, _Score]] = {
     "synflow": synflow,
     "jacob_cov": jacob_cov,
     "naswot": naswot,

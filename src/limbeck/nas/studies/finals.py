@@ -23,7 +23,7 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter, Stop
 from limbeck.models import build
 from limbeck.nas.proxies.base import Task, Tell
-from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost

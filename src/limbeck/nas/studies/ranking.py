@@ -21,7 +21,7 @@ from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter, Stop
 from limbeck.nas.proxies.base import Proxy, Task, Tell
-from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
