@@ -42,9 +42,11 @@ from limbeck.nas import (
 )
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
-from limbeck.nas.searches.evolution import evolved
+from limbeck.nas.searches.evolution import evolve
+from limbeck.nas.searches.halving import promoted
 from limbeck.nas.searches.ledger import Ledger
-from limbeck.nas.searches.strategies import STRATEGIES, promoted, propose
+from limbeck.nas.searches.strategies import STRATEGIES
+from limbeck.nas.searches.strategy import Question
 from limbeck.nas.training import Schedule
 
 optuna = pytest.importorskip("optuna")
@@ -73,7 +75,7 @@ def test_evolution_changes_the_best_of_a_tournament_among_the_young() -> None:
     parents = [arch for arch, _ in young]
     counts = dict.fromkeys(parents, 0)
     for _ in range(200):
-        child = evolved(SPACE, [old, *young], rng, population=3, tournament=2)
+        child = evolve(SPACE, [old, *young], rng, population=3, tournament=2)
         near = [arch for arch in parents if sum(a != b for a, b in zip(arch, child, strict=True)) == 1]
         assert near
         for arch in near:
@@ -86,12 +88,12 @@ def test_a_tournament_of_one_takes_any_parent_and_a_large_one_the_best() -> None
     rng = np.random.default_rng(0)
     history = [(("1", "1", "relu"), 1.0), (("4", "3", "tanh"), 9.0)]
     for _ in range(30):
-        child = evolved(SPACE, history, rng, population=2, tournament=60)
+        child = evolve(SPACE, history, rng, population=2, tournament=60)
         assert sum(a != b for a, b in zip(("4", "3", "tanh"), child, strict=True)) == 1
 
 
 def test_evolution_begins_at_random() -> None:
-    found = {evolved(SPACE, [], np.random.default_rng(n), population=1, tournament=1) for n in range(60)}
+    found = {evolve(SPACE, [], np.random.default_rng(n), population=1, tournament=1) for n in range(60)}
     assert len(found) > 15
 
 
@@ -120,7 +122,8 @@ def test_a_proposal_knows_earlier_batches_only(strategy: str) -> None:
         base = trial.slot - trial.slot % 4
         history = [(t.arch, t.score) for t in result.trials[:base]]
         mates = [t.arch for t in result.trials[base : trial.slot]]
-        assert propose(config(strategy), SPACE, 0, trial.slot, history, mates) == trial.arch
+        question = Question(space=SPACE, seed=0, slot=trial.slot, history=history, mates=mates)
+        assert config(strategy).propose(question) == trial.arch
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "tpe"])

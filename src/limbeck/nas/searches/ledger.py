@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from limbeck.errors import LimbeckError
+from limbeck.nas.searches.optuna_terms import distributions_of, options_by_choice, quiet
 from limbeck.nas.searches.storages import backend_of, guarded, no_sampler, shown, studies_in
-from limbeck.nas.searches.strategies import distributions_of, named, quiet
 from limbeck.nas.searches.workers import Outcome
 from limbeck.nas.spaces.base import Arch, Space
 
@@ -220,7 +220,7 @@ class Ledger:
                     self._study.add_trial(
                         create_trial(
                             state=TrialState.WAITING,
-                            params=named(space, arch),
+                            params=options_by_choice(space, arch),
                             distributions=distributions,
                             user_attrs={"slot": slot, "arch": space.text(arch)},
                         )

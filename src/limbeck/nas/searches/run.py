@@ -22,7 +22,8 @@ from limbeck.nas.searches.clusters import RayWorkers, connected
 from limbeck.nas.searches.ledger import Ledger, Trial
 from limbeck.nas.searches.result import JOURNAL, Marked, SearchResult, marked, note
 from limbeck.nas.searches.storages import is_stored, need_optuna, place_of, shown, studies_in
-from limbeck.nas.searches.strategies import SearchConfig, propose
+from limbeck.nas.searches.strategies import SearchConfig
+from limbeck.nas.searches.strategy import Question
 from limbeck.nas.searches.workers import Executor, InProcess, ProcessPool, Stopped, Work
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.table import describe
@@ -153,7 +154,9 @@ def _run(ledger: Ledger, executor: Executor, task: Task, config: SearchConfig, s
         known = [(trial.arch, trial.score) for trial in history]
         wanted: dict[int, Arch] = {}
         for slot in range(len(over), end):
-            wanted[slot] = queued.get(slot) or propose(config, task.space, task.seed, slot, known, mates)
+            wanted[slot] = queued.get(slot) or config.propose(
+                Question(space=task.space, seed=task.seed, slot=slot, history=known, mates=mates)
+            )
             mates.append(wanted[slot])
 
         run_batch(ledger, over, ledger.begin(task.space, wanted), executor, task.space, config, stopped, report)
