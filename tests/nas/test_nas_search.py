@@ -32,8 +32,10 @@ from limbeck.errors import LimbeckError
 from limbeck.nas import (
     Scorer,
     SearchConfig,
+    SearchPlace,
     SearchProgress,
     SearchResult,
+    SearchWorkers,
     Task,
     Trial,
     read_search,
@@ -191,7 +193,7 @@ def test_equal_architectures_are_scored_once(tmp_path: Path) -> None:
 
 def test_every_trial_is_in_the_study(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/studies.db"
-    result = search(toy_task(), Worth(), config(budget=3), storage=storage, study="mine")
+    result = search(toy_task(), Worth(), config(budget=3), place=SearchPlace(storage=storage, study="mine"))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name="mine", storage=storage)
     assert study.best_value == result.best.score  # type: ignore[union-attr]
@@ -260,11 +262,11 @@ def test_after_ctrl_c_a_search_goes_on_as_if_nothing_had_been(strategy: str, aft
     whole = search(toy_task(), Worth(), config(strategy))
     # The log must not be a setting: the proxies' representations are compared.
     proxy = Worth(log=str(log))
-    stopped = search(toy_task(), proxy, config(strategy), out=out, watch=Interrupt(after))
+    stopped = search(toy_task(), proxy, config(strategy), watch=Interrupt(after), place=SearchPlace(out=out))
     assert not stopped.finished
     assert len(stopped.trials) >= after
     assert table(read_search(out)) == table(stopped) == table(whole)[: len(stopped.trials)]
-    result = search(toy_task(), proxy, config(strategy), out=out, resume=True)
+    result = search(toy_task(), proxy, config(strategy), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(whole) == table(read_search(out))
     assert len(scored(log)) == sum(len(t.scores) for t in whole.trials if t.seconds > 0)  # nothing was scored twice
     assert json.loads((out / "search.json").read_text())["finished"] is True
@@ -272,8 +274,10 @@ def test_after_ctrl_c_a_search_goes_on_as_if_nothing_had_been(strategy: str, aft
 
 @pytest.mark.parametrize("strategy", ["random", "evolution", "halving"])
 def test_a_budget_can_be_raised(strategy: str, tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(strategy, budget=6), out=tmp_path / "out")
-    raised = search(toy_task(), Worth(), config(strategy, budget=14), out=tmp_path / "out", resume=True)
+    search(toy_task(), Worth(), config(strategy, budget=6), place=SearchPlace(out=tmp_path / "out"))
+    raised = search(
+        toy_task(), Worth(), config(strategy, budget=14), place=SearchPlace(out=tmp_path / "out", resume=True)
+    )
     assert [t.slot for t in raised.trials] == list(range(14))
     if strategy != "halving":  # there six trials were compared that are eight now
         assert table(raised) == table(search(toy_task(), Worth(), config(strategy, budget=14)))
@@ -284,9 +288,10 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from tiny_search import Worth, toy_task
-from limbeck.nas import SearchConfig, search
+from limbeck.nas import SearchConfig, SearchPlace, search
 assert not {{"optuna", "ray"}} & set(sys.modules)  # neither is imported before it is needed
-search(toy_task(), Worth(log={log!r}, seconds=0.1), SearchConfig(budget=20, batch=4), out=Path({out!r}))
+place = SearchPlace(out=Path({out!r}))
+search(toy_task(), Worth(log={log!r}, seconds=0.1), SearchConfig(budget=20, batch=4), place=place)
 """
 
 
@@ -311,7 +316,7 @@ def test_a_killed_search_loses_nothing_and_counts_nothing_twice(tmp_path: Path) 
     assert 7 <= len(before) < 20
     kept = read_search(out)
     proxy = Worth(log=str(log), seconds=0.1)
-    result = search(toy_task(), proxy, SearchConfig(budget=20, batch=4), out=out, resume=True)
+    result = search(toy_task(), proxy, SearchConfig(budget=20, batch=4), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(search(toy_task(), Worth(), SearchConfig(budget=20, batch=4)))
     assert [t.slot for t in result.trials] == list(range(20))
     assert result.trials[: len(kept.trials)] == kept.trials
@@ -328,10 +333,10 @@ def test_a_killed_search_loses_nothing_and_counts_nothing_twice(tmp_path: Path) 
 
 def test_a_line_that_was_cut_off_is_no_trouble(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     with (out / "study.log").open("ab") as file:
         file.write(b'{"op_code": 5, "wor')
-    result = search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+    result = search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(search(toy_task(), Worth(), config(budget=8)))
 
 
@@ -340,10 +345,10 @@ def test_max_time_stops_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch
     # the package exports the function under the module's name
     module = importlib.import_module("limbeck.nas.searches.run")
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
-    result = search(toy_task(), Worth(), config(), max_time=12, out=tmp_path / "out")
+    result = search(toy_task(), Worth(), config(), max_time=12, place=SearchPlace(out=tmp_path / "out"))
     assert 0 < len(result.trials) < 14
     assert not result.finished
-    result = search(toy_task(), Worth(), config(), max_time=100, out=tmp_path / "out", resume=True)
+    result = search(toy_task(), Worth(), config(), max_time=100, place=SearchPlace(out=tmp_path / "out", resume=True))
     assert result.finished
     assert table(result) == table(search(toy_task(), Worth(), config()))
 
@@ -366,7 +371,7 @@ def noted(out: Path) -> dict[str, Any]:
 
 def test_what_a_folder_tells_stays_until_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     before = noted(out)
 
     def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
@@ -376,20 +381,20 @@ def test_what_a_folder_tells_stays_until_a_search_goes_on(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Worth, "prepare", prepare)
         with pytest.raises(LimbeckError, match="is at the study"):
-            search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+            search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
     assert noted(out) == before
 
 
 def test_what_a_folder_tells_stays_if_a_search_is_broken_off(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     before = noted(out)
 
     def broken_off(progress: SearchProgress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(toy_task(), Worth(), config(budget=8), out=out, resume=True, watch=broken_off)
+        search(toy_task(), Worth(), config(budget=8), watch=broken_off, place=SearchPlace(out=out, resume=True))
     assert noted(out)["rows"] == before["rows"]
     assert (noted(out)["trials"], noted(out)["finished"]) == (4, False)
 
@@ -401,52 +406,71 @@ def test_a_learned_set_is_known_by_what_was_learned(tmp_path: Path, monkeypatch:
     learned = replace(learned, info=learned.info | {"data": {"name": "rows", "sha256": task.data.sha256}})
     learned.save(tmp_path / "teacher")
     proxy = SyntheticData(run=Path("teacher"), inits=1, label="teacher")
-    search(task, proxy, chosen, out=tmp_path / "out")
+    search(task, proxy, chosen, place=SearchPlace(out=tmp_path / "out"))
     elsewhere = replace(proxy, run=tmp_path / "teacher", label=str(tmp_path / "teacher"))
-    result = search(task, elsewhere, config(budget=3), out=tmp_path / "out", resume=True)
+    result = search(task, elsewhere, config(budget=3), place=SearchPlace(out=tmp_path / "out", resume=True))
     assert len(result.trials) == 3
     with pytest.raises(LimbeckError, match=r'was made with proxy_settings {"inits": 1}, not {"inits": 2}'):
-        search(task, replace(proxy, inits=2), chosen, out=tmp_path / "out", resume=True)
+        search(task, replace(proxy, inits=2), chosen, place=SearchPlace(out=tmp_path / "out", resume=True))
     replace(learned, info=learned.info | {"seconds": 99.0}).save(tmp_path / "teacher")
     with pytest.raises(
         LimbeckError, match=r'was made with proxy_settings {"run": "teacher \w+"}, not {"run": "teacher'
     ):
-        search(task, proxy, config(budget=4), out=tmp_path / "out", resume=True)
+        search(task, proxy, config(budget=4), place=SearchPlace(out=tmp_path / "out", resume=True))
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_folder_knows_the_storage_of_its_search(tmp_path: Path, named: bool) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out, storage=storage, study="mine")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out, storage=storage, study="mine"))
     again: dict[str, Any] = {"storage": f"sqlite:///{tmp_path}/../{tmp_path.name}/s.db", "study": "mine"}
-    result = search(toy_task(), Worth(), config(budget=6), out=out, resume=True, **(again if named else {}))
+    result = search(
+        toy_task(), Worth(), config(budget=6), place=SearchPlace(out=out, resume=True, **(again if named else {}))
+    )
     assert len(result.trials) == 6
     assert table(read_search(storage, "mine")) == table(read_search(out)) == table(result)
     assert not (out / "study.log").exists()
 
 
 def test_a_folder_that_was_moved_goes_on(tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out", storage=tmp_path / "out" / "study.log")
+    search(
+        toy_task(),
+        Worth(),
+        config(budget=4),
+        place=SearchPlace(out=tmp_path / "out", storage=tmp_path / "out" / "study.log"),
+    )
     (tmp_path / "out").rename(tmp_path / "moved")
-    assert len(search(toy_task(), Worth(), config(budget=6), out=tmp_path / "moved", resume=True).trials) == 6
+    assert (
+        len(
+            search(toy_task(), Worth(), config(budget=6), place=SearchPlace(out=tmp_path / "moved", resume=True)).trials
+        )
+        == 6
+    )
 
 
 def test_going_on_does_not_take_the_folder_of_another_search(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out)
-    search(toy_task(), Worth(), config(budget=2), storage=storage, study="other")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage, study="other"))
     before = noted(out)
     with pytest.raises(LimbeckError, match=r"holds the search 'out' in .*study.log, not 'other' in .*s.db; choose"):
-        search(toy_task(), Worth(), config(budget=3), out=out, storage=storage, study="other", resume=True)
+        search(
+            toy_task(),
+            Worth(),
+            config(budget=3),
+            place=SearchPlace(out=out, storage=storage, study="other", resume=True),
+        )
     with pytest.raises(LimbeckError, match=r"not 'other' in .*study.log; choose another --out"):
-        search(toy_task(), Worth(), config(budget=3), out=out, study="other", resume=True)
+        search(toy_task(), Worth(), config(budget=3), place=SearchPlace(out=out, study="other", resume=True))
     assert noted(out) == before
 
 
 def test_a_study_knows_its_budget(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=7), out=out, storage=storage, study="first")
-    stopped = search(toy_task(), Worth(), config(), storage=storage, study="second", watch=Interrupt(4))
+    search(toy_task(), Worth(), config(budget=7), place=SearchPlace(out=out, storage=storage, study="first"))
+    stopped = search(
+        toy_task(), Worth(), config(), watch=Interrupt(4), place=SearchPlace(storage=storage, study="second")
+    )
     for found in (read_search(storage, "second"), read_search(out, "second"), read_searches(storage)["second"]):
         assert (len(found.trials), found.budget, found.finished) == (len(stopped.trials), 14, False)
     for name in ("first", "second"):  # as they were before studies told it
@@ -503,27 +527,27 @@ def test_wrong_settings(changes: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("call", "said"),
     [
-        ({"workers": 0}, "workers is 0"),
-        ({"max_time": 0}, "max_time is 0"),
-        ({"gpus_per_worker": 0.5}, "give --ray"),
-        ({"gpus_per_worker": -1}, "gpus_per_worker is -1"),
-        ({"resume": True}, "kept nowhere"),
-        ({"resume": True, "overwrite": True}, "one of them"),
-        ({"storage": "nosql://x", "study": "s"}, "nosql://x cannot be used"),
-        ({"storage": "sqlite:////no/such/folder/x.db"}, "cannot be used"),
-        ({"storage": "sqlite:////no/such/folder/x.db", "resume": True}, "does not exist"),
+        (lambda: {"workers": SearchWorkers(number=0)}, "workers is 0"),
+        (lambda: {"max_time": 0}, "max_time is 0"),
+        (lambda: {"workers": SearchWorkers(gpus_per_worker=0.5)}, "give --ray"),
+        (lambda: {"workers": SearchWorkers(gpus_per_worker=-1)}, "gpus_per_worker is -1"),
+        (lambda: {"place": SearchPlace(resume=True)}, "kept nowhere"),
+        (lambda: {"place": SearchPlace(resume=True, overwrite=True)}, "one of them"),
+        (lambda: {"place": SearchPlace(storage="nosql://x", study="s")}, "nosql://x cannot be used"),
+        (lambda: {"place": SearchPlace(storage="sqlite:////no/such/folder/x.db")}, "cannot be used"),
+        (lambda: {"place": SearchPlace(storage="sqlite:////no/such/folder/x.db", resume=True)}, "does not exist"),
     ],
 )
-def test_wrong_calls(settings: dict[str, Any], said: str) -> None:
+def test_wrong_calls(call: Callable[[], dict[str, Any]], said: str) -> None:
     with pytest.raises(LimbeckError, match=said):
-        search(toy_task(), Worth(), config(budget=2), **settings)
+        search(toy_task(), Worth(), config(budget=2), **call())
 
 
 def test_a_password_is_not_shown() -> None:
     with pytest.raises(LimbeckError) as caught:
-        search(toy_task(), Worth(), config(budget=2), storage="nosql://me:secret@host/x")
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage="nosql://me:secret@host/x"))
     assert "secret" not in str(caught.value)
 
 
@@ -536,24 +560,27 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("words")
     for overwrite in (False, True):
         with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-            search(toy_task(), Worth(), config(budget=2), out=tmp_path, overwrite=overwrite)
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path, overwrite=overwrite))
     with pytest.raises(LimbeckError, match="is a file"):
-        search(toy_task(), Worth(), config(budget=2), out=tmp_path / "thesis.tex")
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path / "thesis.tex"))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=2), out=out)
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
     with pytest.raises(LimbeckError, match="--overwrite"):
-        search(toy_task(), Worth(), config(budget=2), out=out)
-    result = search(toy_task(1), Worth(), config(budget=3), out=out, overwrite=True)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
+    result = search(toy_task(1), Worth(), config(budget=3), place=SearchPlace(out=out, overwrite=True))
     assert table(read_search(out)) == table(result)
     storage = f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=2), storage=storage)
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage))
     with pytest.raises(LimbeckError, match="holds a study 'search' already"):
-        search(toy_task(), Worth(), config(budget=2), storage=storage)
-    assert len(search(toy_task(), Worth(), config(budget=3), storage=storage, overwrite=True).trials) == 3
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage))
+    assert (
+        len(search(toy_task(), Worth(), config(budget=3), place=SearchPlace(storage=storage, overwrite=True)).trials)
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -568,41 +595,46 @@ def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_do_not_go_on(make: Callable[[], Any], name: str, tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=tmp_path / "out"))
     with pytest.raises(LimbeckError, match=f"was made with {name}"):
-        search(*make(), out=tmp_path / "out", resume=True)
+        search(*make(), place=SearchPlace(out=tmp_path / "out", resume=True))
 
 
 def test_a_database_that_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    search(toy_task(), Worth(), config(budget=2), storage=f"sqlite:///{path}")
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=f"sqlite:///{path}"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LimbeckError, match="database is locked; another program holds it"):
-        search(toy_task(), Worth(), config(budget=4), storage=f"sqlite:///{path}?timeout=0.2", resume=True)
+        search(
+            toy_task(),
+            Worth(),
+            config(budget=4),
+            place=SearchPlace(storage=f"sqlite:///{path}?timeout=0.2", resume=True),
+        )
     other.rollback()
     other.close()
 
 
 def test_a_study_that_someone_is_at(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     occupy(journal(out / "study.log", "out"))
     with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
-        search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+        search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
 
 
 @pytest.mark.parametrize("study", ["out", "mine"])
 def test_a_search_that_someone_is_at_is_not_replaced(tmp_path: Path, study: str) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out, study=study)
-    search(toy_task(), Worth(), config(budget=4), storage=storage)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out, study=study))
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(storage=storage))
     occupy(journal(out / "study.log", study))
     occupy(optuna.load_study(study_name="search", storage=storage))
     before = (out / "study.log").read_bytes()
     for place in ({"out": out}, {"storage": storage}):
         with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
-            search(toy_task(), Worth(), config(budget=2), overwrite=True, **place)  # type: ignore[arg-type]
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(overwrite=True, **place))  # type: ignore[arg-type]
     with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
         Ledger.create(storage, "search", {}, overwrite=True)
     assert (out / "study.log").read_bytes() == before
@@ -611,7 +643,7 @@ def test_a_search_that_someone_is_at_is_not_replaced(tmp_path: Path, study: str)
 
 def test_a_search_that_someone_began_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
 
     def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
         occupy(journal(out / "study.log", "out"))
@@ -619,7 +651,7 @@ def test_a_search_that_someone_began_meanwhile_is_not_replaced(tmp_path: Path, m
 
     monkeypatch.setattr(Worth, "prepare", prepare)
     with pytest.raises(LimbeckError, match="is at the study"):
-        search(toy_task(), Worth(), config(budget=2), out=out, overwrite=True)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out, overwrite=True))
     assert len(read_search(out).trials) == 4
 
 
@@ -633,7 +665,7 @@ def test_a_folder_that_someone_filled_meanwhile_is_left_alone(tmp_path: Path, mo
 
     monkeypatch.setattr(Worth, "prepare", prepare)
     with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-        search(toy_task(), Worth(), config(budget=2), out=out)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
@@ -650,7 +682,7 @@ def test_a_file_of_that_name_makes_no_search(capsys: pytest.CaptureFixture[str],
     (tmp_path / "search.json").write_text(text)
     for how in ({"overwrite": True}, {"resume": True}, {}):
         with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-            search(toy_task(), Worth(), config(budget=2), out=tmp_path, **how)  # type: ignore[arg-type]
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path, **how))  # type: ignore[arg-type]
     assert (tmp_path / "search.json").read_text() == text
     code, _, err = verb(capsys, "show", tmp_path)
     assert code == 2
@@ -662,7 +694,7 @@ def test_studies_of_other_programs_are_passed_over(tmp_path: Path) -> None:
     optuna.create_study(study_name="foreign", storage=storage)
     with pytest.raises(LimbeckError, match=r"s\.db holds no search; name the folder"):
         read_searches(storage)
-    search(toy_task(), Worth(), config(budget=2), storage=storage, study="mine")
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage, study="mine"))
     assert list(read_searches(storage)) == ["mine"]
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
         read_searches(storage, "foreign")
@@ -673,7 +705,7 @@ def test_a_study_of_another_program(tmp_path: Path) -> None:
     backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     optuna.create_study(study_name="search", storage=backend)
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
-        search(toy_task(), Worth(), config(budget=8), storage=path, resume=True)
+        search(toy_task(), Worth(), config(budget=8), place=SearchPlace(storage=path, resume=True))
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
         read_search(path)
 
@@ -689,7 +721,7 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
 def test_several_studies_in_one_storage(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s.db"
     for strategy in ("random", "evolution"):
-        search(toy_task(), Worth(), config(strategy, budget=2), storage=storage, study=strategy)
+        search(toy_task(), Worth(), config(strategy, budget=2), place=SearchPlace(storage=storage, study=strategy))
     assert {name: len(r.trials) for name, r in read_searches(storage).items()} == {"random": 2, "evolution": 2}
     with pytest.raises(LimbeckError, match="several studies; choose one with --study"):
         read_search(storage)
@@ -818,7 +850,7 @@ def test_trials_as_json() -> None:
 def test_another_size_of_a_space_of_ones_own_is_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=tmp_path / "out"))
     monkeypatch.setattr(type(toy_task().space), "options", property(lambda self: {"width": 4}))
     with pytest.raises(LimbeckError, match="was made with space_options null"):
-        search(toy_task(), Worth(), config(budget=6), out=tmp_path / "out", resume=True)
+        search(toy_task(), Worth(), config(budget=6), place=SearchPlace(out=tmp_path / "out", resume=True))

@@ -16,6 +16,8 @@ from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies import proxy_named
 from limbeck.nas.proxies.base import Task
+from limbeck.nas.searches.crew import SearchWorkers
+from limbeck.nas.searches.place import SearchPlace
 from limbeck.nas.searches.result import SearchResult, read_searches
 from limbeck.nas.searches.run import SearchProgress, Watch
 from limbeck.nas.searches.run import search as run_search
@@ -31,6 +33,7 @@ def search(argv: list[str]) -> int:
         raise LimbeckError(f"'{options.shown}' is one word too many; to see a search: limbeck search show OUT.")
     if options.proxy is None:
         raise LimbeckError("--proxy says what scores architectures: a run directory, or a name such as real or naswot.")
+    workers = SearchWorkers(number=options.workers, ray=options.ray, gpus_per_worker=options.gpus_per_worker)
     console = log_console()
     prepare(options)
     data = load(
@@ -42,20 +45,17 @@ def search(argv: list[str]) -> int:
     )
     space = space_named(options.space, data.image_shape, data.num_classes)
     out = options.out or Path("runs") / f"search-{canonical_name(options.data)}-{options.config.strategy}"
+    place = SearchPlace(
+        out=out, storage=options.storage, study=options.study, resume=options.resume, overwrite=options.overwrite
+    )
     console.print(f"[dim]{options.config.budget} of {space.size:,} architectures, in {out}[/dim]", soft_wrap=True)
     with watched(console) as watch:
         result = run_search(
             Task(space=space, data=data, seed=options.seed, device=options.device),
             proxy_named(options.proxy),
             options.config,
-            out=out,
-            storage=options.storage,
-            study=options.study,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            workers=options.workers,
-            ray=options.ray,
-            gpus_per_worker=options.gpus_per_worker,
+            place=place,
+            workers=workers,
             max_time=options.max_time,
             watch=watch,
             tell=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
