@@ -214,6 +214,11 @@ def test_every_proxy_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     assert proxy.name
     scores = [scorer.score(TASK, arch) for arch in ARCHS]
     assert np.isfinite(scores).all()
+    chance = proxy.scale.chance(3)
+    assert ("%" in proxy.scale.unit) == (chance is not None)
+    if chance is not None:
+        assert chance == pytest.approx(CHANCE)
+        assert all(0 <= score <= 100 for score in scores)
     assert all(isinstance(score, float) for score in scores)
     assert torch.equal(torch.get_rng_state(), before), "the global random state is not ours"
 
@@ -754,6 +759,25 @@ def test_grad_norm_by_finite_differences() -> None:
 def test_bars_are_the_sizes_of_the_network() -> None:
     for kind, wanted in (("parameters", TASK.space.parameters(WIDE)), ("flops", TASK.space.flops(WIDE))):
         assert proxy_named(kind).prepare(TASK).score(TASK, WIDE) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("real", "accuracy, %"),
+        ("full,measure=probability", "probability, %"),
+        ("sharing", "accuracy, %"),
+        ("ghn,measure=probability", "probability, %"),
+        ("encoding", "predicted accuracy, %"),
+        ("curve", "predicted accuracy, %"),
+        (".", "probability, %"),
+        ("naswot", "rank score"),
+        ("parameters", "parameters"),
+        ("flops", "flops"),
+    ],
+)
+def test_scores_have_a_unit(text: str, unit: str) -> None:
+    assert proxy_named(text).scale.unit == unit
 
 
 def test_a_score_is_the_mean_over_initial_weights() -> None:

@@ -42,6 +42,7 @@ from limbeck.nas import (
     read_searches,
     search,
 )
+from limbeck.nas.proxies.scale import Scale
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.searches.evolution import evolve
@@ -283,6 +284,32 @@ def test_a_budget_can_be_raised(strategy: str, tmp_path: Path) -> None:
         assert table(raised) == table(search(toy_task(), Worth(), config(strategy, budget=14)))
 
 
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_budget_that_is_spent_is_told(left: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
+    if left:  # a search that was killed leaves trials that wait
+        study = journal(out / "study.log", "out")
+        for slot in range(4, 4 + left):
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.WAITING,
+                    params=study.trials[0].params,
+                    distributions=study.trials[0].distributions,
+                    user_attrs={"slot": slot, "arch": study.trials[0].user_attrs["arch"]},
+                )
+            )
+    before = (out / "study.log").read_bytes()
+    with pytest.raises(LimbeckError, match=f"'out' in .* has {4 + left} trials, so that a budget of 2 is spent; raise"):
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out, resume=True))
+    assert (out / "study.log").read_bytes() == before
+    assert (read_search(out).budget, noted(out)["budget"]) == (4, 4)
+    result = search(toy_task(), Worth(), config(budget=4 + left), place=SearchPlace(out=out, resume=True))
+    assert (len(result.trials), result.finished) == (4 + left, True)
+    journal(out / "study.log", "out").set_user_attr("budget", 2)  # as older versions left it
+    assert read_search(out).budget == 4 + left
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -351,6 +378,36 @@ def test_max_time_stops_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch
     result = search(toy_task(), Worth(), config(), max_time=100, place=SearchPlace(out=tmp_path / "out", resume=True))
     assert result.finished
     assert table(result) == table(search(toy_task(), Worth(), config()))
+
+
+def test_time_that_preparing_spends_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    module = importlib.import_module("limbeck.nas.searches.run")
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        clock[0] += 30.0
+        return WorthScorer(self)
+
+    monkeypatch.setattr(Worth, "prepare", prepare)
+    out = tmp_path / "out"
+    result = search(toy_task(), Worth(), config(), max_time=29, place=SearchPlace(out=out))
+    assert (len(result.trials), result.spent_preparing, result.prepare_seconds) == (0, True, 30.0)
+    result = search(toy_task(), Worth(), config(), max_time=31, place=SearchPlace(out=out, resume=True))
+    assert (result.finished, result.spent_preparing, result.prepare_seconds) == (True, False, 60.0)
+
+
+def test_a_search_tells_what_its_scores_are(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db"
+    result = search(toy_task(), Worth(), config(budget=1), place=SearchPlace(storage=storage))
+    assert (result.scale, result.chance) == (Scale(unit="rank score"), None)
+    optuna.load_study(study_name="search", storage=storage).set_user_attr("scale", None)  # as older versions left it
+    assert read_search(storage).scale == Scale(unit="score")
+    proxy = RealData(schedule=Schedule(steps=1, batch=2))
+    result = search(toy_task(), proxy, config(budget=1), place=SearchPlace(storage=storage, study="real"))
+    assert result.chance == pytest.approx(100 / 3)
+    assert read_search(storage, "real").scale == result.scale == Scale(unit="accuracy, %", of_answers=True)
+    assert (result.to_json()["unit"], result.to_json()["chance"]) == (result.scale.unit, result.chance)
 
 
 def journal(path: Path, name: str) -> Any:
@@ -773,6 +830,8 @@ def test_search_and_show(capsys: pytest.CaptureFixture[str], rows: Path, tmp_pat
     assert code == 0
     assert "the best of 3 trials" in out
     assert "naswot" in out
+    assert "rank score" in out
+    assert "networks that guess" not in out
     shown = json.loads(verb(capsys, "show", tmp_path / "one", "--json")[1])
     assert shown["studies"][0]["rows"] == values["rows"]
     code, out, err = verb(capsys, rows, *TINY, "--budget", "4", "--out", tmp_path / "one", "--resume")
@@ -786,6 +845,7 @@ def test_search_and_show(capsys: pytest.CaptureFixture[str], rows: Path, tmp_pat
         (("ROWS",), "--proxy says what scores"),
         (("ROWS", "more", "--proxy", "naswot"), "one word too many"),
         (("ROWS", "--proxy", "naswott"), "did you mean 'naswot'"),
+        (("ROWS", "--proxy", "runs/nowhere"), "The folder runs/nowhere does not exist; name the run directory"),
         (("ROWS", "--proxy", "naswot", "--space", "convnet"), "did you mean 'convnets'"),
         (("ROWS", "--proxy", "naswot", "--budget", "0"), "budget is 0"),
         (("ROWS", "--proxy", "naswot", "--strategy", "radnom"), "did you mean 'random'"),
@@ -838,6 +898,13 @@ def test_ctrl_c_is_no_end_of_time(
     assert code == 130
     assert "stopped after 2 of 3 trials" in err or "stopped after 1 of 3 trials" in err
     code, _, err = verb(capsys, *words, "0.000001", "--resume")
+    assert code == 0
+    assert "took all of --max-time, so that nothing was scored; go on with a longer one and --resume" in err
+    assert "time is up" not in err
+    ticks = itertools.count()
+    module = importlib.import_module("limbeck.nas.searches.run")
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    code, _, err = verb(capsys, *words, "3.5", "--resume")  # read before and after preparing, and before each trial
     assert code == 0
     assert "time is up after" in err
 

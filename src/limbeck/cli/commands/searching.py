@@ -63,13 +63,22 @@ def search(argv: list[str]) -> int:
     output({"out": str(out), **result.to_json()}, options.json, None, lambda: _print({out.name: result}, options.top))
     if result.finished:
         return 0
-    why = "stopped" if result.interrupted else "time is up"
-    console.print(
-        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with the same command and "
-        "--resume",
-        soft_wrap=True,
-    )
+    console.print(_reason(result), soft_wrap=True)
     return 130 if result.interrupted else 0
+
+
+def _reason(result: SearchResult) -> str:
+    """Why a search is not finished, and how it goes on."""
+    if result.spent_preparing and not result.interrupted:
+        return (
+            "preparing what scores architectures took all of --max-time, so that nothing was scored; go on with a "
+            "longer one and --resume"
+        )
+    why = "stopped" if result.interrupted else "time is up"
+    return (
+        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with the same command and "
+        "--resume"
+    )
 
 
 @contextmanager
@@ -123,7 +132,9 @@ def _print(found: Mapping[str, SearchResult], top: int) -> None:
 
 def _best_table(name: str, result: SearchResult, top: int) -> Table:
     table = Table(title=f"{escape(name)}: the best of {len(result.trials)} trials", title_justify="left")
-    for column in ("trial", "architecture", "score", "parameters", "FLOPs", "seconds"):
+    if result.chance is not None:
+        table.caption, table.caption_justify = f"networks that guess: {result.chance:.3g} %", "left"
+    for column in ("trial", "architecture", result.scale.unit, "parameters", "FLOPs", "seconds"):
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for trial in result.top(top):
         cells = (f"{trial.score:.4g}", f"{trial.parameters or 0:,}", f"{trial.flops or 0:,}", f"{trial.seconds:.2f}")
@@ -133,8 +144,8 @@ def _best_table(name: str, result: SearchResult, top: int) -> Table:
 
 def _cost_table(found: Mapping[str, SearchResult]) -> Table:
     table = Table(title="cost, in seconds of all workers", title_justify="left")
-    for column in ("search", "strategy", "proxy", "trials", "failed", "best", "preparing", "scoring"):
-        table.add_column(column, justify="left" if column in ("search", "strategy", "proxy") else "right")
+    for column in ("search", "strategy", "proxy", "trials", "failed", "best", "unit", "preparing", "scoring"):
+        table.add_column(column, justify="left" if column in ("search", "strategy", "proxy", "unit") else "right")
     for name, result in found.items():
         settings, best = result.settings, result.best
         table.add_row(
@@ -144,6 +155,7 @@ def _cost_table(found: Mapping[str, SearchResult]) -> Table:
             f"{len(result.trials)} of {result.budget}",
             str(len(result.failed)),
             "–" if best is None else f"{best.score:.4g}",
+            result.scale.unit,
             f"{result.prepare_seconds:.1f}",
             f"{result.scoring_seconds:.1f}",
         )

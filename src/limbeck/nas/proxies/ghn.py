@@ -17,6 +17,7 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.blueprint import Blueprint
 from limbeck.nas.proxies.common import descend, fit, on, require_one_network, require_positive, validated_as_is
 from limbeck.nas.proxies.hypernetwork import HyperNetwork
+from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule
 
@@ -53,6 +54,10 @@ class GraphHyperNetwork(Proxy):
     @property
     def name(self) -> str:
         return self.label
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.measure)
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         network = HyperNetwork(self.hidden, self.rounds, task.seed).to(task.device)

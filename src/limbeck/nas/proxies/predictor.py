@@ -17,6 +17,7 @@ import numpy.typing as npt
 from limbeck.errors import LimbeckError, unknown
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import distinct, numpy_generator, require_positive
+from limbeck.nas.proxies.scale import PREDICTED, Scale
 from limbeck.nas.proxies.trained import RealData
 from limbeck.nas.spaces.base import Arch, Space
 from limbeck.nas.training import Schedule, initial_weights, kernels_for, train_steps, validation_accuracy
@@ -55,6 +56,10 @@ class EncodingPredictor(Proxy):
     @property
     def name(self) -> str:
         return self.label
+
+    @property
+    def scale(self) -> Scale:
+        return PREDICTED
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         regressor = _regressor(self.regressor, task.seed)
@@ -131,6 +136,10 @@ class CurvePredictor(Proxy):
         """After which steps a candidate's accuracy is measured, P of them; it is trained no further."""
         last = int(self.fraction * (self.schedule.steps or 0))
         return tuple(last * (point + 1) // self.points for point in range(self.points))
+
+    @property
+    def scale(self) -> Scale:
+        return PREDICTED
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         regressor = _regressor(self.regressor, task.seed)

@@ -18,6 +18,7 @@ from torch import nn
 from limbeck.engine import Batch
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import descend, fit, numpy_generator, require_one_network, require_positive
+from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.proxies.supernet import Child, Supernet, new_stores
 from limbeck.nas.training import Measure, Schedule
 
@@ -53,6 +54,10 @@ class WeightSharing(Proxy):
     @property
     def name(self) -> str:
         return self.label
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.measure)
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         child_of = functools.lru_cache(maxsize=512)(functools.partial(Child.of, task))

@@ -24,6 +24,7 @@ from limbeck.models import BatchNorm, draw
 from limbeck.models.nets import ChannelResponseNorm
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
+from limbeck.nas.proxies.scale import RANK, Scale
 from limbeck.nas.registry import table
 from limbeck.nas.spaces.base import Arch, Space
 
@@ -53,6 +54,10 @@ class ZeroCost(Proxy):
     @property
     def name(self) -> str:
         return self.kind
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(unit=self.kind) if self.kind in SIZES else RANK
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         tell(f"{self.kind}: nothing to prepare")

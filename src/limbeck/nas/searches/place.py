@@ -90,6 +90,11 @@ class Site:
         # The settings of the proxy tell what it is; its name may be another path of the same set.
         ledger.check({key: value for key, value in settings.items() if key != "proxy"})
         ledger.check_free()
+        if ledger.size > budget:
+            raise LimbeckError(
+                f"The study '{self.study}' in {shown(self.storage)} has {ledger.size} trials, so that a budget of "
+                f"{budget} is spent; raise --budget, or look at what is there with 'limbeck search show'."
+            )
         return ledger
 
     def check_new(self, *, overwrite: bool) -> None:

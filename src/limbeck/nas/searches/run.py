@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -65,7 +66,7 @@ def search(
         config: the strategy and the budget.
         place: where the search is kept, and whether one that is there goes on; it is kept nowhere by default.
         workers: who scores; this process by default.
-        max_time: stop after so many seconds of this sitting, once what has begun is over.
+        max_time: stop after so many seconds of this sitting, preparation included, once what has begun is over.
         watch: told about every trial that is over.
         tell: told about preparation.
 
@@ -93,16 +94,19 @@ def search(
             place.site().check_new(overwrite=place.overwrite)
             ledger = site.create(settings, overwrite=place.overwrite)
         stop = stack.enter_context(interruptible())
-        stack.enter_context(ledger.driven(prepare_seconds, config.budget))
+        stack.enter_context(ledger.driven(prepare_seconds, config.budget, proxy.scale))
         # Not before it is known that this may go on.
         note(site.out, site.storage, site.study, _result(ledger, settings, config))
         executor = stack.enter_context(workers.executor((task, scorers)))
 
-        def stopped() -> bool:
-            return stop.requested or (max_time is not None and time.monotonic() - begun > max_time)
+        def time_is_up() -> bool:
+            return max_time is not None and time.monotonic() - begun > max_time
 
-        _run(ledger, executor, task, config, stopped, watch)
-    result = _result(ledger, settings, config, interrupted=stop.requested)
+        spent_preparing = time_is_up()
+        _run(ledger, executor, task, config, lambda: stop.requested or time_is_up(), watch)
+    result = dataclasses.replace(
+        _result(ledger, settings, config), interrupted=stop.requested, spent_preparing=spent_preparing
+    )
     note(site.out, site.storage, site.study, result)
     failed = result.failed
     if result.finished and result.best is None and failed:
@@ -111,15 +115,13 @@ def search(
     return result
 
 
-def _result(
-    ledger: Ledger, settings: Mapping[str, Any], config: SearchConfig, *, interrupted: bool = False
-) -> SearchResult:
+def _result(ledger: Ledger, settings: Mapping[str, Any], config: SearchConfig) -> SearchResult:
     return SearchResult(
         trials=tuple(ledger.trials()),
         settings=settings,
         budget=config.budget,
         prepare_seconds=ledger.prepare_seconds,
-        interrupted=interrupted,
+        scale=ledger.scale,
     )
 
 

@@ -66,7 +66,7 @@ def synthetic_config(seed: int) -> Config:
     return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
 
 
-def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
+def ranking_proxies(run: Path, steps: int) -> Mapping[str, Maker]:
     """What is ranked: the set in ``run``, learned for so many steps, and everything that it has to compete with.
 
     All that validate do so by the probability of the right class. Real data is taken for as many steps, of 64 images
@@ -78,22 +78,22 @@ def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
     judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
 
     def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
-        schedule = dataclasses.replace(few, steps=None, seconds=mean_seconds(tables["synthetic"]))
+        schedule = dataclasses.replace(few, steps=None, seconds=mean_seconds(learned_table(tables)))
         return RealData(schedule=schedule, label="real, same seconds", **judged)
 
-    return (
-        lambda tables: SyntheticData(run=run, inits=INITS, **judged),
-        lambda tables: RealData(schedule=real, label="real, same steps", **judged),
-        lambda tables: RealData(schedule=few, label="real, same steps and images", **judged),
-        same_seconds,
-        lambda tables: WeightSharing(schedule=shared, **judged),
-        lambda tables: GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
-        lambda tables: EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
-        lambda tables: CurvePredictor(examples=12, schedule=trained, images=IMAGES),
-        lambda tables: ZeroCost(kind="synflow"),
-        lambda tables: ZeroCost(kind="jacob_cov"),
-        lambda tables: ZeroCost(kind="naswot"),
-        lambda tables: ZeroCost(kind="parameters"),
+    return rows(
+        SyntheticData(run=run, inits=INITS, **judged),
+        RealData(schedule=real, label="real, same steps", **judged),
+        RealData(schedule=few, label="real, same steps and images", **judged),
+        ("real, same seconds", same_seconds),
+        WeightSharing(schedule=shared, **judged),
+        GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
+        EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
+        CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        ZeroCost(kind="synflow"),
+        ZeroCost(kind="jacob_cov"),
+        ZeroCost(kind="naswot"),
+        ZeroCost(kind="parameters"),
     )
 
 
@@ -220,7 +220,8 @@ def run_ranking(
     out: Path,
     *,
     n: int = SAMPLE,
-    proxies: Callable[[Path, int], Sequence[Maker]] = ranking_proxies,
+    proxies: Callable[[Path, int], Mapping[str, Maker]] = ranking_proxies,
+    named: Sequence[str] = (),
     truth: Proxy | None = None,
     known: Path | None = KNOWN_ORACLE,
     reporter: Reporter | None = None,
