@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,13 @@ from limbeck.nas.registry import table
 from limbeck.nas.searches.strategies import STRATEGIES
 from limbeck.nas.spaces import SPACES, space_named
 
-OWN_PROXY = """
-from limbeck.nas import Proxy, Scorer
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-class Small(Proxy, Scorer):
-    \"\"\"The fewer parameters the better.\"\"\"
-
-    name = "small"
-
-    def prepare(self, task, tell=print):
-        return self
-
-    def score(self, task, arch):
-        return -float(task.space.parameters(arch))
-"""
+def example(page: str) -> str:
+    """The example of a page: its only block of Python."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    return str(code)
 
 
 @pytest.mark.parametrize("kind", ["proxy", "space", "strategy"])
@@ -56,7 +49,7 @@ def test_settings_of_strategies_are_options_of_a_search(name: str) -> None:
 
 
 def test_a_proxy_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "limbeck_test_proxies.py").write_text(OWN_PROXY)
+    (tmp_path / "limbeck_test_proxies.py").write_text(example("proxies.md"))
     monkeypatch.chdir(tmp_path)
     proxy = proxy_named("limbeck_test_proxies:Small")
     task = toy_task()
@@ -74,7 +67,22 @@ def test_a_proxy_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             proxy_named(text)
 
 
-def test_known_members_have_no_colon() -> None:
-    """A colon tells a function of the user's own from a member."""
-    for name in SPACES:
-        assert space_named(name, shape=(1, 16, 16), num_classes=3).name == name
+def test_a_space_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "limbeck_test_perceptrons.py").write_text(example("search-spaces.md"))
+    monkeypatch.chdir(tmp_path)
+    task = toy_task()
+    space = space_named("limbeck_test_perceptrons:Perceptrons", shape=task.space.shape, num_classes=3)
+    assert space.size == 6
+    proxies = [
+        proxy_named(text) for text in ("naswot,batch=8", "sharing,steps=2,batch=4", "ghn,steps=2,batch=4,hidden=4")
+    ]
+    for proxy in proxies:
+        result = search(dataclasses.replace(task, space=space), proxy, SearchConfig(budget=6))
+        assert not result.failed
+        assert {space.read(trial.text) for trial in result.trials} == {trial.arch for trial in result.trials}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_is_called_what_it_is_registered_as(name: str) -> None:
+    assert space_named(name, shape=(1, 16, 16), num_classes=3).name == name

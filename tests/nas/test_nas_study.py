@@ -395,9 +395,8 @@ def test_the_proxies_of_the_study(tmp_path: Path) -> None:
     real = {proxy.name: proxy.schedule for proxy in chosen if isinstance(proxy, RealData)}
     assert real["real, same steps"].steps == 7
     assert (real["real, same seconds"].steps, real["real, same seconds"].seconds) == (None, 3.0)
-    (long,) = [
-        p for p in (make({"synthetic": table}) for make in search_proxies(tmp_path).values()) if isinstance(p, RealData)
-    ]
+    searching = [make({"synthetic": table}) for make in search_proxies(tmp_path).values()]
+    (long,) = [proxy for proxy in searching if isinstance(proxy, RealData)]
     assert (long.schedule.steps, long.schedule.seconds) == (finals.REAL_STEPS, None)
     for name in ("synthetic", *(row.split(",")[0] for row in finals.PAPER)):
         assert name in [proxy.name for proxy in searching]

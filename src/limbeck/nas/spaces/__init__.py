@@ -7,6 +7,7 @@ from limbeck.nas.spaces.cells import Cells
 from limbeck.nas.spaces.convnets import ConvNets
 from limbeck.nas.spaces.named import SPACES, known_spaces, space_named
 from limbeck.nas.spaces.nasbench201 import NasBench201Cells
+from limbeck.nas.spaces.sized import PlainSpace
 
 __all__ = [
     "SPACES",
@@ -16,6 +17,7 @@ __all__ = [
     "Graph",
     "NasBench201Cells",
     "Node",
+    "PlainSpace",
     "Space",
     "chain",
     "known_spaces",
