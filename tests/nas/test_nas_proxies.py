@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.seeds import generator as stream_generator
+from limbeck.engine import Kernels
 from limbeck.errors import LimbeckError
 from limbeck.experiment.execution import compiler_missing
 from limbeck.models import BatchNorm, Shape, build, draw
 from limbeck.nas.proxies import (
+    PROXIES,
     CurvePredictor,
     EncodingPredictor,
     GraphHyperNetwork,
@@ -39,13 +42,21 @@ from limbeck.nas.proxies import (
     predictor,
     proxy_named,
     proxy_names,
-    sharing,
     zero_cost,
 )
-from limbeck.nas.proxies import hypernetwork as ghn
+from limbeck.nas.proxies.blueprint import Blueprint, Slot, module_key, slot_of
 from limbeck.nas.proxies.common import distinct, numpy_generator, validated_as_is
+from limbeck.nas.proxies.hypernetwork import HyperNetwork
+from limbeck.nas.proxies.supernet import Child, Supernet, new_stores
 from limbeck.nas.spaces.base import Arch, Graph, Node, Space, chain
-from limbeck.nas.training import Schedule, train_real, validated, validation_accuracy
+from limbeck.nas.training import (
+    Schedule,
+    initial_weights,
+    train_real,
+    train_steps,
+    validated,
+    validation_accuracy,
+)
 
 DATA = tiny_data()
 CHANCE = 100 / 3
@@ -166,33 +177,48 @@ def learned_set(folder: Path) -> Path:
     return folder
 
 
-MAKERS: dict[str, Callable[[Path], Proxy]] = {
-    "synthetic": lambda folder: SyntheticData(run=learned_set(folder), inits=2),
-    "real": lambda folder: RealData(schedule=SHORT),
-    "sharing": lambda folder: WeightSharing(schedule=SHORT, paths=2),
-    "ghn": lambda folder: GraphHyperNetwork(schedule=SHORT, hidden=6, rounds=1),
-    "encoding": lambda folder: EncodingPredictor(examples=3, schedule=SHORT),
-    "encoding of pairs": lambda folder: EncodingPredictor(pairs=pairs(), regressor="svr"),
-    "curve": lambda folder: CurvePredictor(examples=3, schedule=SHORT, points=2, regressor="forest"),
-    **{
-        kind: lambda folder, kind=kind: ZeroCost(kind=kind, batch=6, inits=2)  # type: ignore[misc]
-        for kind in ("synflow", "jacob_cov", "naswot", "grad_norm", "parameters", "flops")
-    },
+QUICK: dict[str, str] = {
+    "real": "steps=8,batch=8",
+    "full": "steps=8,batch=8",
+    "sharing": "steps=8,batch=8,paths=2",
+    "ghn": "steps=8,batch=8,hidden=6,rounds=1",
+    "encoding": "steps=8,batch=8,examples=3",
+    "curve": "steps=8,batch=8,examples=3,points=2,regressor=forest",
+    **dict.fromkeys((*zero_cost.SCORES, *zero_cost.SIZES), "batch=6,inits=2"),
 }
+"""Options with which members of the table are quick; a new member works without an entry."""
+
+SPECIAL: dict[str, Callable[[Path], Proxy]] = {
+    "synthetic": lambda folder: SyntheticData(run=learned_set(folder), inits=2),
+    "encoding of pairs": lambda folder: EncodingPredictor(pairs=pairs(), regressor="svr"),
+}
+"""Proxies that no name of the table makes."""
+
+
+def proxy_of(kind: str, folder: Path) -> Proxy:
+    """A quick one of that kind."""
+    if kind in SPECIAL:
+        return SPECIAL[kind](folder)
+    return proxy_named(",".join([kind, *([QUICK[kind]] if kind in QUICK else [])]))
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*PROXIES, *SPECIAL])
 def test_every_proxy_keeps_the_contract(kind: str, tmp_path: Path) -> None:
-    proxy = MAKERS[kind](tmp_path)
+    proxy = proxy_of(kind, tmp_path)
     before = torch.get_rng_state()
     told: list[str] = []
     scorer = proxy.prepare(TASK, told.append)
     assert proxy.name
     scores = [scorer.score(TASK, arch) for arch in ARCHS]
     assert np.isfinite(scores).all()
+    chance = proxy.scale.chance(3)
+    assert ("%" in proxy.scale.unit) == (chance is not None)
+    if chance is not None:
+        assert chance == pytest.approx(CHANCE)
+        assert all(0 <= score <= 100 for score in scores)
     assert all(isinstance(score, float) for score in scores)
     assert torch.equal(torch.get_rng_state(), before), "the global random state is not ours"
 
@@ -200,9 +226,9 @@ def test_every_proxy_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     assert [again.score(TASK, arch) for arch in reversed(ARCHS)] == scores[::-1], "order matters, or chance does"
     sent = cast(Scorer, pickle.loads(pickle.dumps(scorer)))
     assert [sent.score(TASK, arch) for arch in ARCHS] == scores
-    if kind not in ("synthetic", "real"):
+    if kind not in ("synthetic", "real", "full"):
         assert told
-        assert all(text.startswith(proxy.name) for text in told)
+        assert all(text.startswith(f"{kind.split()[0]}: ") for text in told)
 
 
 @pytest.mark.parametrize("kind", ["real", "sharing", "ghn", "encoding", "synflow", "jacob_cov", "grad_norm"])
@@ -210,22 +236,29 @@ def test_scores_follow_the_seed(kind: str, tmp_path: Path) -> None:
     scores = []
     for seed in (1, 2):
         task = replace(TASK, seed=seed)
-        scorer = MAKERS[kind](tmp_path).prepare(task)
+        scorer = proxy_of(kind, tmp_path).prepare(task)
         scores.append([scorer.score(task, arch) for arch in ARCHS])
     assert scores[0] != scores[1]
 
 
 @pytest.mark.parametrize("augmented", [{}, {"shift": 1, "cutout": 2}])
-def test_networks_are_trained_alike_together_and_in_turn(monkeypatch: pytest.MonkeyPatch, augmented: Any) -> None:
+def test_networks_are_trained_alike_together_and_in_turn(augmented: Any) -> None:
     module = build("convnet3,width=4,depth=1,norm=none", shape=(1, 8, 8), num_classes=3)
     schedule = Schedule(steps=3, batch=5, inits=3, **augmented)
     kernels, together = train_real(module, DATA, schedule, seed=0, stream="s")
     assert kernels.execution.chunk == 3
-    monkeypatch.setattr("limbeck.nas.training._TOGETHER", 4)
-    kernels, in_turn = train_real(module, DATA, schedule, seed=0, stream="s")
-    assert kernels.execution.chunk == 1
+    alone = Kernels(kernels.learner, kernels.objective, replace(kernels.execution, chunk=1))
+    initial = initial_weights(module, schedule, seed=0, stream="s")
+    *_, in_turn = train_steps(alone, initial, DATA, schedule, seed=0, stream="s")
     for name, value in together.items():
         torch.testing.assert_close(in_turn[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("images", "at_once"), [(5, 3), (16, 3), (17, 1), (64, 1)])
+def test_networks_take_turns_where_a_step_has_many_images(images: int, at_once: int) -> None:
+    module = build("convnet3,width=4,depth=1,norm=none", shape=(1, 8, 8), num_classes=3)
+    kernels, _ = train_real(module, DATA, Schedule(steps=1, batch=images, inits=3), seed=0, stream="s")
+    assert kernels.execution.chunk == at_once
 
 
 @pytest.mark.parametrize(
@@ -330,32 +363,32 @@ def test_a_supernet_learns() -> None:
 
 def test_children_are_the_leading_part_of_the_stores() -> None:
     scorer = WeightSharing(schedule=SHORT).prepare(TASK)
-    assert isinstance(scorer, sharing._Supernet)
+    assert isinstance(scorer, Supernet)
     stores = scorer.stores
     assert stores["features.0.weight"].shape == (8, 1, 3, 3)
     assert stores["features.4.weight"].shape == (8, 8, 3, 3)
-    narrow = sharing._cut(stores, sharing._child(TASK, NARROW))
-    wide = sharing._cut(stores, sharing._child(TASK, ("8", "1", "relu")))
+    narrow = Child.of(TASK, NARROW).cut(stores)
+    wide = Child.of(TASK, ("8", "1", "relu")).cut(stores)
     for name, value in narrow.items():
         assert torch.equal(value, wide[name][tuple(slice(size) for size in value.shape)])
     assert narrow["head.weight"].shape == (3, 4 * 16)
 
 
 def test_scoring_does_not_write_to_the_stores() -> None:
-    child, wide = sharing._child(TASK, NARROW), sharing._child(TASK, WIDE)
-    stores = sharing._grown({}, child, TASK)
-    scorer = sharing._Supernet(config=WeightSharing(), stores=dict(stores))
+    child, wide = Child.of(TASK, NARROW), Child.of(TASK, WIDE)
+    stores = new_stores({}, child, TASK)
+    scorer = Supernet(stores=dict(stores))
     first = scorer.score(TASK, WIDE)
     assert same_tensors(scorer.stores, stores)
     assert scorer.score(TASK, WIDE) == first
-    grown = sharing._grown(stores, wide, TASK)
+    grown = new_stores(stores, wide, TASK)
     assert grown["features.0.weight"].shape == (8, 1, 3, 3)
     assert torch.equal(grown["features.0.weight"][:4], stores["features.0.weight"])
     assert not torch.equal(grown["features.0.weight"][4:], stores["features.0.weight"])
 
 
 def test_new_stores_look_like_initial_weights() -> None:
-    stores = sharing._grown({}, sharing._child(TASK, WIDE), TASK)
+    stores = new_stores({}, Child.of(TASK, WIDE), TASK)
     assert torch.equal(stores["features.1.weight"], torch.ones(8))
     assert torch.equal(stores["features.0.bias"], torch.zeros(8))
     assert float(stores["features.4.weight"].std()) == pytest.approx((2 / 72) ** 0.5, rel=0.15)
@@ -365,7 +398,7 @@ def test_a_step_moves_what_was_sampled_and_nothing_else() -> None:
     narrow_only = replace(TASK, space=OneArchitecture(NARROW))
     before = WeightSharing(schedule=Schedule(steps=1, batch=8, lr=1e-12)).prepare(narrow_only)
     after = WeightSharing(schedule=Schedule(steps=1, batch=8, lr=0.01, warmup=1)).prepare(narrow_only)
-    assert isinstance(before, sharing._Supernet) and isinstance(after, sharing._Supernet)
+    assert isinstance(before, Supernet) and isinstance(after, Supernet)
     # Adam's first step is the rate times the gradient's sign, whatever the gradient's size.
     moved = after.stores["head.weight 1"] - before.stores["head.weight 1"]
     assert moved.abs().max() == pytest.approx(0.01, rel=1e-2)
@@ -386,9 +419,9 @@ def test_stores_that_do_not_fit_are_refused() -> None:
 
 def emitted(arch: Arch, task: Task = TASK, hidden: int = 6) -> tuple[Any, Any, dict[str, Tensor]]:
     """An untrained hypernetwork, what it reads of an architecture, and what it emits."""
-    network = ghn._HyperNetwork(hidden, 1, task.seed)
-    blueprint = ghn._blueprint(task, arch)
-    network.learn_of(blueprint)
+    network = HyperNetwork(hidden, 1, task.seed)
+    blueprint = Blueprint.of(task, arch)
+    network.meet(blueprint)
     return network, blueprint, network.emit(blueprint)
 
 
@@ -420,15 +453,15 @@ def test_emitted_networks_start_with_sane_activations() -> None:
 
 
 def test_repeated_tiles_are_not_copies() -> None:
-    slot = ghn._Slot(name="w", kind="k", shape=(40, 35, 3, 3), tile=(16, 16, 3, 3), around=None)
-    network = ghn._HyperNetwork(4, 1, 0)
-    weight = network._fill(slot, torch.randn(4, generator=generator()))
+    slot = Slot(name="w", kind="k", shape=(40, 35, 3, 3), tile=(16, 16, 3, 3), around=None)
+    network = HyperNetwork(4, 1, 0)
+    weight = network.fill(slot, torch.randn(4, generator=generator()))
     assert weight.shape == slot.shape
     rows = weight.flatten(1)
     similar = torch.corrcoef(rows).fill_diagonal_(0).abs().max()
     assert similar < 0.5
     assert torch.equal(weight[:16, :16].abs(), weight[16:32, 16:32].abs())
-    small = network._fill(replace(slot, shape=(16, 16, 3, 3)), torch.randn(4, generator=generator()))
+    small = network.fill(replace(slot, shape=(16, 16, 3, 3)), torch.randn(4, generator=generator()))
     ratio = (16 / 35) ** 0.5  # fan-in
     torch.testing.assert_close(weight[:16, :16], small * ratio)
 
@@ -438,19 +471,19 @@ def test_messages_reach_every_node_both_ways() -> None:
     network.double()  # what comes from far away is small at first
     for changed in (0, len(blueprint.ops) - 1):
         others = tuple("other" if index == changed else op for index, op in enumerate(blueprint.ops))
-        before = network._embedded(blueprint)
-        after = network._embedded(replace(blueprint, ops=others))
+        before = network.node_states(blueprint)
+        after = network.node_states(replace(blueprint, ops=others))
         for one, other in zip(before, after, strict=True):
             assert not torch.equal(one, other)
 
 
 def test_a_pass_is_that_of_a_loop() -> None:
     """A graph that branches and joins, by the equations of the paper."""
-    network = ghn._HyperNetwork(5, 1, 0).double()
+    network = HyperNetwork(5, 1, 0).double()
     start = [torch.randn(5, generator=generator(i), dtype=torch.float64) for i in range(4)]
     before = [(), (0,), (0,), (1, 2)]
     states = list(start)
-    network._pass(0, range(4), before, states)
+    network.pass_messages(0, range(4), before, states)
     h: list[Tensor] = []
     for node in range(4):
         message = torch.zeros(5, dtype=torch.float64)
@@ -468,7 +501,7 @@ def test_the_gradient_reaches_embeddings() -> None:
     module = blueprint.module.double()
     x_NCHW = torch.randn(9, 1, 8, 8, generator=generator(6), dtype=torch.float64)
     y_N = torch.arange(9) % 3
-    key = ghn._key("Conv2d")
+    key = module_key("Conv2d")
 
     def loss() -> Tensor:
         return F.cross_entropy(functional_call(module, network.emit(blueprint), (x_NCHW,)), y_N)
@@ -488,11 +521,11 @@ def test_the_gradient_reaches_embeddings() -> None:
 
 def test_a_new_operation_is_read_the_same_whether_it_is_kept_or_not() -> None:
     kept, blueprint, weights = emitted(WIDE)
-    fresh = ghn._HyperNetwork(6, 1, TASK.seed)
+    fresh = HyperNetwork(6, 1, TASK.seed)
     assert same_tensors(fresh.emit(blueprint), weights)
-    assert fresh.learn_of(ghn._blueprint(TASK, NARROW)) != []
+    assert fresh.meet(Blueprint.of(TASK, NARROW)) != []
     assert same_tensors(fresh.emit(blueprint), weights)
-    assert kept.learn_of(blueprint) == []
+    assert kept.meet(blueprint) == []
 
 
 @pytest.mark.parametrize("nodes", [(), ("features", "head", "head")])
@@ -503,10 +536,10 @@ def test_a_graph_that_leaves_parameters_out_is_refused(nodes: tuple[str, ...]) -
 
 
 def test_classes_are_told_apart_however_many_there_are() -> None:
-    slot = ghn._slot("head", "weight", {"head.weight": torch.randn(1, 100, 200)}, 100)
+    slot = slot_of("head", "weight", {"head.weight": torch.randn(1, 100, 200)}, 100)
     assert slot.tile[0] == 100
     assert slot.around is None
-    norm = ghn._slot("norm", "weight", {"norm.weight": torch.ones(1, 100)}, 100)
+    norm = slot_of("norm", "weight", {"norm.weight": torch.ones(1, 100)}, 100)
     assert norm.around == 1.0
 
 
@@ -530,9 +563,9 @@ def test_features_are_the_encoding_and_the_size() -> None:
 
 
 def test_a_curve_is_described_by_itself_and_its_differences() -> None:
-    row = predictor._with_curve(np.array([7.0]), [1.0, 4.0, 5.0, 3.0])
+    row = predictor.append_curve(np.array([7.0]), [1.0, 4.0, 5.0, 3.0])
     assert row.tolist() == [7, 1, 4, 5, 3, 3, 1, -2, -2, -3]
-    assert predictor._with_curve(np.array([7.0]), [1.0]).tolist() == [7, 1]
+    assert predictor.append_curve(np.array([7.0]), [1.0]).tolist() == [7, 1]
 
 
 def test_a_learning_curve_ends_where_full_training_does() -> None:
@@ -728,11 +761,30 @@ def test_bars_are_the_sizes_of_the_network() -> None:
         assert proxy_named(kind).prepare(TASK).score(TASK, WIDE) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("real", "accuracy, %"),
+        ("full,measure=probability", "probability, %"),
+        ("sharing", "accuracy, %"),
+        ("ghn,measure=probability", "probability, %"),
+        ("encoding", "predicted accuracy, %"),
+        ("curve", "predicted accuracy, %"),
+        (".", "probability, %"),
+        ("naswot", "rank score"),
+        ("parameters", "parameters"),
+        ("flops", "flops"),
+    ],
+)
+def test_scores_have_a_unit(text: str, unit: str) -> None:
+    assert proxy_named(text).scale.unit == unit
+
+
 def test_a_score_is_the_mean_over_initial_weights() -> None:
     module = TASK.space.build(WIDE).double()
-    draws = sharing.generator(TASK.seed, "zero-cost weights 8-2-relu")
+    draws = stream_generator(TASK.seed, "zero-cost weights 8-2-relu")
     weights = draw(module, "kaiming", 3, draws)
-    x_NCHW, y_N = DATA.sample(sharing.generator(TASK.seed, "zero-cost batch"), 6)
+    x_NCHW, y_N = DATA.sample(stream_generator(TASK.seed, "zero-cost batch"), 6)
     by_hand = [
         zero_cost.grad_norm(module, {name: value[index] for name, value in weights.items()}, x_NCHW.double(), y_N)
         for index in range(3)
@@ -746,7 +798,7 @@ def test_zero_cost_scores_leave_no_trace_in_running_statistics() -> None:
     assert any(isinstance(layer, BatchNorm) for layer in module.modules())
     weights = {name: value[0] for name, value in draw(module, "kaiming", 1, generator()).items()}
     before = {name: value.clone() for name, value in module.named_buffers()}
-    for score in zero_cost._SCORES.values():
+    for score in zero_cost.SCORES.values():
         score(module, dict(weights), *batch())
     assert same_tensors(before, dict(module.named_buffers()))
 
@@ -798,7 +850,12 @@ def test_names_with_options(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("reel", "Unknown proxy 'reel'; did you mean 'real'?"),
-        ("runs/nowhere", "Unknown proxy 'runs/nowhere'"),
+        ("naswott", "Unknown proxy 'naswott'; did you mean 'naswot'?"),
+        ("runs/nowhere", "The folder runs/nowhere does not exist; name the run directory of a learned set, or one of"),
+        ("./nowhere,steps=3", "The folder ./nowhere does not exist"),
+        ("teacher", "the path of a run directory"),
+        ("no_such_module:proxy", "The proxy 'no_such_module:proxy' cannot be loaded"),
+        ("pathlib:Path", "The proxy 'pathlib:Path' returned PosixPath; it must return a limbeck.nas.Proxy."),
         ("real,stps=3", "did you mean 'steps'?"),
         ("real,schedule=3", "Unknown option of the proxy 'real' 'schedule'"),
         ("synflow,kind=naswot", "Unknown option of the proxy 'synflow' 'kind'"),

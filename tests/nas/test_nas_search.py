@@ -32,19 +32,24 @@ from limbeck.errors import LimbeckError
 from limbeck.nas import (
     Scorer,
     SearchConfig,
+    SearchPlace,
     SearchProgress,
     SearchResult,
+    SearchWorkers,
     Task,
     Trial,
     read_search,
     read_searches,
     search,
 )
+from limbeck.nas.proxies.scale import Scale
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
-from limbeck.nas.searches.evolution import evolved
+from limbeck.nas.searches.evolution import evolve
+from limbeck.nas.searches.halving import promoted
 from limbeck.nas.searches.ledger import Ledger
-from limbeck.nas.searches.strategies import STRATEGIES, promoted, propose
+from limbeck.nas.searches.strategies import STRATEGIES
+from limbeck.nas.searches.strategy import Question
 from limbeck.nas.training import Schedule
 
 optuna = pytest.importorskip("optuna")
@@ -73,7 +78,7 @@ def test_evolution_changes_the_best_of_a_tournament_among_the_young() -> None:
     parents = [arch for arch, _ in young]
     counts = dict.fromkeys(parents, 0)
     for _ in range(200):
-        child = evolved(SPACE, [old, *young], rng, population=3, tournament=2)
+        child = evolve(SPACE, [old, *young], rng, population=3, tournament=2)
         near = [arch for arch in parents if sum(a != b for a, b in zip(arch, child, strict=True)) == 1]
         assert near
         for arch in near:
@@ -86,12 +91,12 @@ def test_a_tournament_of_one_takes_any_parent_and_a_large_one_the_best() -> None
     rng = np.random.default_rng(0)
     history = [(("1", "1", "relu"), 1.0), (("4", "3", "tanh"), 9.0)]
     for _ in range(30):
-        child = evolved(SPACE, history, rng, population=2, tournament=60)
+        child = evolve(SPACE, history, rng, population=2, tournament=60)
         assert sum(a != b for a, b in zip(("4", "3", "tanh"), child, strict=True)) == 1
 
 
 def test_evolution_begins_at_random() -> None:
-    found = {evolved(SPACE, [], np.random.default_rng(n), population=1, tournament=1) for n in range(60)}
+    found = {evolve(SPACE, [], np.random.default_rng(n), population=1, tournament=1) for n in range(60)}
     assert len(found) > 15
 
 
@@ -120,7 +125,8 @@ def test_a_proposal_knows_earlier_batches_only(strategy: str) -> None:
         base = trial.slot - trial.slot % 4
         history = [(t.arch, t.score) for t in result.trials[:base]]
         mates = [t.arch for t in result.trials[base : trial.slot]]
-        assert propose(config(strategy), SPACE, 0, trial.slot, history, mates) == trial.arch
+        question = Question(space=SPACE, seed=0, slot=trial.slot, history=history, mates=mates)
+        assert config(strategy).propose(question) == trial.arch
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "tpe"])
@@ -188,7 +194,7 @@ def test_equal_architectures_are_scored_once(tmp_path: Path) -> None:
 
 def test_every_trial_is_in_the_study(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/studies.db"
-    result = search(toy_task(), Worth(), config(budget=3), storage=storage, study="mine")
+    result = search(toy_task(), Worth(), config(budget=3), place=SearchPlace(storage=storage, study="mine"))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name="mine", storage=storage)
     assert study.best_value == result.best.score  # type: ignore[union-attr]
@@ -257,11 +263,11 @@ def test_after_ctrl_c_a_search_goes_on_as_if_nothing_had_been(strategy: str, aft
     whole = search(toy_task(), Worth(), config(strategy))
     # The log must not be a setting: the proxies' representations are compared.
     proxy = Worth(log=str(log))
-    stopped = search(toy_task(), proxy, config(strategy), out=out, watch=Interrupt(after))
+    stopped = search(toy_task(), proxy, config(strategy), watch=Interrupt(after), place=SearchPlace(out=out))
     assert not stopped.finished
     assert len(stopped.trials) >= after
     assert table(read_search(out)) == table(stopped) == table(whole)[: len(stopped.trials)]
-    result = search(toy_task(), proxy, config(strategy), out=out, resume=True)
+    result = search(toy_task(), proxy, config(strategy), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(whole) == table(read_search(out))
     assert len(scored(log)) == sum(len(t.scores) for t in whole.trials if t.seconds > 0)  # nothing was scored twice
     assert json.loads((out / "search.json").read_text())["finished"] is True
@@ -269,11 +275,39 @@ def test_after_ctrl_c_a_search_goes_on_as_if_nothing_had_been(strategy: str, aft
 
 @pytest.mark.parametrize("strategy", ["random", "evolution", "halving"])
 def test_a_budget_can_be_raised(strategy: str, tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(strategy, budget=6), out=tmp_path / "out")
-    raised = search(toy_task(), Worth(), config(strategy, budget=14), out=tmp_path / "out", resume=True)
+    search(toy_task(), Worth(), config(strategy, budget=6), place=SearchPlace(out=tmp_path / "out"))
+    raised = search(
+        toy_task(), Worth(), config(strategy, budget=14), place=SearchPlace(out=tmp_path / "out", resume=True)
+    )
     assert [t.slot for t in raised.trials] == list(range(14))
     if strategy != "halving":  # there six trials were compared that are eight now
         assert table(raised) == table(search(toy_task(), Worth(), config(strategy, budget=14)))
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_budget_that_is_spent_is_told(left: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
+    if left:  # a search that was killed leaves trials that wait
+        study = journal(out / "study.log", "out")
+        for slot in range(4, 4 + left):
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.WAITING,
+                    params=study.trials[0].params,
+                    distributions=study.trials[0].distributions,
+                    user_attrs={"slot": slot, "arch": study.trials[0].user_attrs["arch"]},
+                )
+            )
+    before = (out / "study.log").read_bytes()
+    with pytest.raises(LimbeckError, match=f"'out' in .* has {4 + left} trials, so that a budget of 2 is spent; raise"):
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out, resume=True))
+    assert (out / "study.log").read_bytes() == before
+    assert (read_search(out).budget, noted(out)["budget"]) == (4, 4)
+    result = search(toy_task(), Worth(), config(budget=4 + left), place=SearchPlace(out=out, resume=True))
+    assert (len(result.trials), result.finished) == (4 + left, True)
+    journal(out / "study.log", "out").set_user_attr("budget", 2)  # as older versions left it
+    assert read_search(out).budget == 4 + left
 
 
 KILLED = """
@@ -281,9 +315,10 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from tiny_search import Worth, toy_task
-from limbeck.nas import SearchConfig, search
+from limbeck.nas import SearchConfig, SearchPlace, search
 assert not {{"optuna", "ray"}} & set(sys.modules)  # neither is imported before it is needed
-search(toy_task(), Worth(log={log!r}, seconds=0.1), SearchConfig(budget=20, batch=4), out=Path({out!r}))
+place = SearchPlace(out=Path({out!r}))
+search(toy_task(), Worth(log={log!r}, seconds=0.1), SearchConfig(budget=20, batch=4), place=place)
 """
 
 
@@ -308,7 +343,7 @@ def test_a_killed_search_loses_nothing_and_counts_nothing_twice(tmp_path: Path) 
     assert 7 <= len(before) < 20
     kept = read_search(out)
     proxy = Worth(log=str(log), seconds=0.1)
-    result = search(toy_task(), proxy, SearchConfig(budget=20, batch=4), out=out, resume=True)
+    result = search(toy_task(), proxy, SearchConfig(budget=20, batch=4), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(search(toy_task(), Worth(), SearchConfig(budget=20, batch=4)))
     assert [t.slot for t in result.trials] == list(range(20))
     assert result.trials[: len(kept.trials)] == kept.trials
@@ -325,10 +360,10 @@ def test_a_killed_search_loses_nothing_and_counts_nothing_twice(tmp_path: Path) 
 
 def test_a_line_that_was_cut_off_is_no_trouble(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     with (out / "study.log").open("ab") as file:
         file.write(b'{"op_code": 5, "wor')
-    result = search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+    result = search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
     assert table(result) == table(search(toy_task(), Worth(), config(budget=8)))
 
 
@@ -337,12 +372,42 @@ def test_max_time_stops_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch
     # the package exports the function under the module's name
     module = importlib.import_module("limbeck.nas.searches.run")
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
-    result = search(toy_task(), Worth(), config(), max_time=12, out=tmp_path / "out")
+    result = search(toy_task(), Worth(), config(), max_time=12, place=SearchPlace(out=tmp_path / "out"))
     assert 0 < len(result.trials) < 14
     assert not result.finished
-    result = search(toy_task(), Worth(), config(), max_time=100, out=tmp_path / "out", resume=True)
+    result = search(toy_task(), Worth(), config(), max_time=100, place=SearchPlace(out=tmp_path / "out", resume=True))
     assert result.finished
     assert table(result) == table(search(toy_task(), Worth(), config()))
+
+
+def test_time_that_preparing_spends_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    module = importlib.import_module("limbeck.nas.searches.run")
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
+        clock[0] += 30.0
+        return WorthScorer(self)
+
+    monkeypatch.setattr(Worth, "prepare", prepare)
+    out = tmp_path / "out"
+    result = search(toy_task(), Worth(), config(), max_time=29, place=SearchPlace(out=out))
+    assert (len(result.trials), result.spent_preparing, result.prepare_seconds) == (0, True, 30.0)
+    result = search(toy_task(), Worth(), config(), max_time=31, place=SearchPlace(out=out, resume=True))
+    assert (result.finished, result.spent_preparing, result.prepare_seconds) == (True, False, 60.0)
+
+
+def test_a_search_tells_what_its_scores_are(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db"
+    result = search(toy_task(), Worth(), config(budget=1), place=SearchPlace(storage=storage))
+    assert (result.scale, result.chance) == (Scale(unit="rank score"), None)
+    optuna.load_study(study_name="search", storage=storage).set_user_attr("scale", None)  # as older versions left it
+    assert read_search(storage).scale == Scale(unit="score")
+    proxy = RealData(schedule=Schedule(steps=1, batch=2))
+    result = search(toy_task(), proxy, config(budget=1), place=SearchPlace(storage=storage, study="real"))
+    assert result.chance == pytest.approx(100 / 3)
+    assert read_search(storage, "real").scale == result.scale == Scale(unit="accuracy, %", of_answers=True)
+    assert (result.to_json()["unit"], result.to_json()["chance"]) == (result.scale.unit, result.chance)
 
 
 def journal(path: Path, name: str) -> Any:
@@ -363,7 +428,7 @@ def noted(out: Path) -> dict[str, Any]:
 
 def test_what_a_folder_tells_stays_until_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     before = noted(out)
 
     def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
@@ -373,20 +438,20 @@ def test_what_a_folder_tells_stays_until_a_search_goes_on(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Worth, "prepare", prepare)
         with pytest.raises(LimbeckError, match="is at the study"):
-            search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+            search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
     assert noted(out) == before
 
 
 def test_what_a_folder_tells_stays_if_a_search_is_broken_off(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     before = noted(out)
 
     def broken_off(progress: SearchProgress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(toy_task(), Worth(), config(budget=8), out=out, resume=True, watch=broken_off)
+        search(toy_task(), Worth(), config(budget=8), watch=broken_off, place=SearchPlace(out=out, resume=True))
     assert noted(out)["rows"] == before["rows"]
     assert (noted(out)["trials"], noted(out)["finished"]) == (4, False)
 
@@ -398,52 +463,71 @@ def test_a_learned_set_is_known_by_what_was_learned(tmp_path: Path, monkeypatch:
     learned = replace(learned, info=learned.info | {"data": {"name": "rows", "sha256": task.data.sha256}})
     learned.save(tmp_path / "teacher")
     proxy = SyntheticData(run=Path("teacher"), inits=1, label="teacher")
-    search(task, proxy, chosen, out=tmp_path / "out")
+    search(task, proxy, chosen, place=SearchPlace(out=tmp_path / "out"))
     elsewhere = replace(proxy, run=tmp_path / "teacher", label=str(tmp_path / "teacher"))
-    result = search(task, elsewhere, config(budget=3), out=tmp_path / "out", resume=True)
+    result = search(task, elsewhere, config(budget=3), place=SearchPlace(out=tmp_path / "out", resume=True))
     assert len(result.trials) == 3
     with pytest.raises(LimbeckError, match=r'was made with proxy_settings {"inits": 1}, not {"inits": 2}'):
-        search(task, replace(proxy, inits=2), chosen, out=tmp_path / "out", resume=True)
+        search(task, replace(proxy, inits=2), chosen, place=SearchPlace(out=tmp_path / "out", resume=True))
     replace(learned, info=learned.info | {"seconds": 99.0}).save(tmp_path / "teacher")
     with pytest.raises(
         LimbeckError, match=r'was made with proxy_settings {"run": "teacher \w+"}, not {"run": "teacher'
     ):
-        search(task, proxy, config(budget=4), out=tmp_path / "out", resume=True)
+        search(task, proxy, config(budget=4), place=SearchPlace(out=tmp_path / "out", resume=True))
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_folder_knows_the_storage_of_its_search(tmp_path: Path, named: bool) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out, storage=storage, study="mine")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out, storage=storage, study="mine"))
     again: dict[str, Any] = {"storage": f"sqlite:///{tmp_path}/../{tmp_path.name}/s.db", "study": "mine"}
-    result = search(toy_task(), Worth(), config(budget=6), out=out, resume=True, **(again if named else {}))
+    result = search(
+        toy_task(), Worth(), config(budget=6), place=SearchPlace(out=out, resume=True, **(again if named else {}))
+    )
     assert len(result.trials) == 6
     assert table(read_search(storage, "mine")) == table(read_search(out)) == table(result)
     assert not (out / "study.log").exists()
 
 
 def test_a_folder_that_was_moved_goes_on(tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out", storage=tmp_path / "out" / "study.log")
+    search(
+        toy_task(),
+        Worth(),
+        config(budget=4),
+        place=SearchPlace(out=tmp_path / "out", storage=tmp_path / "out" / "study.log"),
+    )
     (tmp_path / "out").rename(tmp_path / "moved")
-    assert len(search(toy_task(), Worth(), config(budget=6), out=tmp_path / "moved", resume=True).trials) == 6
+    assert (
+        len(
+            search(toy_task(), Worth(), config(budget=6), place=SearchPlace(out=tmp_path / "moved", resume=True)).trials
+        )
+        == 6
+    )
 
 
 def test_going_on_does_not_take_the_folder_of_another_search(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out)
-    search(toy_task(), Worth(), config(budget=2), storage=storage, study="other")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage, study="other"))
     before = noted(out)
     with pytest.raises(LimbeckError, match=r"holds the search 'out' in .*study.log, not 'other' in .*s.db; choose"):
-        search(toy_task(), Worth(), config(budget=3), out=out, storage=storage, study="other", resume=True)
+        search(
+            toy_task(),
+            Worth(),
+            config(budget=3),
+            place=SearchPlace(out=out, storage=storage, study="other", resume=True),
+        )
     with pytest.raises(LimbeckError, match=r"not 'other' in .*study.log; choose another --out"):
-        search(toy_task(), Worth(), config(budget=3), out=out, study="other", resume=True)
+        search(toy_task(), Worth(), config(budget=3), place=SearchPlace(out=out, study="other", resume=True))
     assert noted(out) == before
 
 
 def test_a_study_knows_its_budget(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=7), out=out, storage=storage, study="first")
-    stopped = search(toy_task(), Worth(), config(), storage=storage, study="second", watch=Interrupt(4))
+    search(toy_task(), Worth(), config(budget=7), place=SearchPlace(out=out, storage=storage, study="first"))
+    stopped = search(
+        toy_task(), Worth(), config(), watch=Interrupt(4), place=SearchPlace(storage=storage, study="second")
+    )
     for found in (read_search(storage, "second"), read_search(out, "second"), read_searches(storage)["second"]):
         assert (len(found.trials), found.budget, found.finished) == (len(stopped.trials), 14, False)
     for name in ("first", "second"):  # as they were before studies told it
@@ -500,27 +584,27 @@ def test_wrong_settings(changes: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("call", "said"),
     [
-        ({"workers": 0}, "workers is 0"),
-        ({"max_time": 0}, "max_time is 0"),
-        ({"gpus_per_worker": 0.5}, "give --ray"),
-        ({"gpus_per_worker": -1}, "gpus_per_worker is -1"),
-        ({"resume": True}, "kept nowhere"),
-        ({"resume": True, "overwrite": True}, "one of them"),
-        ({"storage": "nosql://x", "study": "s"}, "nosql://x cannot be used"),
-        ({"storage": "sqlite:////no/such/folder/x.db"}, "cannot be used"),
-        ({"storage": "sqlite:////no/such/folder/x.db", "resume": True}, "does not exist"),
+        (lambda: {"workers": SearchWorkers(number=0)}, "workers is 0"),
+        (lambda: {"max_time": 0}, "max_time is 0"),
+        (lambda: {"workers": SearchWorkers(gpus_per_worker=0.5)}, "give --ray"),
+        (lambda: {"workers": SearchWorkers(gpus_per_worker=-1)}, "gpus_per_worker is -1"),
+        (lambda: {"place": SearchPlace(resume=True)}, "kept nowhere"),
+        (lambda: {"place": SearchPlace(resume=True, overwrite=True)}, "one of them"),
+        (lambda: {"place": SearchPlace(storage="nosql://x", study="s")}, "nosql://x cannot be used"),
+        (lambda: {"place": SearchPlace(storage="sqlite:////no/such/folder/x.db")}, "cannot be used"),
+        (lambda: {"place": SearchPlace(storage="sqlite:////no/such/folder/x.db", resume=True)}, "does not exist"),
     ],
 )
-def test_wrong_calls(settings: dict[str, Any], said: str) -> None:
+def test_wrong_calls(call: Callable[[], dict[str, Any]], said: str) -> None:
     with pytest.raises(LimbeckError, match=said):
-        search(toy_task(), Worth(), config(budget=2), **settings)
+        search(toy_task(), Worth(), config(budget=2), **call())
 
 
 def test_a_password_is_not_shown() -> None:
     with pytest.raises(LimbeckError) as caught:
-        search(toy_task(), Worth(), config(budget=2), storage="nosql://me:secret@host/x")
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage="nosql://me:secret@host/x"))
     assert "secret" not in str(caught.value)
 
 
@@ -533,24 +617,27 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("words")
     for overwrite in (False, True):
         with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-            search(toy_task(), Worth(), config(budget=2), out=tmp_path, overwrite=overwrite)
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path, overwrite=overwrite))
     with pytest.raises(LimbeckError, match="is a file"):
-        search(toy_task(), Worth(), config(budget=2), out=tmp_path / "thesis.tex")
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path / "thesis.tex"))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=2), out=out)
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
     with pytest.raises(LimbeckError, match="--overwrite"):
-        search(toy_task(), Worth(), config(budget=2), out=out)
-    result = search(toy_task(1), Worth(), config(budget=3), out=out, overwrite=True)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
+    result = search(toy_task(1), Worth(), config(budget=3), place=SearchPlace(out=out, overwrite=True))
     assert table(read_search(out)) == table(result)
     storage = f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=2), storage=storage)
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage))
     with pytest.raises(LimbeckError, match="holds a study 'search' already"):
-        search(toy_task(), Worth(), config(budget=2), storage=storage)
-    assert len(search(toy_task(), Worth(), config(budget=3), storage=storage, overwrite=True).trials) == 3
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage))
+    assert (
+        len(search(toy_task(), Worth(), config(budget=3), place=SearchPlace(storage=storage, overwrite=True)).trials)
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -565,41 +652,46 @@ def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_do_not_go_on(make: Callable[[], Any], name: str, tmp_path: Path) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=tmp_path / "out"))
     with pytest.raises(LimbeckError, match=f"was made with {name}"):
-        search(*make(), out=tmp_path / "out", resume=True)
+        search(*make(), place=SearchPlace(out=tmp_path / "out", resume=True))
 
 
 def test_a_database_that_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    search(toy_task(), Worth(), config(budget=2), storage=f"sqlite:///{path}")
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=f"sqlite:///{path}"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LimbeckError, match="database is locked; another program holds it"):
-        search(toy_task(), Worth(), config(budget=4), storage=f"sqlite:///{path}?timeout=0.2", resume=True)
+        search(
+            toy_task(),
+            Worth(),
+            config(budget=4),
+            place=SearchPlace(storage=f"sqlite:///{path}?timeout=0.2", resume=True),
+        )
     other.rollback()
     other.close()
 
 
 def test_a_study_that_someone_is_at(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
     occupy(journal(out / "study.log", "out"))
     with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
-        search(toy_task(), Worth(), config(budget=8), out=out, resume=True)
+        search(toy_task(), Worth(), config(budget=8), place=SearchPlace(out=out, resume=True))
 
 
 @pytest.mark.parametrize("study", ["out", "mine"])
 def test_a_search_that_someone_is_at_is_not_replaced(tmp_path: Path, study: str) -> None:
     out, storage = tmp_path / "out", f"sqlite:///{tmp_path}/s.db"
-    search(toy_task(), Worth(), config(budget=4), out=out, study=study)
-    search(toy_task(), Worth(), config(budget=4), storage=storage)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out, study=study))
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(storage=storage))
     occupy(journal(out / "study.log", study))
     occupy(optuna.load_study(study_name="search", storage=storage))
     before = (out / "study.log").read_bytes()
     for place in ({"out": out}, {"storage": storage}):
         with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
-            search(toy_task(), Worth(), config(budget=2), overwrite=True, **place)  # type: ignore[arg-type]
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(overwrite=True, **place))  # type: ignore[arg-type]
     with pytest.raises(LimbeckError, match=f"Process {os.getppid()} is at the study"):
         Ledger.create(storage, "search", {}, overwrite=True)
     assert (out / "study.log").read_bytes() == before
@@ -608,7 +700,7 @@ def test_a_search_that_someone_is_at_is_not_replaced(tmp_path: Path, study: str)
 
 def test_a_search_that_someone_began_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    search(toy_task(), Worth(), config(budget=4), out=out)
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=out))
 
     def prepare(self: Worth, task: Task, tell: object = None) -> Scorer:
         occupy(journal(out / "study.log", "out"))
@@ -616,7 +708,7 @@ def test_a_search_that_someone_began_meanwhile_is_not_replaced(tmp_path: Path, m
 
     monkeypatch.setattr(Worth, "prepare", prepare)
     with pytest.raises(LimbeckError, match="is at the study"):
-        search(toy_task(), Worth(), config(budget=2), out=out, overwrite=True)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out, overwrite=True))
     assert len(read_search(out).trials) == 4
 
 
@@ -630,7 +722,7 @@ def test_a_folder_that_someone_filled_meanwhile_is_left_alone(tmp_path: Path, mo
 
     monkeypatch.setattr(Worth, "prepare", prepare)
     with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-        search(toy_task(), Worth(), config(budget=2), out=out)
+        search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
@@ -647,7 +739,7 @@ def test_a_file_of_that_name_makes_no_search(capsys: pytest.CaptureFixture[str],
     (tmp_path / "search.json").write_text(text)
     for how in ({"overwrite": True}, {"resume": True}, {}):
         with pytest.raises(LimbeckError, match="is not empty and holds no search"):
-            search(toy_task(), Worth(), config(budget=2), out=tmp_path, **how)  # type: ignore[arg-type]
+            search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=tmp_path, **how))  # type: ignore[arg-type]
     assert (tmp_path / "search.json").read_text() == text
     code, _, err = verb(capsys, "show", tmp_path)
     assert code == 2
@@ -659,7 +751,7 @@ def test_studies_of_other_programs_are_passed_over(tmp_path: Path) -> None:
     optuna.create_study(study_name="foreign", storage=storage)
     with pytest.raises(LimbeckError, match=r"s\.db holds no search; name the folder"):
         read_searches(storage)
-    search(toy_task(), Worth(), config(budget=2), storage=storage, study="mine")
+    search(toy_task(), Worth(), config(budget=2), place=SearchPlace(storage=storage, study="mine"))
     assert list(read_searches(storage)) == ["mine"]
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
         read_searches(storage, "foreign")
@@ -670,7 +762,7 @@ def test_a_study_of_another_program(tmp_path: Path) -> None:
     backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     optuna.create_study(study_name="search", storage=backend)
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
-        search(toy_task(), Worth(), config(budget=8), storage=path, resume=True)
+        search(toy_task(), Worth(), config(budget=8), place=SearchPlace(storage=path, resume=True))
     with pytest.raises(LimbeckError, match="no search of Limbeck's"):
         read_search(path)
 
@@ -686,7 +778,7 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
 def test_several_studies_in_one_storage(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s.db"
     for strategy in ("random", "evolution"):
-        search(toy_task(), Worth(), config(strategy, budget=2), storage=storage, study=strategy)
+        search(toy_task(), Worth(), config(strategy, budget=2), place=SearchPlace(storage=storage, study=strategy))
     assert {name: len(r.trials) for name, r in read_searches(storage).items()} == {"random": 2, "evolution": 2}
     with pytest.raises(LimbeckError, match="several studies; choose one with --study"):
         read_search(storage)
@@ -738,6 +830,8 @@ def test_search_and_show(capsys: pytest.CaptureFixture[str], rows: Path, tmp_pat
     assert code == 0
     assert "the best of 3 trials" in out
     assert "naswot" in out
+    assert "rank score" in out
+    assert "networks that guess" not in out
     shown = json.loads(verb(capsys, "show", tmp_path / "one", "--json")[1])
     assert shown["studies"][0]["rows"] == values["rows"]
     code, out, err = verb(capsys, rows, *TINY, "--budget", "4", "--out", tmp_path / "one", "--resume")
@@ -751,6 +845,7 @@ def test_search_and_show(capsys: pytest.CaptureFixture[str], rows: Path, tmp_pat
         (("ROWS",), "--proxy says what scores"),
         (("ROWS", "more", "--proxy", "naswot"), "one word too many"),
         (("ROWS", "--proxy", "naswott"), "did you mean 'naswot'"),
+        (("ROWS", "--proxy", "runs/nowhere"), "The folder runs/nowhere does not exist; name the run directory"),
         (("ROWS", "--proxy", "naswot", "--space", "convnet"), "did you mean 'convnets'"),
         (("ROWS", "--proxy", "naswot", "--budget", "0"), "budget is 0"),
         (("ROWS", "--proxy", "naswot", "--strategy", "radnom"), "did you mean 'random'"),
@@ -804,6 +899,13 @@ def test_ctrl_c_is_no_end_of_time(
     assert "stopped after 2 of 3 trials" in err or "stopped after 1 of 3 trials" in err
     code, _, err = verb(capsys, *words, "0.000001", "--resume")
     assert code == 0
+    assert "took all of --max-time, so that nothing was scored; go on with a longer one and --resume" in err
+    assert "time is up" not in err
+    ticks = itertools.count()
+    module = importlib.import_module("limbeck.nas.searches.run")
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    code, _, err = verb(capsys, *words, "3.5", "--resume")  # read before and after preparing, and before each trial
+    assert code == 0
     assert "time is up after" in err
 
 
@@ -815,7 +917,7 @@ def test_trials_as_json() -> None:
 def test_another_size_of_a_space_of_ones_own_is_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(toy_task(), Worth(), config(budget=4), out=tmp_path / "out")
+    search(toy_task(), Worth(), config(budget=4), place=SearchPlace(out=tmp_path / "out"))
     monkeypatch.setattr(type(toy_task().space), "options", property(lambda self: {"width": 4}))
     with pytest.raises(LimbeckError, match="was made with space_options null"):
-        search(toy_task(), Worth(), config(budget=6), out=tmp_path / "out", resume=True)
+        search(toy_task(), Worth(), config(budget=6), place=SearchPlace(out=tmp_path / "out", resume=True))

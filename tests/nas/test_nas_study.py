@@ -57,9 +57,9 @@ from limbeck.nas.studies.finals import (
     trained_final,
     widened,
 )
+from limbeck.nas.studies.proxy_rows import Rows, choose, rows_of
 from limbeck.nas.studies.rank import Estimate
 from limbeck.nas.studies.ranking import (
-    Maker,
     Scores,
     oracle,
     oracle_table,
@@ -143,13 +143,6 @@ class _ByWidth(Scorer):
 
 def tiny_task(seed: int = 0) -> Task:
     return Task(space=Tiny(), data=tiny_data(), seed=seed)
-
-
-def makers(*proxies: Proxy) -> tuple[Maker, ...]:
-    def fixed(proxy: Proxy) -> Maker:
-        return lambda tables: proxy
-
-    return tuple(map(fixed, proxies))
 
 
 def after(count: int) -> tuple[Stop, Tell]:
@@ -327,7 +320,7 @@ def test_a_sample_is_distinct_and_can_be_built() -> None:
 def test_rows_say_how_well_each_proxy_ranks_and_what_it_costs(tmp_path: Path, archs: Sequence[Arch]) -> None:
     task = tiny_task()
     text = task.space.text(archs[0])
-    chosen = makers(ByWidth(label="same"), ByWidth(sign=-1.0, label="reversed"), ByWidth(lost=text, label="lost"))
+    chosen = rows_of(ByWidth(label="same"), ByWidth(sign=-1.0, label="reversed"), ByWidth(lost=text, label="lost"))
     scores = score_all(task, archs, chosen, tmp_path)
     truth = oracle_table(task, archs, tmp_path, proxy=ByWidth(label="oracle"), known=None)
     assert scores is not None and truth is not None
@@ -370,24 +363,43 @@ def test_a_proxy_may_depend_on_the_tables_before_it(tmp_path: Path, archs: Seque
     def second(tables: Mapping[str, ScoreTable]) -> Proxy:
         return ByWidth(sign=float(len(tables["width"].scores)), label="second")
 
-    scores = score_all(tiny_task(), archs, [*makers(ByWidth()), second], tmp_path)
+    scores = score_all(tiny_task(), archs, rows_of(ByWidth(), ("second", second)), tmp_path)
     assert scores is not None
     assert scores.tables["second"].meta["proxy"]["settings"]["sign"] == len(archs)
+
+
+def test_proxies_are_chosen_by_name(tmp_path: Path) -> None:
+    rows = rows_of(ByWidth(), ByWidth(label="naswot"))
+    assert choose(rows, ()) is rows
+    full = Schedule(steps=70, batch=5)
+    chosen = choose(rows, ("real,steps=16", "width", "naswot", "full", str(tmp_path)), full)
+    proxies = [make({}) for make in chosen.values()]
+    assert list(chosen) == [proxy.name for proxy in proxies]
+    assert proxies[0] == RealData(schedule=dataclasses.replace(full, steps=16), label="real,steps=16")
+    assert proxies[1:3] == [ByWidth(), ByWidth(label="naswot")], "a row of the study goes before a proxy of its name"
+    assert proxies[3:] == [RealData(schedule=full, label="full"), SyntheticData(run=tmp_path, label=str(tmp_path))]
+    for names, said in ((("widht",), "Unknown proxy 'widht'"), (("width", "width"), "'width' is registered twice")):
+        with pytest.raises(LimbeckError, match=said):
+            choose(rows, names)
+    with pytest.raises(LimbeckError, match="name 'synthetic' before it"):
+        ranking_proxies(tmp_path, 7)["real, same seconds"]({})
 
 
 def test_the_proxies_of_the_study(tmp_path: Path) -> None:
     meta: dict[str, Any] = {"proxy": {"name": "synthetic"}, "prepare_seconds": 0.0}
     table = ScoreTable(meta=meta, scores={"a": Scored(value=1.0, seconds=2.0), "b": Scored(value=1.0, seconds=4.0)})
-    chosen = [make({"synthetic": table}) for make in ranking_proxies(tmp_path, 7)]
+    chosen = [make({"synthetic": table}) for make in ranking_proxies(tmp_path, 7).values()]
     names = [proxy.name for proxy in chosen]
+    assert names == list(ranking_proxies(tmp_path, 7))
     assert len(set(names)) == len(names) == 12
     real = {proxy.name: proxy.schedule for proxy in chosen if isinstance(proxy, RealData)}
     assert real["real, same steps"].steps == 7
     assert (real["real, same seconds"].steps, real["real, same seconds"].seconds) == (None, 3.0)
-    (long,) = [p for p in (make({"synthetic": table}) for make in search_proxies(tmp_path)) if isinstance(p, RealData)]
+    searching = [make({"synthetic": table}) for make in search_proxies(tmp_path).values()]
+    (long,) = [proxy for proxy in searching if isinstance(proxy, RealData)]
     assert (long.schedule.steps, long.schedule.seconds) == (finals.REAL_STEPS, None)
     for name in ("synthetic", *(row.split(",")[0] for row in finals.PAPER)):
-        assert name in [make({"synthetic": table}).name for make in search_proxies(tmp_path)]
+        assert name in [proxy.name for proxy in searching]
 
 
 def test_the_learned_set_is_for_networks_of_the_space() -> None:
@@ -443,8 +455,8 @@ def tiny_set() -> Config:
     return tiny_config(learner="linear", iterations=2, lr_steps=0.1)
 
 
-def few_proxies(run: Path, steps: int = 0) -> Sequence[Maker]:
-    return makers(SyntheticData(run=run, inits=2), ByWidth())
+def few_proxies(run: Path, steps: int = 0) -> Rows:
+    return rows_of(SyntheticData(run=run, inits=2), ByWidth())
 
 
 def test_ranking_from_end_to_end_and_once_only(tmp_path: Path) -> None:
@@ -490,7 +502,7 @@ SETTINGS = (
 
 def test_search_from_end_to_end_and_once_only(tmp_path: Path) -> None:
     task, told = tiny_task(), list[str]()
-    proxies = lambda run: makers(ByWidth(), ByWidth(sign=-1.0, label="narrow"))  # noqa: E731
+    proxies = lambda run: rows_of(ByWidth(), ByWidth(sign=-1.0, label="narrow"))  # noqa: E731
     settings: dict[str, Any] = {"n": 6, "proxies": proxies, "settings": SETTINGS, "widen": wide, "tell": told.append}
     found = run_finals(task, tiny_set(), tmp_path, **settings)
     assert found is not None
@@ -645,7 +657,7 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_studies_are_recorded_and_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(script("record", monkeypatch), "RESULTS", tmp_path / "results")
     benchmark, out = script("nas", monkeypatch), tmp_path / "study"
-    scores = score_all(tiny_task(), sampled(Tiny(), 4, 0), makers(ByWidth(label="synthetic")), out)
+    scores = score_all(tiny_task(), sampled(Tiny(), 4, 0), rows_of(ByWidth(label="synthetic")), out)
     assert scores is not None
     table = scores.tables["synthetic"]
     made = {"mean": 5.25, "std": 0.5, "n": 3, "parameters": 1234567, "seconds": 9.0}
@@ -716,6 +728,32 @@ def test_reproduce(
     assert "synthetic" in said.out and "no figures are drawn. Figures need matplotlib." in said.err
 
 
+@pytest.mark.parametrize("name", ["nas-ranking", "nas-search"])
+@pytest.mark.usefixtures("tiny_studies")
+def test_reproduce_with_proxies_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    out = tmp_path / "out"
+    command = ["reproduce", name, "--out", str(out), "--n", "4", "--json", "--proxies", "real,steps=1", "naswot"]
+    assert limbeck(command) == 0
+    rows = [row["row"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert rows[:2] == ["real,steps=1", "naswot"]
+    assert not (out / "synthetic").exists(), "no set is learned that no row needs"
+    kept = (out / "tables" / "naswot.json").stat().st_mtime_ns
+    assert limbeck([*command[:-2], "naswot", "parameters", "--resume"]) == 0
+    rows = [row["row"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert rows[:2] == ["naswot", "parameters"]
+    assert (out / "tables" / "naswot.json").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("name", ["nas-ranking", "nas-cells", "nas-search", "mnist-fixed", "gtn-mnist", "bound"])
+def test_wrong_proxies_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert limbeck(["reproduce", name, "--out", str(tmp_path / "out"), "--proxies", "naswott"]) == 2
+    said = "did you mean 'naswot'" if name in nas_studies.TITLES else "--proxies belongs to nas-ranking"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -745,7 +783,9 @@ def test_the_study_of_cells() -> None:
     assert config.seed == 2 and cells_config(2) == config
     meta: dict[str, Any] = {"proxy": {"name": "synthetic"}, "prepare_seconds": 0.0}
     table = ScoreTable(meta=meta, scores={"a": Scored(value=1.0, seconds=2.0)})
-    proxies = {proxy.name: proxy for proxy in (make({"synthetic": table}) for make in cells_proxies(Path("run"), 7))}
+    proxies = {
+        proxy.name: proxy for proxy in (make({"synthetic": table}) for make in cells_proxies(Path("run"), 7).values())
+    }
     assert list(proxies) == ["synthetic", "real, same steps", "real, same seconds", "naswot", "parameters"]
     schedules = [proxy.schedule for proxy in proxies.values() if isinstance(proxy, RealData)]
     assert [(schedule.steps, schedule.seconds) for schedule in schedules] == [(7, None), (None, 2.0)]

@@ -22,7 +22,7 @@ import torch
 from tiny_search import Toy, Worth, scored, toy_task, workers_of
 
 from limbeck.errors import LimbeckError
-from limbeck.nas import SearchConfig, SearchResult, Task, search
+from limbeck.nas import SearchConfig, SearchPlace, SearchResult, SearchWorkers, Task, search
 from limbeck.nas.searches.clusters import connected
 from limbeck.nas.searches.workers import InProcess, Job, ProcessPool, measured, perform, pickled, unpickled
 
@@ -133,7 +133,7 @@ def test_this_process_scores_with_one_thread_and_keeps_its_own() -> None:
 @pytest.mark.slow
 def test_two_processes_find_the_same_and_survive_the_loss_of_one(alone: SearchResult, tmp_path: Path) -> None:
     with killer(tmp_path, 1) as killed:
-        result = search(toy_task(), Worth(log=str(tmp_path), seconds=0.05), CONFIG, workers=2)
+        result = search(toy_task(), Worth(log=str(tmp_path), seconds=0.05), CONFIG, workers=SearchWorkers(number=2))
     assert len(killed) == 1
     assert table(result) == table(alone)
     assert len(workers_of(tmp_path)) > 2  # others took over
@@ -181,7 +181,7 @@ def test_what_cannot_be_sent_is_named() -> None:
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LimbeckError, match=r"pip install 'limbeck\[ray\]'"):
-        search(toy_task(), Worth(), CONFIG, ray="local")
+        search(toy_task(), Worth(), CONFIG, workers=SearchWorkers(ray="local"))
 
 
 def test_modules_are_found_where_they_were_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,11 @@ class TestRay:
     ) -> None:
         with killer(tmp_path, 2) as killed:
             result = search(
-                toy_task(), Worth(log=str(tmp_path), seconds=0.1), CONFIG, workers=2, ray="local", out=tmp_path / "out"
+                toy_task(),
+                Worth(log=str(tmp_path), seconds=0.1),
+                CONFIG,
+                place=SearchPlace(out=tmp_path / "out"),
+                workers=SearchWorkers(number=2, ray="local"),
             )
         assert len(killed) == 2
         assert table(result) == table(alone)
@@ -257,10 +261,10 @@ class TestRay:
         monkeypatch.setattr("limbeck.nas.searches.clusters.RETRIES", 1)
         proxy = Worth(deadly=("4-3-relu",))  # the first of the seed
         with pytest.raises(LimbeckError, match="Ray gave up scoring 4, 3, relu"):
-            search(toy_task(), proxy, CONFIG, ray="local")
+            search(toy_task(), proxy, CONFIG, workers=SearchWorkers(ray="local"))
 
     def test_a_cluster_without_room(self, cluster: None) -> None:
         with pytest.raises(LimbeckError, match=r"3 workers need 3 CPU\(s\), and the Ray cluster has 2"):
-            search(toy_task(), Worth(), CONFIG, workers=3, ray="local")
+            search(toy_task(), Worth(), CONFIG, workers=SearchWorkers(number=3, ray="local"))
         with pytest.raises(LimbeckError, match=r"0.25 GPU\(s\), and the Ray cluster has 0"):
-            search(toy_task(), Worth(), CONFIG, ray="local", gpus_per_worker=0.25)
+            search(toy_task(), Worth(), CONFIG, workers=SearchWorkers(ray="local", gpus_per_worker=0.25))

@@ -1,7 +1,9 @@
 """Architecture search: spaces of networks, proxies that score them, and the search itself."""
 
 from limbeck.nas.proxies.base import Proxy, Scorer, Task
+from limbeck.nas.searches.crew import SearchWorkers
 from limbeck.nas.searches.ledger import Trial
+from limbeck.nas.searches.place import SearchPlace
 from limbeck.nas.searches.result import SearchResult, read_search, read_searches
 from limbeck.nas.searches.run import SearchProgress, search
 from limbeck.nas.searches.strategies import SearchConfig
@@ -16,8 +18,10 @@ __all__ = [
     "Schedule",
     "Scorer",
     "SearchConfig",
+    "SearchPlace",
     "SearchProgress",
     "SearchResult",
+    "SearchWorkers",
     "Space",
     "Task",
     "Trial",

@@ -19,8 +19,9 @@ from limbeck.experiment.progress import Stop, interruptible
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.studies.cell_ranking import SAMPLE as CELLS
 from limbeck.nas.studies.cell_ranking import cells_config, cells_oracle, cells_proxies, cells_task
-from limbeck.nas.studies.finals import draw_finals, run_finals
-from limbeck.nas.studies.ranking import draw_ranking, run_ranking, study_task, synthetic_config
+from limbeck.nas.studies.finals import draw_finals, run_finals, search_proxies
+from limbeck.nas.studies.proxy_rows import Rows, choose
+from limbeck.nas.studies.ranking import draw_ranking, ranking_proxies, run_ranking, study_task, synthetic_config
 from limbeck.studies import Study, Variant
 from limbeck.studies.run import StudyDirectory
 
@@ -41,6 +42,7 @@ def reproduce_nas(options: ReproduceOptions) -> int:
             "it."
         )
     refuse_not_positive(options, "iterations", "max_time", "n")
+    choose(_rows(options.name), options.proxies)  # refuses unknown names before anything is written
     out = options.out or Path("runs") / options.name
     console = log_console()
     prepare(options)
@@ -77,6 +79,13 @@ def nas_config(name: str, seed: int) -> Config:
     return cells_config(seed) if name == "nas-cells" else synthetic_config(seed)
 
 
+def _rows(name: str) -> Rows:
+    """The rows of a study, for their names."""
+    if name == "nas-search":
+        return search_proxies(Path())
+    return cells_proxies(Path(), 1) if name == "nas-cells" else ranking_proxies(Path(), 1)
+
+
 def _run(
     options: ReproduceOptions, task: Task, config: Config, out: Path, reporter: ConsoleReporter, tell: Tell, stop: Stop
 ) -> tuple[list[dict[str, Any]], list[Path]] | None:
@@ -86,9 +95,9 @@ def _run(
     if options.name != "nas-search":
         if options.name == "nas-cells":
             size = {"n": CELLS, "proxies": cells_proxies, "truth": cells_oracle(), "known": None, **size}
-        ranked = run_ranking(task, config, out, **size, reporter=reporter, tell=tell, stop=stop)
+        ranked = run_ranking(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
         return None if ranked is None else (ranked.rows, draw_ranking(task, ranked, folder) if can_draw else [])
-    found = run_finals(task, config, out, **size, reporter=reporter, tell=tell, stop=stop)
+    found = run_finals(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
     return None if found is None else (found.rows, draw_finals(task, found, folder) if can_draw else [])
 
 

@@ -41,6 +41,8 @@ from limbeck.studies.run import StudyDirectory, run_study
 def reproduce(argv: list[str]) -> int:
     """``limbeck reproduce``."""
     options = parse(ReproduceOptions, argv)
+    if options.proxies and options.name not in NAS_STUDIES:
+        raise LimbeckError(f"--proxies belongs to {', '.join(NAS_STUDIES)}; leave it out.")
     if options.name == "bound":
         return reproduce_bound(options)
     if options.name in NAS_STUDIES:

@@ -16,6 +16,8 @@ from limbeck.data import canonical_name, load
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies import proxy_named
 from limbeck.nas.proxies.base import Task
+from limbeck.nas.searches.crew import SearchWorkers
+from limbeck.nas.searches.place import SearchPlace
 from limbeck.nas.searches.result import SearchResult, read_searches
 from limbeck.nas.searches.run import SearchProgress, Watch
 from limbeck.nas.searches.run import search as run_search
@@ -31,6 +33,7 @@ def search(argv: list[str]) -> int:
         raise LimbeckError(f"'{options.shown}' is one word too many; to see a search: limbeck search show OUT.")
     if options.proxy is None:
         raise LimbeckError("--proxy says what scores architectures: a run directory, or a name such as real or naswot.")
+    workers = SearchWorkers(number=options.workers, ray=options.ray, gpus_per_worker=options.gpus_per_worker)
     console = log_console()
     prepare(options)
     data = load(
@@ -42,20 +45,17 @@ def search(argv: list[str]) -> int:
     )
     space = space_named(options.space, data.image_shape, data.num_classes)
     out = options.out or Path("runs") / f"search-{canonical_name(options.data)}-{options.config.strategy}"
+    place = SearchPlace(
+        out=out, storage=options.storage, study=options.study, resume=options.resume, overwrite=options.overwrite
+    )
     console.print(f"[dim]{options.config.budget} of {space.size:,} architectures, in {out}[/dim]", soft_wrap=True)
     with watched(console) as watch:
         result = run_search(
             Task(space=space, data=data, seed=options.seed, device=options.device),
             proxy_named(options.proxy),
             options.config,
-            out=out,
-            storage=options.storage,
-            study=options.study,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            workers=options.workers,
-            ray=options.ray,
-            gpus_per_worker=options.gpus_per_worker,
+            place=place,
+            workers=workers,
             max_time=options.max_time,
             watch=watch,
             tell=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
@@ -63,13 +63,22 @@ def search(argv: list[str]) -> int:
     output({"out": str(out), **result.to_json()}, options.json, None, lambda: _print({out.name: result}, options.top))
     if result.finished:
         return 0
-    why = "stopped" if result.interrupted else "time is up"
-    console.print(
-        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with the same command and "
-        "--resume",
-        soft_wrap=True,
-    )
+    console.print(_reason(result), soft_wrap=True)
     return 130 if result.interrupted else 0
+
+
+def _reason(result: SearchResult) -> str:
+    """Why a search is not finished, and how it goes on."""
+    if result.spent_preparing and not result.interrupted:
+        return (
+            "preparing what scores architectures took all of --max-time, so that nothing was scored; go on with a "
+            "longer one and --resume"
+        )
+    why = "stopped" if result.interrupted else "time is up"
+    return (
+        f"{why} after {len(result.trials)} of {result.budget} trials; they are kept, go on with the same command and "
+        "--resume"
+    )
 
 
 @contextmanager
@@ -123,7 +132,9 @@ def _print(found: Mapping[str, SearchResult], top: int) -> None:
 
 def _best_table(name: str, result: SearchResult, top: int) -> Table:
     table = Table(title=f"{escape(name)}: the best of {len(result.trials)} trials", title_justify="left")
-    for column in ("trial", "architecture", "score", "parameters", "FLOPs", "seconds"):
+    if result.chance is not None:
+        table.caption, table.caption_justify = f"networks that guess: {result.chance:.3g} %", "left"
+    for column in ("trial", "architecture", result.scale.unit, "parameters", "FLOPs", "seconds"):
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for trial in result.top(top):
         cells = (f"{trial.score:.4g}", f"{trial.parameters or 0:,}", f"{trial.flops or 0:,}", f"{trial.seconds:.2f}")
@@ -133,8 +144,8 @@ def _best_table(name: str, result: SearchResult, top: int) -> Table:
 
 def _cost_table(found: Mapping[str, SearchResult]) -> Table:
     table = Table(title="cost, in seconds of all workers", title_justify="left")
-    for column in ("search", "strategy", "proxy", "trials", "failed", "best", "preparing", "scoring"):
-        table.add_column(column, justify="left" if column in ("search", "strategy", "proxy") else "right")
+    for column in ("search", "strategy", "proxy", "trials", "failed", "best", "unit", "preparing", "scoring"):
+        table.add_column(column, justify="left" if column in ("search", "strategy", "proxy", "unit") else "right")
     for name, result in found.items():
         settings, best = result.settings, result.best
         table.add_row(
@@ -144,6 +155,7 @@ def _cost_table(found: Mapping[str, SearchResult]) -> Table:
             f"{len(result.trials)} of {result.budget}",
             str(len(result.failed)),
             "–" if best is None else f"{best.score:.4g}",
+            result.scale.unit,
             f"{result.prepare_seconds:.1f}",
             f"{result.scoring_seconds:.1f}",
         )

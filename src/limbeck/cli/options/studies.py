@@ -26,6 +26,8 @@ class ReproduceOptions(Common):
         max_time: stop learning after this many seconds, in each run.
         n: held-out initial weights for the score, or for studies of architecture search architectures; the recipe's by
             default.
+        proxies: rows of a study of architecture search: names of its own rows, or proxies as in ``limbeck search``; all
+            of its own by default.
         networks: train so many networks in each pool that a study needs, at least 8; its own number by default.
         baselines: also score these baselines (random, best-random, kmeans, average), or ``none``; not for studies.
         seed: seed of everything random; a study of several seeds counts from it.
@@ -39,6 +41,7 @@ class ReproduceOptions(Common):
     iterations: int | None = None
     max_time: float | None = None
     n: int | None = None
+    proxies: tuple[str, ...] = ()
     networks: int | None = None
     baselines: tuple[str, ...] = ()
     seed: int = 0

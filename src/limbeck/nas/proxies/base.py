@@ -9,6 +9,7 @@ from typing import TypeAlias, final
 
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
+from limbeck.nas.proxies.scale import RANK, Scale
 from limbeck.nas.spaces.base import Arch, Space
 
 Tell: TypeAlias = Callable[[str], None]
@@ -50,6 +51,11 @@ class Proxy(ABC):
     @abstractmethod
     def name(self) -> str:
         """What tables and charts call it."""
+
+    @property
+    def scale(self) -> Scale:
+        """What its scores say; an order and nothing else by default."""
+        return RANK
 
     @abstractmethod
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:

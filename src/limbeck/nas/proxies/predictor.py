@@ -17,6 +17,7 @@ import numpy.typing as npt
 from limbeck.errors import LimbeckError, unknown
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import distinct, numpy_generator, require_positive
+from limbeck.nas.proxies.scale import PREDICTED, Scale
 from limbeck.nas.proxies.trained import RealData
 from limbeck.nas.spaces.base import Arch, Space
 from limbeck.nas.training import Schedule, initial_weights, kernels_for, train_steps, validation_accuracy
@@ -55,6 +56,10 @@ class EncodingPredictor(Proxy):
     @property
     def name(self) -> str:
         return self.label
+
+    @property
+    def scale(self) -> Scale:
+        return PREDICTED
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         regressor = _regressor(self.regressor, task.seed)
@@ -132,6 +137,10 @@ class CurvePredictor(Proxy):
         last = int(self.fraction * (self.schedule.steps or 0))
         return tuple(last * (point + 1) // self.points for point in range(self.points))
 
+    @property
+    def scale(self) -> Scale:
+        return PREDICTED
+
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         regressor = _regressor(self.regressor, task.seed)
         rows, finals = [], []
@@ -139,7 +148,7 @@ class CurvePredictor(Proxy):
             *curve, final = learning_curve(
                 task, arch, self.schedule, (*self.steps, self.schedule.steps or 0), self.images
             )
-            rows.append(_with_curve(features(task.space, arch), curve))
+            rows.append(append_curve(features(task.space, arch), curve))
             finals.append(final)
             tell(f"curve: {len(rows)} of {self.examples}, {task.space.text(arch)} {final:.2f} %")
         regressor.fit(np.stack(rows), np.array(finals))
@@ -154,7 +163,7 @@ class _ByCurve(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         curve = learning_curve(task, arch, self.config.schedule, self.config.steps, self.config.images)
-        return float(self.regressor.predict(_with_curve(features(task.space, arch), curve)[None])[0])
+        return float(self.regressor.predict(append_curve(features(task.space, arch), curve)[None])[0])
 
 
 def features(space: Space, arch: Arch) -> Floats:
@@ -183,8 +192,8 @@ def learning_curve(
     return curve
 
 
-def _with_curve(features_D: Floats, curve: Sequence[float]) -> Floats:
-    """Features, a curve's P points, their P − 1 differences and the P − 2 differences of those."""
+def append_curve(features_D: Floats, curve: Sequence[float]) -> Floats:
+    """(D + 3P − 3,): features, a curve's P points, their P − 1 differences and the P − 2 differences of those."""
     return np.concatenate([features_D, curve, np.diff(curve), np.diff(curve, n=2)])
 
 

@@ -8,30 +8,18 @@ the leading channels of wide ones' as in Cai et al. 2020 (Once-for-All, arXiv 19
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.common.seeds import generator
-from limbeck.engine import Batch, Learner, Tensors
-from limbeck.errors import LimbeckError
-from limbeck.models import draw
+from limbeck.engine import Batch
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
-from limbeck.nas.proxies.common import (
-    descend,
-    fit,
-    numpy_generator,
-    on,
-    require_one_network,
-    require_positive,
-    shapes_of,
-    validated_as_is,
-)
-from limbeck.nas.spaces.base import Arch
+from limbeck.nas.proxies.common import descend, fit, numpy_generator, require_one_network, require_positive
+from limbeck.nas.proxies.scale import Scale, scale_of
+from limbeck.nas.proxies.supernet import Child, Supernet, new_stores
 from limbeck.nas.training import Measure, Schedule
 
 
@@ -67,17 +55,21 @@ class WeightSharing(Proxy):
     def name(self) -> str:
         return self.label
 
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.measure)
+
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
-        child_of = functools.lru_cache(maxsize=512)(functools.partial(_child, task))
+        child_of = functools.lru_cache(maxsize=512)(functools.partial(Child.of, task))
         first = child_of(task.space.sample(numpy_generator(task.seed, "first architecture of a supernet")))
-        stores = {name: nn.Parameter(value) for name, value in _grown({}, first, task).items()}
+        stores = {name: nn.Parameter(value) for name, value in new_stores({}, first, task).items()}
         groups = [{"params": [store]} for store in stores.values()]
         optimizer = torch.optim.Adam(groups, weight_decay=self.schedule.weight_decay)
 
         def step(architectures: np.random.Generator, batch: Batch, rate: float) -> float:
             children = [child_of(task.space.sample(architectures)) for _ in range(self.paths)]
             for child in children:
-                for name, value in _grown(stores, child, task).items():
+                for name, value in new_stores(stores, child, task).items():
                     if name in stores:
                         _forget(optimizer, stores[name])
                     stores[name] = nn.Parameter(value)
@@ -85,7 +77,7 @@ class WeightSharing(Proxy):
             optimizer.zero_grad()
             total = 0.0
             for child in children:
-                state = child.learner.init(_cut(stores, child))
+                state = child.learner.init(child.cut(stores))
                 loss, _ = child.learner.inner_loss(state.params, state.buffers, batch.x_MCHW, batch.y_MK)
                 (loss / self.paths).backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach()) / self.paths
@@ -93,81 +85,8 @@ class WeightSharing(Proxy):
             return total
 
         fit(task, self.schedule, "sharing", step, tell)
-        return _Supernet(config=self, stores={name: value.detach().cpu() for name, value in stores.items()})
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Supernet(Scorer):
-    config: WeightSharing
-    stores: Tensors
-
-    def score(self, task: Task, arch: Arch) -> float:
-        child = _child(task, arch)
-        # What training never met has its initial weights; they are not kept, so that no score depends on another.
-        stores = on(task.device, self.stores | _grown(self.stores, child, task))
-        return validated_as_is(task, child.module, _cut(stores, child), self.config.images, self.config.measure)
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Child:
-    """A network, and where each of its parameters comes from."""
-
-    module: nn.Module
-    learner: Learner
-    store_of: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
-
-
-def _child(task: Task, arch: Arch) -> _Child:
-    module = task.space.build(arch).to(task.device)
-    store_of, shapes = task.space.shared(arch), shapes_of(module)
-    if store_of.keys() != shapes.keys():
-        wrong = ", ".join(sorted(store_of.keys() ^ shapes.keys()))
-        raise LimbeckError(
-            f"The space {task.space.name} must name a store for each parameter of {task.space.text(arch)} and for "
-            f"nothing else; it does not for {wrong}."
-        )
-    return _Child(module=module, learner=Learner.of(module), store_of=store_of, shapes=shapes)
-
-
-def _cut(stores: Mapping[str, Tensor], child: _Child) -> Tensors:
-    """The child's parameters: the leading part of each store."""
-    return {
-        name: stores[child.store_of[name]][tuple(slice(size) for size in shape)] for name, shape in child.shapes.items()
-    }
-
-
-@torch.no_grad()
-def _grown(stores: Mapping[str, Tensor], child: _Child, task: Task) -> Tensors:
-    """The stores that the child needs new or larger, with what they had in their leading part.
-
-    What is new is drawn with the mean and the spread of the initial weights of the parameter that asked for it, which
-    are a constant for norms and biases. It depends on the store's name and size only, and on the seed.
-    """
-    grown: Tensors = {}
-    initial: Tensors = {}
-    for name, shape in child.shapes.items():
-        store = child.store_of[name]
-        old = grown.get(store, stores.get(store))
-        if old is not None and old.ndim != len(shape):
-            raise LimbeckError(
-                f"The space {task.space.name} cuts '{name}' of shape {shape} from the store '{store}', which has "
-                f"{old.ndim} dimensions; give it a store of its own."
-            )
-        size = shape if old is None else tuple(map(max, shape, old.shape))
-        if old is not None and size == tuple(old.shape):
-            continue
-        if not initial:
-            initial = draw(child.module, "kaiming", 1, generator(task.seed, "supernet"))
-        like = initial[name]
-        noise = torch.randn(size, generator=generator(task.seed, f"store {store} {size}")).to(like)
-        spread = like.std(correction=0) if like.numel() > 1 else like.new_zeros(())
-        grown[store] = like.mean() + spread * noise
-        if old is not None:
-            grown[store][tuple(slice(length) for length in old.shape)] = old.to(like)
-    return grown
+        weights = {name: value.detach().cpu() for name, value in stores.items()}
+        return Supernet(stores=weights, images=self.images, measure=self.measure)
 
 
 def _forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:

@@ -14,6 +14,7 @@ from limbeck.evaluation.train_and_score import train
 from limbeck.models import RandomInit
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
+from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure, Schedule, together, train_real, validated
 
@@ -51,6 +52,10 @@ class SyntheticData(Proxy):
     def at(self, fraction: float) -> Proxy:
         steps = self.steps or sum(1 for _ in Distilled.load(self.run).batches())
         return replace(self, steps=max(1, round(fraction * steps)))
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.measure)
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         run = Distilled.load(self.run)
@@ -134,6 +139,10 @@ class RealData(Proxy):
             seconds=None if seconds is None else fraction * seconds,
         )
         return replace(self, schedule=shorter)
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.measure)
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         return _OnRealData(config=self)

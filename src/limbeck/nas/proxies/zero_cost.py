@@ -6,9 +6,9 @@ D pixels, A activations of an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, cast, final, get_args
+from typing import Any, Final, TypeAlias, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,9 @@ from limbeck.models import BatchNorm, draw
 from limbeck.models.nets import ChannelResponseNorm
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
-from limbeck.nas.spaces.base import Arch
-
-Kind: TypeAlias = Literal["synflow", "jacob_cov", "naswot", "grad_norm", "parameters", "flops"]
+from limbeck.nas.proxies.scale import RANK, Scale
+from limbeck.nas.registry import table
+from limbeck.nas.spaces.base import Arch, Space
 
 
 @final
@@ -35,19 +35,18 @@ class ZeroCost(Proxy):
     """Score untrained networks.
 
     Args:
-        kind: "synflow", "jacob_cov", "naswot" or "grad_norm", as the functions below; "parameters" or "flops", which
-            are the bars that the others have to clear.
+        kind: a name in ``SCORES``, such as "naswot", or in ``SIZES``, which are the bars that the others have to clear.
         inits: initial weights that a score averages over; at least 1.
         batch: N, training images, the same for all architectures; at least 2.
     """
 
-    kind: Kind
+    kind: str
     inits: int = 1
     batch: int = 64
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise unknown("zero-cost score", str(self.kind), get_args(Kind))
+        if self.kind not in zero_cost_names():
+            raise unknown("zero-cost score", str(self.kind), zero_cost_names())
         require_positive(self, "inits")
         if self.batch < 2:
             raise LimbeckError(f"batch is {self.batch}; images are compared, so it must be at least 2.")
@@ -55,6 +54,10 @@ class ZeroCost(Proxy):
     @property
     def name(self) -> str:
         return self.kind
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(unit=self.kind) if self.kind in SIZES else RANK
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         tell(f"{self.kind}: nothing to prepare")
@@ -68,15 +71,13 @@ class _Untrained(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         kind, inits = self.config.kind, self.config.inits
-        if kind == "parameters":
-            return float(task.space.parameters(arch))
-        if kind == "flops":
-            return float(task.space.flops(arch))
+        if kind in SIZES:
+            return float(SIZES[kind](task.space, arch))
         module = task.space.build(arch).to(task.device, torch.float64)
         x_NCHW, y_N = task.data.sample(generator(task.seed, "zero-cost batch"), self.config.batch)
         weights = draw(module, "kaiming", inits, generator(task.seed, f"zero-cost weights {task.space.text(arch)}"))
         scores = [
-            _SCORES[kind](module, {name: value[index] for name, value in weights.items()}, x_NCHW.double(), y_N)
+            SCORES[kind](module, {name: value[index] for name, value in weights.items()}, x_NCHW.double(), y_N)
             for index in range(inits)
         ]
         return sum(scores) / inits
@@ -149,13 +150,29 @@ def grad_norm(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) 
     return sum(float(slope.norm()) for slope in slopes)
 
 
-_Score: TypeAlias = Callable[[nn.Module, Tensors, Tensor, Tensor], float]
-_SCORES: Final[dict[str, _Score]] = {
-    "synflow": synflow,
-    "jacob_cov": jacob_cov,
-    "naswot": naswot,
-    "grad_norm": grad_norm,
-}
+Score: TypeAlias = Callable[[nn.Module, Tensors, Tensor, Tensor], float]
+"""The score of a network, its weights by name, and a batch of images (N, C, H, W) and classes (N,)."""
+
+SCORES: Final[Mapping[str, Score]] = table(
+    "zero-cost score",
+    ("synflow", synflow),
+    ("jacob_cov", jacob_cov),
+    ("naswot", naswot),
+    ("grad_norm", grad_norm),
+)
+"""Scores of networks at initialisation, by name: a new one is a function and a line here."""
+
+SIZES: Final[Mapping[str, Callable[[Space, Arch], int]]] = table(
+    "size of networks", ("parameters", Space.parameters), ("flops", Space.flops)
+)
+"""Scores that count, by name."""
+
+
+def zero_cost_names() -> tuple[str, ...]:
+    """The kinds of ``ZeroCost``."""
+    return (*SCORES, *SIZES)
+
+
 _NORMS: Final = (
     _NormBase,
     nn.GroupNorm,

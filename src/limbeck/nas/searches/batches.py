@@ -6,8 +6,9 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from limbeck.nas.searches.halving import promoted
 from limbeck.nas.searches.ledger import Ledger, Open, Trial
-from limbeck.nas.searches.strategies import SearchConfig, promoted
+from limbeck.nas.searches.strategies import SearchConfig
 from limbeck.nas.searches.workers import Executor, Job, Outcome, Stopped, measured
 from limbeck.nas.spaces.base import Space
 

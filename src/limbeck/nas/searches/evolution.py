@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from limbeck.nas.searches.strategy import Question
 from limbeck.nas.spaces.base import Arch, Space
 
 
-def evolved(
+def propose_child(question: Question, settings: Mapping[str, int]) -> Arch:
+    """``evolve`` on all trials that have a score."""
+    return evolve(question.space, question.scored, question.rng(), **settings)
+
+
+def evolve(
     space: Space,
     history: Sequence[tuple[Arch, float]],
     rng: np.random.Generator,
@@ -19,7 +25,7 @@ def evolved(
 ) -> Arch:
     """The next architecture, as in algorithm 1 of the paper.
 
-    The population is the last ``population`` of what was scored: whoever is added, the oldest dies. A parent is the
+    The population is the last ``population`` scored trials: with each new one the oldest dies. A parent is the
     best of ``tournament`` that are drawn from it with replacement (the older one among equals), and the child differs
     from it in one choice. Until there is a whole population architectures are random.
 
@@ -33,6 +39,6 @@ def evolved(
     if len(history) < population:
         return space.sample(rng)
     alive = history[-population:]
-    drawn = sorted(int(index) for index in rng.integers(len(alive), size=tournament))
-    parent, _ = max((alive[index] for index in drawn), key=lambda scored: scored[1])
+    entrants = sorted(int(index) for index in rng.integers(len(alive), size=tournament))
+    parent, _ = max((alive[index] for index in entrants), key=lambda scored: scored[1])
     return space.mutate(parent, rng)

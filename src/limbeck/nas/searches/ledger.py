@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from limbeck.errors import LimbeckError
+from limbeck.nas.proxies.scale import UNKNOWN, Scale
+from limbeck.nas.searches.optuna_terms import distributions_of, options_by_choice, quiet
 from limbeck.nas.searches.storages import backend_of, guarded, no_sampler, shown, studies_in
-from limbeck.nas.searches.strategies import distributions_of, named, quiet
 from limbeck.nas.searches.workers import Outcome
 from limbeck.nas.spaces.base import Arch, Space
 
 if TYPE_CHECKING:
     import optuna
 
-SETTINGS, DRIVER, PREPARED, BUDGET = "limbeck", "driver", "prepare_seconds", "budget"
-"""Names of the study's attributes: what its trials depend on, who is at it, seconds of preparation so far, and how many
-trials were asked for last."""
+SETTINGS, DRIVER, PREPARED, BUDGET, SCALE = "limbeck", "driver", "prepare_seconds", "budget", "scale"
+"""Names of the study's attributes: what its trials depend on, who is at it, seconds of preparation so far, how many
+trials were asked for last, and what its scores say."""
 
 
 @final
@@ -153,6 +154,19 @@ class Ledger:
             budget = self._study.user_attrs.get(BUDGET)
         return budget if isinstance(budget, int) else None
 
+    @property
+    def scale(self) -> Scale:
+        """What the scores say; a study that does not tell has scores without a unit."""
+        with guarded(self._where):
+            attrs = self._study.user_attrs.get(SCALE)
+        return Scale(**attrs) if isinstance(attrs, dict) else UNKNOWN
+
+    @property
+    def size(self) -> int:
+        """How many trials there are, be they over or wait to be begun again."""
+        with guarded(self._where):
+            return len(self._latest())
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise LimbeckError unless this is the study of a search with these settings."""
         kept = self.settings
@@ -178,16 +192,20 @@ class Ledger:
             )
 
     @contextmanager
-    def driven(self, prepare_seconds: float, budget: int) -> Iterator[None]:
-        """Be the one that adds trials, up to a budget, after so many seconds of preparation.
+    def driven(self, prepare_seconds: float, budget: int, scale: Scale) -> Iterator[None]:
+        """While this lasts this process is the one that adds trials; unfinished ones are queued, before and afterwards.
 
-        What another one left unfinished is queued again, before and afterwards.
+        Args:
+            prepare_seconds: of this sitting's preparation.
+            budget: how many trials there are to be.
+            scale: what their scores say.
         """
         self.check_free()
         with guarded(self._where):
             self._study.set_user_attr(DRIVER, {"host": socket.gethostname(), "pid": os.getpid()})
             self._study.set_user_attr(PREPARED, self.prepare_seconds + prepare_seconds)
             self._study.set_user_attr(BUDGET, budget)
+            self._study.set_user_attr(SCALE, asdict(scale))
             self._queue_again()
         try:
             yield
@@ -220,7 +238,7 @@ class Ledger:
                     self._study.add_trial(
                         create_trial(
                             state=TrialState.WAITING,
-                            params=named(space, arch),
+                            params=options_by_choice(space, arch),
                             distributions=distributions,
                             user_attrs={"slot": slot, "arch": space.text(arch)},
                         )

@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 from limbeck.common.files import read_json, write_json
 from limbeck.errors import LimbeckError
+from limbeck.nas.proxies.scale import UNKNOWN, Scale
 from limbeck.nas.searches.ledger import Ledger, Trial
 from limbeck.nas.searches.storages import is_url, need_optuna, place_of, shown, studies_in
 
@@ -23,22 +24,35 @@ _NAME_ONE: Final = "name the folder that 'limbeck search' wrote, or a storage."
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchResult:
-    """The trials of a search that are over, by number.
+    """The trials of a search that are over.
 
-    ``settings`` are what they depend on; seconds are over all sittings, those of scoring summed over workers;
-    ``interrupted`` says whether a person stopped the sitting that this comes from.
+    Attributes:
+        trials: by number.
+        settings: what they depend on, as JSON.
+        budget: how many trials there are to be.
+        prepare_seconds: of preparation, over all sittings.
+        scale: what the scores say.
+        interrupted: whether a person stopped the sitting that this comes from.
+        spent_preparing: whether that sitting's time was up before anything was scored.
     """
 
     trials: tuple[Trial, ...]
     settings: Mapping[str, Any]
     budget: int
     prepare_seconds: float
+    scale: Scale = UNKNOWN
     interrupted: bool = False
+    spent_preparing: bool = False
 
     @property
     def finished(self) -> bool:
         """Whether the budget is spent."""
         return len(self.trials) >= self.budget
+
+    @property
+    def chance(self) -> float | None:
+        """The score of networks that guess; None where guessing has none."""
+        return self.scale.chance(int(self.settings["classes"]))
 
     @property
     def scoring_seconds(self) -> float:
@@ -65,6 +79,8 @@ class SearchResult:
         best = self.best
         return {
             "settings": dict(self.settings),
+            "unit": self.scale.unit,
+            "chance": self.chance,
             "budget": self.budget,
             "finished": self.finished,
             "trials": len(self.trials),
@@ -151,12 +167,14 @@ def read_searches(source: str | Path, study: str | None = None) -> dict[str, Sea
 def _read(ledger: Ledger, mark: Marked | None) -> SearchResult:
     """What a study holds; its folder tells the budget where the study does not."""
     trials = tuple(ledger.trials())
-    told = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
+    noted = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
     return SearchResult(
         trials=trials,
         settings=ledger.settings,
-        budget=told if ledger.budget is None else ledger.budget,
+        # A search that went on with a lower budget than it had trials was possible once.
+        budget=max(len(trials), noted if ledger.budget is None else ledger.budget),
         prepare_seconds=ledger.prepare_seconds,
+        scale=ledger.scale,
     )
 
 

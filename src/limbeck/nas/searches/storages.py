@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.searches.strategies import quiet
+from limbeck.nas.searches.optuna_terms import quiet
 
 if TYPE_CHECKING:
     import optuna

@@ -1,30 +1,27 @@
-"""Which architecture is tried next, and which ones are worth training on.
-
-A proposal depends on the seed, the number of the trial and the trials of earlier batches alone: neither the number of
-workers nor an interruption changes it.
-"""
+"""The strategies by name, and how a space is searched by one."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
-
-import numpy as np
+from typing import Final, final
 
 from limbeck.errors import LimbeckError, unknown
-from limbeck.nas.searches.evolution import evolved
-from limbeck.nas.spaces.base import Arch, Space
+from limbeck.nas.registry import table
+from limbeck.nas.searches.evolution import propose_child
+from limbeck.nas.searches.parzen import propose_by_parzen
+from limbeck.nas.searches.random_search import propose_unseen
+from limbeck.nas.searches.strategy import Question, Strategy
+from limbeck.nas.spaces.base import Arch
 
-if TYPE_CHECKING:
-    import optuna
-
-STRATEGIES: Final = ("random", "evolution", "tpe", "halving")
-
-TRIES: Final = 100
-"""Draws after which random search takes an architecture again: few can be left that it has not tried."""
+STRATEGIES: Final[Mapping[str, Strategy]] = table(
+    "strategy",
+    ("random", Strategy(propose=propose_unseen)),
+    ("evolution", Strategy(propose=propose_child, settings=("population", "tournament"))),
+    ("tpe", Strategy(propose=propose_by_parzen)),
+    ("halving", Strategy(propose=propose_unseen, settings=("rungs", "reduction"), in_rungs=True)),
+)
+"""A new one is a file of this package and a line here; settings of its own are fields of ``SearchConfig``."""
 
 
 @final
@@ -63,116 +60,19 @@ class SearchConfig:
     @property
     def fractions(self) -> tuple[float, ...]:
         """The part of the proxy's training on each rung, the last one 1."""
-        rungs = self.rungs if self.strategy == "halving" else 1
+        rungs = self.rungs if STRATEGIES[self.strategy].in_rungs else 1
         return tuple(float(self.reduction) ** -(rungs - 1 - rung) for rung in range(rungs))
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """The strategy's own settings, by name."""
+        return {name: getattr(self, name) for name in STRATEGIES[self.strategy].settings}
 
     @property
     def identity(self) -> dict[str, int | str]:
         """What trials depend on: all but the budget, which may grow, and what belongs to other strategies."""
-        used = {"evolution": ("population", "tournament"), "halving": ("rungs", "reduction")}
-        return {name: getattr(self, name) for name in ("strategy", "batch", *used.get(self.strategy, ()))}
+        return {"strategy": self.strategy, "batch": self.batch, **self.settings}
 
-
-def propose(
-    config: SearchConfig,
-    space: Space,
-    seed: int,
-    slot: int,
-    history: Sequence[tuple[Arch, float | None]],
-    mates: Sequence[Arch],
-) -> Arch:
-    """The architecture of a trial.
-
-    Args:
-        config: the strategy and its settings.
-        space: what is searched.
-        seed: of the search.
-        slot: number of the trial, from 0.
-        history: all trials of earlier batches in order, with their scores; None for one that failed or was given up.
-        mates: the trials of the same batch before this one.
-    """
-    if config.strategy == "tpe":
-        return _parzen(space, seed, slot, history, mates)
-    rng = generator(seed, f"trial {slot}")
-    if config.strategy == "evolution":
-        scored = [(arch, score) for arch, score in history if score is not None]
-        return evolved(space, scored, rng, population=config.population, tournament=config.tournament)
-    seen = {space.text(arch) for arch, _ in history} | {space.text(arch) for arch in mates}
-    for _ in range(TRIES):
-        arch = space.sample(rng)
-        if space.text(arch) not in seen:
-            break
-    return arch
-
-
-def promoted(scores: Mapping[int, float], slots: Sequence[int], reduction: int) -> set[int]:
-    """Which of the trials go on to the next rung: those among the best one in ``reduction`` of all, or the very best.
-
-    As in asynchronous successive halving (Li et al. 2020, arXiv 1810.05934, algorithm 2), but a trial that is given up
-    is not taken up again, and trials of a batch are compared with each other as well.
-
-    Args:
-        scores: of all trials that were scored on this rung, by their numbers.
-        slots: those to decide about.
-        reduction: η in the paper.
-
-    >>> sorted(promoted({0: 1.0, 1: 3.0, 2: 2.0, 3: 0.0}, [0, 1, 2], 2))
-    [1, 2]
-    """
-    ranked = sorted(scores, key=lambda slot: (-scores[slot], slot))
-    return set(ranked[: max(1, len(ranked) // reduction)]) & set(slots)
-
-
-def generator(seed: int, stream: str) -> np.random.Generator:
-    """A generator of its own for each purpose."""
-    digest = hashlib.sha256(f"{seed}:search {stream}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna tells of every study that it makes; not here."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def _parzen(
-    space: Space, seed: int, slot: int, history: Sequence[tuple[Arch, float | None]], mates: Sequence[Arch]
-) -> Arch:
-    """Optuna's sampler, in a study of its own that holds the trials in order: what it sees is the same every time."""
-    import optuna
-    from optuna.trial import TrialState, create_trial
-
-    distributions = distributions_of(space)
-    with quiet():
-        study = optuna.create_study(direction="maximize")
-    study.sampler = optuna.samplers.TPESampler(seed=int(generator(seed, f"trial {slot}").integers(2**31)))
-    known = [
-        create_trial(state=TrialState.COMPLETE, value=score, params=named(space, arch), distributions=distributions)
-        for arch, score in history
-        if score is not None
-    ]
-    running = [
-        create_trial(state=TrialState.RUNNING, params=named(space, arch), distributions=distributions) for arch in mates
-    ]
-    study.add_trials([*known, *running])
-    asked = study.ask(distributions)
-    return tuple(asked.params[name] for name in space.choices)
-
-
-def distributions_of(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The space as Optuna describes it."""
-    import optuna
-
-    return {name: optuna.distributions.CategoricalDistribution(options) for name, options in space.choices.items()}
-
-
-def named(space: Space, arch: Arch) -> dict[str, str]:
-    """An architecture's options by the names of their choices."""
-    return dict(zip(space.choices, arch, strict=True))
+    def propose(self, question: Question) -> Arch:
+        """The architecture of a trial."""
+        return STRATEGIES[self.strategy].propose(question, self.settings)

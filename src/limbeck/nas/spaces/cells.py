@@ -66,7 +66,7 @@ class Cells(SizedSpace):
         return self._options
 
     def build(self, arch: Arch) -> nn.Module:
-        return self.built(self.text(arch))
+        return self.build_learner(self.text(arch))
 
     def text(self, arch: Arch) -> str:
         options = {"arch": plans_text(*self.plans(arch))} | self._options
@@ -104,7 +104,7 @@ class Cells(SizedSpace):
         drawing = Drawing()
         before = last = drawing.add("stem", drawing.add("input"), module="stem")
         for index, kind in enumerate(self._kinds):
-            before, last = last, _drawn(drawing, self._plan(arch, kind), f"cells.{index}", (before, last))
+            before, last = last, _draw_cell(drawing, self._plan(arch, kind), f"cells.{index}", (before, last))
         drawing.add("head", drawing.add("global_avgpool", last), module="head")
         return drawing.graph
 
@@ -138,7 +138,7 @@ class Cells(SizedSpace):
         return self._kinds[made_by] if made_by >= 0 else None
 
 
-def _drawn(drawing: Drawing, plan: Plan, path: str, given: tuple[int, int]) -> int:
+def _draw_cell(drawing: Drawing, plan: Plan, path: str, given: tuple[int, int]) -> int:
     """Draw a cell that reads two nodes; returns the node of its output."""
     values = list(given)
     for source in read_inputs(plan):

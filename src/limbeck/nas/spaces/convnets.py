@@ -49,7 +49,7 @@ class ConvNets(SizedSpace):
         return "convnets-narrow" if self._narrow else "convnets"
 
     def build(self, arch: Arch) -> nn.Module:
-        return self.built(self.text(arch))
+        return self.build_learner(self.text(arch))
 
     def text(self, arch: Arch) -> str:
         chosen = zip(self.choices, self.check(arch), strict=True)

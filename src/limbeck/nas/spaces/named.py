@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import Shape
-from limbeck.models.registry import cwd_on_path, load_function, told
+from limbeck.nas.registry import call_own, table
 from limbeck.nas.spaces.base import Space
 from limbeck.nas.spaces.cells import Cells
 from limbeck.nas.spaces.convnets import ConvNets
 from limbeck.nas.spaces.nasbench201 import NasBench201Cells
 
-_SPACES: Final[dict[str, Callable[..., Space]]] = {
-    "convnets": partial(ConvNets, narrow=False),
-    "convnets-narrow": partial(ConvNets, narrow=True),
-    "cells": Cells,
-    "nasbench201": NasBench201Cells,
-}
+Maker: TypeAlias = Callable[..., Space]
+"""Makes a space from the keyword arguments ``shape`` and ``num_classes``, and the options that it declares."""
+
+SPACES: Final[Mapping[str, Maker]] = table(
+    "space",
+    ("convnets", partial(ConvNets, narrow=False)),
+    ("convnets-narrow", partial(ConvNets, narrow=True)),
+    ("cells", Cells),
+    ("nasbench201", NasBench201Cells),
+)
+"""The spaces by name: a new one is a file of this package and a line here."""
+
 _GIVEN: Final = ("shape", "num_classes", "narrow")
 
 
@@ -31,7 +37,7 @@ def known_spaces() -> tuple[str, ...]:
     >>> known_spaces()
     ('convnets', 'convnets-narrow', 'cells', 'nasbench201')
     """
-    return tuple(_SPACES)
+    return tuple(SPACES)
 
 
 def space_named(name: str, shape: Shape, num_classes: int) -> Space:
@@ -50,29 +56,19 @@ def space_named(name: str, shape: Shape, num_classes: int) -> Space:
     options = read_options(name, words, "space")
     if ":" in name:
         return _own(name, shape, num_classes, options)
-    if name not in _SPACES:
-        raise unknown("search space", name, [*_SPACES, "package.module:function"])
-    known = [key for key in inspect.signature(_SPACES[name]).parameters if key not in _GIVEN]
+    if name not in SPACES:
+        raise unknown("search space", name, [*SPACES, "package.module:function"])
+    known = [key for key in inspect.signature(SPACES[name]).parameters if key not in _GIVEN]
     for key in options:
         if key not in known:
             if not known:
                 raise LimbeckError(f"The space '{name}' has no options, so none can be set by {key}=...; leave it out.")
             raise unknown(f"option of the space '{name}'", key, known)
-    return _SPACES[name](shape=shape, num_classes=num_classes, **options)
+    return SPACES[name](shape=shape, num_classes=num_classes, **options)
 
 
 def _own(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> Space:
-    with cwd_on_path():  # while the function runs, too: it may import its neighbours late
-        function = load_function(name, "space")
-        try:
-            space = function(shape=shape, num_classes=num_classes, **options)
-        except LimbeckError:
-            raise
-        except Exception as error:
-            given = ", ".join(
-                f"{key}={value!r}" for key, value in {"shape": shape, "num_classes": num_classes, **options}.items()
-            )
-            raise LimbeckError(f"The space '{name}' failed when called with {given}: {told(error)}.") from error
+    space = call_own("space", name, {"shape": shape, "num_classes": num_classes, **options})
     if not isinstance(space, Space):
         raise LimbeckError(
             f"The space '{name}' returned {type(space).__name__}; it must return a limbeck.nas.spaces.Space."

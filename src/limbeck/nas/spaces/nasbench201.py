@@ -50,7 +50,7 @@ class NasBench201Cells(SizedSpace):
 
     def build(self, arch: Arch) -> nn.Module:
         options = ",".join(f"{name}={value}" for name, value in self._options.items())
-        return self.built(f"nasbench201,arch={self.text(arch)},{options}")
+        return self.build_learner(f"nasbench201,arch={self.text(arch)},{options}")
 
     def text(self, arch: Arch) -> str:
         return cell_201_text(self.check(arch))
@@ -72,7 +72,7 @@ class NasBench201Cells(SizedSpace):
                 last = drawing.add("residual", last, module=f"blocks.{block}")
                 block += 1
             for _ in range(self._cells):
-                last = _drawn(drawing, arch, f"blocks.{block}.edges", last)
+                last = _draw_cell(drawing, arch, f"blocks.{block}.edges", last)
                 block += 1
         last = drawing.add("global_avgpool", drawing.add("norm", last, module="last"))
         drawing.add("head", last, module="head")
@@ -83,7 +83,7 @@ class NasBench201Cells(SizedSpace):
         return own_names(self.build(arch))
 
 
-def _drawn(drawing: Drawing, arch: Arch, path: str, given: int) -> int:
+def _draw_cell(drawing: Drawing, arch: Arch, path: str, given: int) -> int:
     """Draw a cell that reads a node; returns the node of its output."""
     values = [given]
     for to in (1, 2, 3):

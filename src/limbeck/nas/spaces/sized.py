@@ -10,7 +10,7 @@ from torch import nn
 from limbeck.errors import LimbeckError
 from limbeck.models import Shape, build
 from limbeck.models.registry import learner_options
-from limbeck.nas.spaces.base import Graph, Node, Space
+from limbeck.nas.spaces.base import Arch, Graph, Node, Space, chain, own_names
 
 
 class SizedSpace(Space):
@@ -56,11 +56,11 @@ class SizedSpace(Space):
         return self._choices
 
     def __repr__(self) -> str:
-        told = {"shape": self.shape, "num_classes": self.num_classes, **self.options}
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+        options = {"shape": self.shape, "num_classes": self.num_classes, **self.options}
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
     @final
-    def built(self, learner: str) -> nn.Module:
+    def build_learner(self, learner: str) -> nn.Module:
         """The learner of that name for the images of the space."""
         return build(learner, shape=self.shape, num_classes=self.num_classes)
 
@@ -73,6 +73,29 @@ class SizedSpace(Space):
                 f"'{text}' is no architecture of the space {self.name}; it has '{learner},option=value,...'."
             )
         return options
+
+
+class PlainSpace(SizedSpace):
+    """A space whose networks are plain sequences of layers.
+
+    The text of an architecture is its options, joined by dashes. Networks share the parameters that have the same name and shape. ``name`` and ``build`` are left to be written.
+    """
+
+    @final
+    def text(self, arch: Arch) -> str:
+        return "-".join(self.check(arch))
+
+    @final
+    def read(self, text: str) -> Arch:
+        return self.check(tuple(text.split("-")))
+
+    @final
+    def graph(self, arch: Arch) -> Graph:
+        return chain(self.build(arch))
+
+    @final
+    def shared(self, arch: Arch) -> dict[str, str]:
+        return own_names(self.build(arch))
 
 
 @final
@@ -91,7 +114,7 @@ class Drawing:
 
     @property
     def graph(self) -> Graph:
-        """What has been drawn."""
+        """The nodes and edges so far."""
         return Graph(nodes=tuple(self._nodes), edges=tuple(self._edges))
 
 

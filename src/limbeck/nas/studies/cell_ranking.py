@@ -15,7 +15,7 @@ from limbeck.nas.proxies.base import Proxy, Task
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces import space_named
-from limbeck.nas.studies.ranking import Maker, mean_seconds
+from limbeck.nas.studies.proxy_rows import Rows, rows_of, seconds_on_learned_set
 from limbeck.nas.studies.study_sets import learned_for, set_config, task_for
 from limbeck.nas.training import Schedule
 
@@ -43,7 +43,7 @@ def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None)
     return task_for(cells_config(seed), SPACE, device, data_dir)
 
 
-def cells_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
+def cells_proxies(run: Path, steps: int) -> Rows:
     """What is ranked: the set in ``run``, learned for so many steps, real data, and what costs nothing."""
     judged: dict[str, Any] = {"images": 200, "measure": "probability"}
 
@@ -51,12 +51,12 @@ def cells_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
         return RealData(schedule=Schedule(batch=10, warmup=0, **how), label=label, **judged)
 
     def same_seconds(tables: Mapping[str, Any]) -> Proxy:
-        return real("real, same seconds", steps=None, seconds=mean_seconds(tables["synthetic"]))
+        return real("real, same seconds", steps=None, seconds=seconds_on_learned_set(tables))
 
-    return (
-        lambda tables: SyntheticData(run=run, inits=1, **judged),
-        lambda tables: real("real, same steps", steps=steps),
-        same_seconds,
-        lambda tables: ZeroCost(kind="naswot"),
-        lambda tables: ZeroCost(kind="parameters"),
+    return rows_of(
+        SyntheticData(run=run, inits=1, **judged),
+        real("real, same steps", steps=steps),
+        ("real, same seconds", same_seconds),
+        ZeroCost(kind="naswot"),
+        ZeroCost(kind="parameters"),
     )

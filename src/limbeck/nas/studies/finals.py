@@ -23,14 +23,15 @@ from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter, Stop
 from limbeck.models import build
 from limbeck.nas.proxies.base import Task, Tell
-from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, frontier_chart, graph_chart
+from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of
 from limbeck.nas.studies.rank import worst_filled
-from limbeck.nas.studies.ranking import IMAGES, INITS, Maker, Scores, learn_set, score_all, slug
+from limbeck.nas.studies.ranking import IMAGES, INITS, Scores, learn_set, score_all, slug
 from limbeck.nas.studies.study_sets import sampled
 from limbeck.nas.table import ScoreTable
 from limbeck.nas.training import Schedule, tested, train_real
@@ -42,8 +43,6 @@ RANDOM: Final = "random pick"
 REAL: Final = "real"
 """The row of real data, ``REAL_STEPS`` of it: as many for every network, however long they take."""
 REAL_STEPS: Final = 300
-LEARNED: Final = "synthetic"
-"""The row of the learned set."""
 SHORTLIST: Final = 3
 """Architectures that the learned set leaves to real data in the search that takes both."""
 SHORTLISTED: Final = f"{LEARNED}, then {REAL}"
@@ -91,15 +90,15 @@ def final_settings() -> tuple[Setting, ...]:
     )
 
 
-def search_proxies(run: Path) -> tuple[Maker, ...]:
+def search_proxies(run: Path) -> Rows:
     """What is searched with; ``run`` holds the learned set."""
     real = Schedule(steps=REAL_STEPS, batch=32)
-    return (
-        lambda tables: SyntheticData(run=run, inits=INITS, images=IMAGES),
-        lambda tables: RealData(schedule=real, images=IMAGES, label=REAL),
-        lambda tables: WeightSharing(images=IMAGES, measure="probability"),
-        lambda tables: GraphHyperNetwork(images=IMAGES, measure="probability"),
-        lambda tables: ZeroCost(kind="naswot"),
+    return rows_of(
+        SyntheticData(run=run, inits=INITS, images=IMAGES),
+        RealData(schedule=real, images=IMAGES, label=REAL),
+        WeightSharing(images=IMAGES, measure="probability"),
+        GraphHyperNetwork(images=IMAGES, measure="probability"),
+        ZeroCost(kind="naswot"),
     )
 
 
@@ -200,7 +199,8 @@ def run_finals(
     out: Path,
     *,
     n: int = BUDGET,
-    proxies: Callable[[Path], Sequence[Maker]] = search_proxies,
+    proxies: Callable[[Path], Rows] = search_proxies,
+    names: Sequence[str] = (),
     settings: Sequence[Setting] | None = None,
     widen: Widen = widened,
     reporter: Reporter | None = None,
@@ -215,6 +215,7 @@ def run_finals(
         out: the study's folder; what is finished there is not done again.
         n: architectures that each search looks at.
         proxies: from the run directory of the learned set.
+        names: which of them, or other proxies, see ``choose``; all by default. The set is learned if it is one of them.
         settings: how winners are trained; ``final_settings()`` by default.
         widen: builds them wider.
         reporter: told about learning the set.
@@ -228,15 +229,16 @@ def run_finals(
         LimbeckError: the space is smaller than ``n``, or ``out`` holds something else.
     """
     archs = sampled(task.space, n, task.seed, "search")
-    run = out / "synthetic"
-    if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
+    settings = final_settings() if settings is None else settings
+    run = out / LEARNED
+    chosen = choose(proxies(run), names, dataclasses.replace(settings[0].schedule, inits=1))
+    if LEARNED in chosen and not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
         return None
-    scores = score_all(task, archs, proxies(run), out, tell=tell, stop=stop)
+    scores = score_all(task, archs, chosen, out, tell=tell, stop=stop)
     if scores is None:
         return None
     searches = searched(scores)
     winners = {name: search.winner for name, search in searches.items()} | {RANDOM: task.space.text(archs[0])}
-    settings = final_settings() if settings is None else settings
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for setting in settings:
         for text in dict.fromkeys(winners.values()):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import CHECKPOINT
@@ -21,7 +21,7 @@ from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter, Stop
 from limbeck.nas.proxies.base import Proxy, Task, Tell
-from limbeck.nas.proxies.hypernetwork import GraphHyperNetwork
+from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
@@ -29,6 +29,7 @@ from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces import space_named
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
+from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of, seconds_on_learned_set
 from limbeck.nas.studies.rank import DRAWS, Estimate, ranked, scipy_missing
 from limbeck.nas.studies.study_sets import learned_for, sampled_for, set_config, task_for
 from limbeck.nas.table import ScoreTable, describe, fill
@@ -48,9 +49,6 @@ INITS: Final = 2
 IMAGES: Final = 500
 """Validation images that proxies score on."""
 
-Maker: TypeAlias = Callable[[Mapping[str, ScoreTable]], Proxy]
-"""Makes a proxy; it may look at the tables of those before it."""
-
 PAPER: Final = {"synthetic": "0.56 on the better half (CIFAR-10 cells)"}
 """Such et al. 2019, Spearman's ρ, by row."""
 
@@ -66,7 +64,7 @@ def synthetic_config(seed: int) -> Config:
     return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
 
 
-def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
+def ranking_proxies(run: Path, steps: int) -> Rows:
     """What is ranked: the set in ``run``, learned for so many steps, and everything that it has to compete with.
 
     All that validate do so by the probability of the right class. Real data is taken for as many steps, of 64 images
@@ -78,28 +76,23 @@ def ranking_proxies(run: Path, steps: int) -> tuple[Maker, ...]:
     judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
 
     def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
-        schedule = dataclasses.replace(few, steps=None, seconds=mean_seconds(tables["synthetic"]))
+        schedule = dataclasses.replace(few, steps=None, seconds=seconds_on_learned_set(tables))
         return RealData(schedule=schedule, label="real, same seconds", **judged)
 
-    return (
-        lambda tables: SyntheticData(run=run, inits=INITS, **judged),
-        lambda tables: RealData(schedule=real, label="real, same steps", **judged),
-        lambda tables: RealData(schedule=few, label="real, same steps and images", **judged),
-        same_seconds,
-        lambda tables: WeightSharing(schedule=shared, **judged),
-        lambda tables: GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
-        lambda tables: EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
-        lambda tables: CurvePredictor(examples=12, schedule=trained, images=IMAGES),
-        lambda tables: ZeroCost(kind="synflow"),
-        lambda tables: ZeroCost(kind="jacob_cov"),
-        lambda tables: ZeroCost(kind="naswot"),
-        lambda tables: ZeroCost(kind="parameters"),
+    return rows_of(
+        SyntheticData(run=run, inits=INITS, **judged),
+        RealData(schedule=real, label="real, same steps", **judged),
+        RealData(schedule=few, label="real, same steps and images", **judged),
+        ("real, same seconds", same_seconds),
+        WeightSharing(schedule=shared, **judged),
+        GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
+        EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
+        CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        ZeroCost(kind="synflow"),
+        ZeroCost(kind="jacob_cov"),
+        ZeroCost(kind="naswot"),
+        ZeroCost(kind="parameters"),
     )
-
-
-def mean_seconds(table: ScoreTable) -> float:
-    """Of scoring one architecture."""
-    return round(table.seconds / max(1, len(table.scores)), 3)
 
 
 def study_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
@@ -126,7 +119,7 @@ class Scores:
 def score_all(
     task: Task,
     archs: Sequence[Arch],
-    proxies: Iterable[Maker],
+    proxies: Rows,
     out: Path,
     *,
     tell: Tell = lambda text: None,
@@ -142,7 +135,7 @@ def score_all(
     """
     tables: dict[str, ScoreTable] = {}
     learned: dict[str, float] = {}
-    for make in proxies:
+    for make in proxies.values():
         proxy = make(tables)
         table = fill(table_path(out, proxy.name), task, proxy, archs, tell=tell, stop=stop)
         if stop is not None and stop.requested:
@@ -171,7 +164,7 @@ def oracle_table(
         if table.same_question(describe(task, proxy)) and set(texts) <= table.scores.keys():
             tell(f"{proxy.name}: the scores in {known} are taken")
             return table.of(texts)
-    made = score_all(task, archs, [lambda tables: proxy], out, tell=tell, stop=stop)
+    made = score_all(task, archs, rows_of(proxy), out, tell=tell, stop=stop)
     return None if made is None else made.tables[proxy.name]
 
 
@@ -220,7 +213,8 @@ def run_ranking(
     out: Path,
     *,
     n: int = SAMPLE,
-    proxies: Callable[[Path, int], Sequence[Maker]] = ranking_proxies,
+    proxies: Callable[[Path, int], Rows] = ranking_proxies,
+    names: Sequence[str] = (),
     truth: Proxy | None = None,
     known: Path | None = KNOWN_ORACLE,
     reporter: Reporter | None = None,
@@ -235,6 +229,7 @@ def run_ranking(
         out: the study's folder; what is finished there is not done again.
         n: architectures.
         proxies: from the run directory of the learned set and its number of steps.
+        names: which of them, or other proxies, see ``choose``; all by default. The set is learned if it is one of them.
         truth: the oracle; ``oracle()`` by default.
         known: a table of the oracle that may be there.
         reporter: told about learning the set.
@@ -251,10 +246,11 @@ def run_ranking(
     if missing is not None:
         raise LimbeckError(missing)
     archs = sampled_for(task, config, n)
-    run = out / "synthetic"
-    if not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
+    run, truth = out / LEARNED, truth or oracle()
+    chosen = choose(proxies(run, config.inner_steps), names, getattr(truth, "schedule", None))
+    if LEARNED in chosen and not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
         return None
-    scores = score_all(task, archs, proxies(run, config.inner_steps), out, tell=tell, stop=stop)
+    scores = score_all(task, archs, chosen, out, tell=tell, stop=stop)
     if scores is None:
         return None
     table = oracle_table(task, archs, out, proxy=truth, known=known, tell=tell, stop=stop)
