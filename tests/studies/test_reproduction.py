@@ -23,9 +23,9 @@ from limbeck.common.charts import Line, histogram_chart, line_chart
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.studies import Study, Variant, study, study_names
+from limbeck.studies import KINDS, Study, Variant, kind_named, study, study_names
 from limbeck.studies.figures import draw_figures
-from limbeck.studies.rows import speed_up, summary
+from limbeck.studies.rows import speed_up
 from limbeck.studies.run import StudyDirectory, run_study
 
 
@@ -59,7 +59,7 @@ def tiny_study(data: str, kind: str = "seeds", **settings: Any) -> Study:
         ),
         n=3,
         learners=("mlp,hidden=(3,)",) if kind == "curves" else (),
-        kind=kind,
+        kind=kind_named(kind),
     )
 
 
@@ -72,7 +72,7 @@ def test_studies_are_complete_and_decided_by_the_seed(name: str) -> None:
     assert one == again != other
     assert one.name == name
     assert one.n >= 2 and one.source
-    assert one.kind in ("curves", "seeds", "sweep", "speed", "grid", "baselines", "attack")
+    assert one.kind is KINDS[one.kind.name]
     labels = [variant.label for variant in one.variants]
     assert len(set(labels)) == len(labels)
     for variant in one.variants:
@@ -133,7 +133,7 @@ def test_a_study_is_run_scored_and_drawn_once(tmp_path: Path, data: str) -> None
     assert not told
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
-    rows = summary(chosen, scores)
+    rows = chosen.kind.rows(chosen, scores)
     means = [score["mean"] for score in scores[:2]]
     assert [row["row"] for row in rows] == ["generator", "real data"]
     assert rows[0]["mean"] == statistics.fmean(means) and rows[0]["std"] == statistics.stdev(means)
@@ -156,7 +156,7 @@ def test_single_runs_have_curves_and_other_learners(tmp_path: Path, data: str) -
     scores = run_study(chosen, tmp_path / "study", n=2, iterations=3)
     assert scores is not None
     assert all(len(score["curve"]) == 4 and score["iterations"] == 3 and score["n"] == 2 for score in scores)
-    rows = summary(chosen, scores)
+    rows = chosen.kind.rows(chosen, scores)
     assert [row["row"] for row in rows] == [
         "generator",
         "generator, on mlp,hidden=(3,)",
@@ -190,7 +190,7 @@ def test_a_run_that_diverges_counts(tmp_path: Path, data: str) -> None:
     assert scores is not None
     assert [score["diverged"] for score in scores] == [True, False, False, False]
     assert scores[0]["mean"] == 0 and scores[0]["n"] == 0  # it was never validated
-    row = summary(chosen, scores)[0]
+    row = chosen.kind.rows(chosen, scores)[0]
     assert row["diverged"] == 1
     assert row["lowest"] == scores[0]["mean"] <= row["median"] <= row["highest"]
     assert [path.name for path in draw_figures(chosen, tmp_path / "study", scores)] == ["meta-training", "histograms"]
@@ -216,7 +216,7 @@ def test_without_a_single_artefact_there_still_is_a_table(tmp_path: Path, data: 
     chosen = dataclasses.replace(chosen, variants=(dataclasses.replace(first, config=wild),))
     scores = run_study(chosen, tmp_path / "study")
     assert scores is not None
-    assert [row["mean"] for row in summary(chosen, scores)] == [0]
+    assert [row["mean"] for row in chosen.kind.rows(chosen, scores)] == [0]
     assert draw_figures(chosen, tmp_path / "study", scores) == []
     assert speed_up([10.0, 20.0], []) == 0
 

@@ -27,10 +27,8 @@ from limbeck.experiment.parts import AttackConfig, OuterConfig
 from limbeck.models import build, load_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import adapt_config
-from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, study
-from limbeck.studies import run as reproduction
+from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, kind_named, kinds, study
 from limbeck.studies.figures import draw_figures
-from limbeck.studies.rows import summary
 from limbeck.studies.run import run_study
 
 QUICK = OuterConfig(iterations=3, inits=2, real_batch=32, validate_every=3, validate_inits=2)
@@ -174,7 +172,7 @@ def pooled_study(file: Path, kind: str) -> Study:
         source="nobody 2026",
         variants=(Variant(group="a->b", seed=0, config=config, baselines=baselines),),
         n=4,
-        kind=kind,
+        kind=kind_named(kind),
         pools=(plan,),
     )
 
@@ -184,7 +182,7 @@ def test_an_attack_study_trains_its_pool_and_has_a_row_for_each_number(file: Pat
     scores = run_study(chosen, tmp_path)
     assert scores is not None
     assert (tmp_path / "pools" / "rows.safetensors").is_file()
-    rows = {row["row"]: row for row in summary(chosen, scores)}
+    rows = {row["row"]: row for row in chosen.kind.rows(chosen, scores)}
     for batch in ("", ", average, same step size", ", average, own step size"):
         for what in ("K->T rate", "other classes", "all classes"):
             assert rows[f"a->b{batch}: {what}"]["n"] == 4
@@ -209,7 +207,7 @@ def test_a_study_goes_on_after_a_run_that_diverged(
     scores = run_study(chosen, tmp_path)
     assert scores is not None
     assert [score["diverged"] for score in scores] == [True, False]
-    rows = summary(chosen, scores)
+    rows = chosen.kind.rows(chosen, scores)
     assert (rows[0]["row"].split(":")[0], rows[0]["mean"], rows[0]["n"], rows[0]["diverged"]) == ("lost", 0.0, 0, 1)
     assert len(rows) > 2
     study_table(chosen, rows)
@@ -226,7 +224,7 @@ def test_an_attack_study_of_any_seed_selects_on_what_no_network_saw(
     config = dataclasses.replace(chosen.variants[0].config, seed=seed)
     variant = dataclasses.replace(chosen.variants[0], seed=seed, config=config, baselines=())
     seen: list[TaskData] = []
-    monkeypatch.setattr(reproduction, "attack_report", lambda run, data, **rest: seen.append(data) or _nothing())
+    monkeypatch.setattr(kinds, "attack_report", lambda run, data, **rest: seen.append(data) or _nothing())
     assert run_study(dataclasses.replace(chosen, variants=(variant,)), tmp_path) is not None
     assert torch.equal(seen[0].val_x, load(str(file), val_size=40).val_x)
     assert Distilled.load(tmp_path / variant.label).config.split == 0
@@ -241,7 +239,7 @@ def test_an_adaptation_study_has_its_baselines(file: Path, tmp_path: Path) -> No
     chosen = pooled_study(file, "baselines")
     scores = run_study(chosen, tmp_path)
     assert scores is not None
-    assert [row["row"] for row in summary(chosen, scores)] == ["a->b", f"a->b: {FINE_TUNING}"]
+    assert [row["row"] for row in chosen.kind.rows(chosen, scores)] == ["a->b", f"a->b: {FINE_TUNING}"]
     draw_figures(chosen, tmp_path, scores)
     assert (tmp_path / "figures" / "compared.svg").is_file()
 

@@ -71,7 +71,7 @@ def study_table(study: Study, rows: Sequence[dict[str, Any]]) -> Table:
         for name in ("median", "lowest", "highest", "speed-up", "before", "worst")
         if any(name in row for row in rows)
     ]
-    for column in ("", "paper", "%" if study.kind == "attack" else "accuracy %", "n", "diverged", "learned in", *extra):
+    for column in ("", "paper", study.kind.unit, "n", "diverged", "learned in", *extra):
         table.add_column(column, justify="left" if column in ("", "paper") else "right")
     for row in rows:
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"

@@ -13,18 +13,15 @@ from typing import Any, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, CHECKPOINT
-from limbeck.attack.report import attack_report
 from limbeck.common.files import read_json, write_json
 from limbeck.data import load
 from limbeck.errors import DivergedError, LimbeckError
-from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter
-from limbeck.experiment.task import task_of
 from limbeck.outer.loop import distill
 from limbeck.pools.parts import begun
 from limbeck.pools.train import Watch, make_pool
-from limbeck.studies import Study, Variant
+from limbeck.studies.study import Judging, Score, Study
 
 SCORE = "score.json"
 MARK = "study.json"
@@ -73,7 +70,7 @@ def run_study(
     reporter: Reporter | None = None,
     tell: Callable[[str], None] = lambda text: None,
     watch: Watch = lambda progress: None,
-) -> list[dict[str, Any]] | None:
+) -> list[Score] | None:
     """Learn and score what is not finished yet.
 
     Args:
@@ -90,7 +87,7 @@ def run_study(
         watch: told about the progress of pools.
 
     Returns:
-        The score of each variant, see ``_score``; None if someone stopped it.
+        The score of each variant; None if someone stopped it.
     """
     pools = {}
     for plan in study.pools:
@@ -102,6 +99,8 @@ def run_study(
         resume = begun(path)
         if make_pool(pool_config, task, path, device=device, resume=resume, watch=watch, tell=tell) is None:
             return None
+    transfer = tuple(pools[name] for name in study.transfer)
+    judging = Judging(n=n, device=device, data_dir=data_dir, transfer=transfer, tell=tell)
     scores = []
     for index, variant in enumerate(study.variants):
         folder = out / variant.label
@@ -130,75 +129,11 @@ def run_study(
             run = Distilled.load(folder, trust=config.trusted) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:
             return None
-        transfer = [pools[name] for name in study.transfer]
-        score = _score(study, variant, run, diverged, n, device, data_dir, transfer, tell)
+        score: Score = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
+        score |= study.kind.score(study, variant, run, judging)
         write_json(folder / SCORE, score)
         scores.append(score)
     return scores
-
-
-def _score(
-    study: Study,
-    variant: Variant,
-    run: Distilled | None,
-    diverged: bool,
-    n: int | None,
-    device: str,
-    data_dir: Path | None,
-    transfer: list[Path],
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Test accuracy of the kept state, or what it does as an attack.
-
-    A run that diverged before its first validation has none and counts as 0; its ``attack`` is None.
-    """
-    score: dict[str, Any] = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
-    if run is None:
-        attacked = {"attack": None} if study.kind == "attack" else {}
-        return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0} | attacked
-    count = study.n if n is None else n
-    if run.config.init.pooled:
-        count = min(count, run.config.init.held_out)
-    if run.config.attack is not None:
-        about = {"curve": [], "seconds": run.info["seconds"], "iterations": run.info["iterations"]}
-        task = task_of(run.config, data_dir=data_dir)
-        report = attack_report(
-            run,
-            task,
-            n=count,
-            seed=variant.seed,
-            baselines=variant.baselines,
-            transfer=transfer,
-            defended=bool(variant.baselines),
-            device=device,
-            tell=tell,
-        ).to_json()
-        rate = report["rows"][0]["rate"]
-        return score | {**rate, "n": count, "attack": report, **about, "versions": run.info["versions"]}
-    result = evaluate(
-        run,
-        n=count,
-        seed=variant.seed,
-        baselines=variant.baselines,
-        learners=study.learners,
-        every_step=study.kind in ("curves", "speed"),
-        device=device,
-        data_dir=data_dir,
-        tell=tell,
-    )
-    rows = result.to_json()["rows"]
-    first = rows[0]
-    return score | {
-        "mean": first["mean"],
-        "std": first["std"],
-        "worst": first["worst"],
-        "n": first["n"],
-        "curve": first["curve"],
-        "rows": rows[1:],
-        "seconds": run.info["seconds"],
-        "iterations": run.info["iterations"],
-        "versions": run.info["versions"],
-    }
 
 
 def _placed(config: Config, folder: Path, networks: int | None) -> Config:

@@ -14,6 +14,7 @@ from limbeck.engine import GeneratorConfig, InnerConfig
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
+from limbeck.studies.kinds import CURVES, SEEDS, SPEED, SWEEP
 from limbeck.studies.study import Study, Variant
 
 SUCH = "Such et al. 2019, arXiv 1912.07768"
@@ -83,6 +84,7 @@ def _mnist(seed: int) -> Study:
         source=SUCH,
         variants=_single_runs({"generator": taught, "pixels": pixels, "real data": real}),
         n=40,
+        kind=CURVES,
     )
 
 
@@ -99,7 +101,7 @@ def _curricula(seed: int) -> Study:
         source=SUCH,
         variants=variants,
         n=20,
-        kind="seeds",
+        kind=SEEDS,
     )
 
 
@@ -156,7 +158,7 @@ def _weight_norm(seed: int) -> Study:
         source=SUCH,
         variants=tuple(variants),
         n=8,
-        kind="sweep",
+        kind=SWEEP,
     )
 
 
@@ -196,7 +198,7 @@ def _learners(seed: int) -> Study:
         variants=_single_runs({"generator": config}),
         n=20,
         learners=UNSEEN,
-        kind="seeds",
+        kind=SEEDS,
     )
 
 
@@ -214,7 +216,7 @@ def _cifar10(seed: int) -> Study:
         source=SUCH,
         variants=_single_runs({"generator": taught, "real data": _on_real_data(taught, 200)}),
         n=20,
-        kind="speed",
+        kind=SPEED,
     )
 
 

@@ -22,6 +22,7 @@ from limbeck.nas.studies.cell_ranking import cells_config, cells_oracle, cells_p
 from limbeck.nas.studies.finals import draw_finals, run_finals
 from limbeck.nas.studies.ranking import draw_ranking, run_ranking, study_task, synthetic_config
 from limbeck.studies import Study, Variant
+from limbeck.studies.kinds import CURVES
 from limbeck.studies.run import StudyDirectory
 
 SOURCE: Final = "Such et al. 2019, arXiv 1912.07768"
@@ -95,7 +96,7 @@ def _run(
 def _study(name: str, config: Config) -> Study:
     """What marks the folder."""
     variant = Variant(group="synthetic", seed=config.seed, config=config)
-    return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1)
+    return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1, kind=CURVES)
 
 
 _RANKING: Final = ("better_half", "regret", "seconds", "prepare_seconds", "share")

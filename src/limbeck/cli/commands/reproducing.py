@@ -34,7 +34,6 @@ from limbeck.experiment.config import Config
 from limbeck.studies import Study, grid, grid_config, study, study_names
 from limbeck.studies.figures import draw_figures
 from limbeck.studies.recipes import Recipe, recipe, recipes, with_soft_labels
-from limbeck.studies.rows import summary
 from limbeck.studies.run import StudyDirectory, run_study
 
 
@@ -138,7 +137,7 @@ def run(
     if scores is None:
         console.print("interrupted: what is finished is kept; go on with --resume")
         return 130
-    rows = summary(chosen, scores)
+    rows = chosen.kind.rows(chosen, scores)
     values = {"study": chosen.name, "rows": rows}
     output(values, options.json, None, lambda: result_console().print(study_table(chosen, rows)))
     missing = figures_missing()
