@@ -26,7 +26,7 @@ from limbeck.experiment.config import Config
 from limbeck.studies import KINDS, Study, Variant, kind_named, study, study_names
 from limbeck.studies.figures import draw_figures
 from limbeck.studies.rows import speed_up
-from limbeck.studies.run import StudyDirectory, run_study
+from limbeck.studies.run import StudyDirectory, recipe_digest, run_study
 
 
 @pytest.fixture
@@ -258,6 +258,54 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: str) -> Non
         with pytest.raises(LimbeckError, match="holds no study"):
             StudyDirectory(precious).prepare(chosen, resume=False, overwrite=overwrite)
     assert (precious / "file").read_text() == "mine"
+
+
+def test_an_old_folder_does_not_go_on_under_a_new_recipe(tmp_path: Path, data: str) -> None:
+    chosen, out = tiny_study(data), tmp_path / "out"
+    StudyDirectory(out).prepare(chosen, resume=False, overwrite=False, n=3)
+    mark = json.loads((out / "study.json").read_text())
+    assert list(mark["recipes"]) == ["generator-0", "generator-1", "real-data-0", "real-data-1"]
+    assert all(len(digest) == 64 for digest in mark["recipes"].values())
+
+    def with_rate(variant: Variant) -> Variant:
+        return dataclasses.replace(
+            variant, config=dataclasses.replace(variant.config, inner=dataclasses.replace(variant.config.inner, lr=0.2))
+        )
+
+    first, *others = chosen.variants
+    for variants, names in (
+        ((with_rate(first), *others), "another recipe of generator-0; finish"),
+        (tuple(map(with_rate, chosen.variants)), "generator-0, generator-1, real-data-0 and 1 other runs; finish"),
+        ((dataclasses.replace(first, baselines=("random",)), *others), "another recipe of generator-0; finish"),
+    ):
+        with pytest.raises(LimbeckError, match=names):
+            StudyDirectory(out).prepare(
+                dataclasses.replace(chosen, variants=variants), resume=True, overwrite=False, n=3
+            )
+    assert json.loads((out / "study.json").read_text()) == mark
+    with pytest.raises(LimbeckError, match="another recipe"):
+        StudyDirectory(out).prepare(dataclasses.replace(chosen, learners=("mlp",)), resume=True, overwrite=False, n=3)
+    StudyDirectory(out).prepare(chosen, resume=True, overwrite=False, n=3)
+    with pytest.raises(LimbeckError, match=r"was begun otherwise \(study tiny, seed 0, n 3\);"):
+        StudyDirectory(out).prepare(chosen, resume=True, overwrite=False, n=4)
+
+    older = {name: value for name, value in mark.items() if name != "recipes"}
+    (out / "study.json").write_text(json.dumps(older))
+    (out / "kept").mkdir()
+    changed = dataclasses.replace(chosen, variants=(with_rate(first), *others))
+    StudyDirectory(out).prepare(changed, resume=True, overwrite=False, n=3)
+    assert json.loads((out / "study.json").read_text()) == older  # nothing is claimed of runs that were not recorded
+    StudyDirectory(out).prepare(changed, resume=False, overwrite=True, n=3)
+    assert not (out / "kept").exists()
+    assert json.loads((out / "study.json").read_text())["recipes"] != mark["recipes"]
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_digests_are_repeatable_and_tell_runs_apart(name: str) -> None:
+    one, again = study(name), study(name)
+    digests = [recipe_digest(one, variant) for variant in one.variants]
+    assert digests == [recipe_digest(again, variant) for variant in again.variants]
+    assert len(set(digests)) == len(digests)
 
 
 def test_reproduce_runs_a_study(

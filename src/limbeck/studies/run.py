@@ -6,6 +6,8 @@ What is finished is kept in the study's folder, a folder for each run, so that i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +23,12 @@ from limbeck.experiment.progress import Reporter
 from limbeck.outer.loop import distill
 from limbeck.pools.parts import begun
 from limbeck.pools.train import Watch, make_pool
-from limbeck.studies.study import Judging, Score, Study
+from limbeck.studies.study import Judging, Score, Study, Variant
 
 SCORE = "score.json"
 MARK = "study.json"
+RECIPES = "recipes"
+"""The entry of ``study.json`` with the digest of each run's recipe."""
 
 
 @final
@@ -37,10 +41,14 @@ class StudyDirectory:
     def prepare(self, study: Study, *, resume: bool, overwrite: bool, **settings: Any) -> None:
         """Make the folder, or refuse one that holds something else; ``settings`` must be the same when it goes on.
 
+        So must the recipe of each run, whose digest ``study.json`` holds. Folders from before it did go on without.
+
         Raises:
-            LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, or no study.
+            LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, the same with
+                other recipes, or no study.
         """
         mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed, **settings}
+        recipes = {variant.label: recipe_digest(study, variant) for variant in study.variants}
         if mark.is_file() and not (resume or overwrite):
             raise LimbeckError(
                 f"{self.path} already holds a study; go on with --resume, replace it with --overwrite, or choose "
@@ -50,11 +58,39 @@ class StudyDirectory:
             raise LimbeckError(f"{self.path} is not empty and holds no study; choose another --out.")
         if mark.is_file() and overwrite:
             shutil.rmtree(self.path)
-        elif mark.is_file() and read_json(mark) != wanted:
-            found = ", ".join(f"{key} {value}" for key, value in read_json(mark).items())
-            raise LimbeckError(f"{self.path} was begun otherwise ({found}); go on with the same, or --overwrite it.")
+        elif mark.is_file():
+            before = read_json(mark)
+            recorded = before.pop(RECIPES, None)
+            if before != wanted:
+                text = ", ".join(f"{key} {value}" for key, value in before.items())
+                raise LimbeckError(f"{self.path} was begun otherwise ({text}); go on with the same, or --overwrite it.")
+            if recorded is None:  # what its runs were is not known, and is not claimed now
+                return
+            changed = [label for label, digest in recipes.items() if recorded.get(label) != digest]
+            if changed:
+                raise LimbeckError(
+                    f"{self.path} was begun with another recipe of {_few(changed)}; finish it with the version of "
+                    "Limbeck that began it, replace it with --overwrite, or choose another --out."
+                )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(mark, wanted)
+        write_json(mark, {**wanted, RECIPES: recipes})
+
+
+def recipe_digest(study: Study, variant: Variant) -> str:
+    """SHA-256 of everything that a run and its score are made from, besides the study's settings, in hex."""
+    values = {
+        "config": variant.config.to_json(),
+        "baselines": variant.baselines,
+        "learners": study.learners,
+        "pools": [plan.card for plan in study.pools],
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _few(labels: list[str], most: int = 3) -> str:
+    """The first labels, and how many there are besides."""
+    more = len(labels) - most
+    return ", ".join(labels[:most]) + (f" and {more} other runs" if more > 0 else "")
 
 
 def run_study(
