@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -17,6 +16,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.cli.allocator import tune_allocator
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common
+from limbeck.cli.parser import parse_words
 from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
@@ -34,11 +34,7 @@ Options = TypeVar("Options", bound="Common")
 def parse(kind: type[Options], argv: list[str], default: Options | None = None) -> Options:
     """The options of a verb, which is what their class is called after."""
     verb = kind.__name__.removesuffix("Options").lower()
-    config = (tyro.conf.ConsolidateSubcommandArgs,)
-    if default is None:
-        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
-    else:
-        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+    options = parse_words(kind, f"limbeck {verb}", argv, default)
     if getattr(options, "resume", None) and getattr(options, "overwrite", False):
         raise LimbeckError("--resume goes on with what is there and --overwrite begins anew; give one of them.")
     return options
