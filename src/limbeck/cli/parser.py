@@ -79,7 +79,7 @@ def _unknown_option(words: list[str], flags: list[str], prog: str) -> LimbeckErr
     name = next((name for name in names if name not in known), None)
     if name is None:
         return None
-    near = difflib.get_close_matches(name, flags, n=1)
+    near = difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
     hint = f"did you mean {near[0]}? See" if near else "see"
     return LimbeckError(f"Unknown option {name}; {hint} '{prog} --help'.")
 

@@ -19,6 +19,8 @@ from limbeck.cli.commands.shared import (
     output,
     parse,
     prepare,
+    refuse_idle,
+    refuse_many,
     refuse_not_positive,
     result_console,
 )
@@ -48,6 +50,9 @@ def reproduce(argv: list[str]) -> int:
         return _reproduce_study(options)
     refuse_not_positive(options, "iterations", "max_time", "n")
     chosen = recipe_named(options.name)
+    refuse_idle(options, "networks", why=f"with {options.name}, which needs no trained networks")
+    if chosen.config.init.fixed:
+        refuse_many(options.n)
     if options.labels == "soft":
         chosen = with_soft_labels(chosen)
     changes: dict[str, Any] = {"max_time": options.max_time}

@@ -9,18 +9,22 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.cli.commands.attacking import report_on
 from limbeck.cli.commands.reproducing import settings
 from limbeck.cli.commands.shared import (
+    COMPUTING,
     baseline_choice,
     log_console,
     output,
     parse,
     prepare,
     print_json,
+    refuse_idle,
+    refuse_many,
     result_console,
     value_of,
 )
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
-from limbeck.cli.tables import class_table, curve_table, evaluation_table, print_images, show_table
+from limbeck.cli.pictures import print_images
+from limbeck.cli.tables import class_table, curve_table, evaluation_table, show_table
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
@@ -46,9 +50,10 @@ def distill(argv: list[str]) -> int:
         )
     init = config.init.init.split(":")[0]
     out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
+    if options.resume is None:
+        refuse_idle(options, "trust", why="without --resume")
     console = log_console()
-    console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
-    reporters: list[Reporter] = [ConsoleReporter(console)]
+    reporters: list[Reporter] = [ConsoleReporter(console, folder=out)]
     if options.tensorboard:
         from limbeck.outer.tensorboard import TensorBoardReporter
 
@@ -88,6 +93,8 @@ def evaluate(argv: list[str]) -> int:
     run = Distilled.load(options.run, trust=options.trust)
     if run.config.attack is not None:
         return report_on(run, options)
+    if run.config.init.fixed and not options.learners:
+        refuse_many(options.n)
     console = log_console()
     prepare(options)
     task = None
@@ -116,6 +123,7 @@ def evaluate(argv: list[str]) -> int:
 def show(argv: list[str]) -> int:
     """``limbeck show``."""
     options = parse(ShowOptions, argv)
+    refuse_idle(options, *COMPUTING, "data_dir", why="with 'limbeck show', which only reads a run")
     run = Distilled.load(options.run)
     if options.out is not None:
         from limbeck.artefact.preview import preview

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from limbeck.outer.loop import distill
 
 WIDE: Final = 160
 """Columns of tables that go to a file or a pipe."""
+
+COMPUTING: Final = ("device", "threads", "lean")
+"""Options of every verb that say how to compute."""
 
 Options = TypeVar("Options", bound="Common")
 
@@ -113,6 +117,22 @@ def refuse_not_positive(options: Common, *names: str) -> None:
     for name, value in given(options, *names).items():
         if not value > 0:
             raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
+
+
+def refuse_many(n: int | None) -> None:
+    """Raise LimbeckError for an ``--n`` other than 1 where the initial weights are fixed."""
+    if n not in (None, 1):
+        raise LimbeckError(f"--n is {n}, but a fixed initialisation is a single one; leave it out.")
+
+
+def refuse_idle(options: Common, *names: str, why: str) -> None:
+    """Raise LimbeckError for an option that is given but does nothing here; ``why`` says why, after "do nothing"."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    idle = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != defaults[name]]
+    if idle:
+        *others, last = idle
+        text = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+        raise LimbeckError(f"{text} nothing {why}; leave {'them' if others else 'it'} out.")
 
 
 def checkpoint_of(config: Config, out: Path) -> Checkpoint:

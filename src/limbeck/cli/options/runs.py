@@ -77,12 +77,10 @@ class ShowOptions(Common):
 
     Args:
         run: run directory.
-        seed: nothing here is random; accepted for uniformity.
         out: write the picture of the learned images to this PNG file.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    seed: int = 0
     out: Path | None = None
 
 
