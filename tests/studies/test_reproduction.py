@@ -169,6 +169,7 @@ def test_single_runs_have_curves_and_other_learners(tmp_path: Path, data: str) -
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, data: str) -> None:
     chosen = tiny_study(data)
+    chosen = dataclasses.replace(chosen, variants=chosen.variants[:2])
     whole = run_study(chosen, tmp_path / "whole")
     reporter = Recorder(4)
     assert run_study(chosen, tmp_path / "parts", reporter=reporter) is None
@@ -185,10 +186,10 @@ def test_a_run_that_diverges_counts(tmp_path: Path, data: str) -> None:
     first = chosen.variants[0]
     wild = dataclasses.replace(first.config, inner=dataclasses.replace(first.config.inner, lr=1e20))
     broken = dataclasses.replace(first, config=wild)
-    chosen = dataclasses.replace(chosen, variants=(broken, *chosen.variants[1:]))
+    chosen = dataclasses.replace(chosen, variants=(broken, *chosen.variants[1:3]))
     scores = run_study(chosen, tmp_path / "study")
     assert scores is not None
-    assert [score["diverged"] for score in scores] == [True, False, False, False]
+    assert [score["diverged"] for score in scores] == [True, False, False]
     assert scores[0]["mean"] == 0 and scores[0]["n"] == 0  # it was never validated
     row = chosen.kind.rows(chosen, scores)[0]
     assert row["diverged"] == 1
