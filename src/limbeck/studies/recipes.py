@@ -146,8 +146,8 @@ def recipe(name: str) -> Recipe:
     return known[name]
 
 
-def with_soft_labels(chosen: Recipe) -> Recipe:
+def with_soft_labels(recipe: Recipe) -> Recipe:
     """The same with learned labels."""
-    pixels = dataclasses.replace(chosen.config.pixels, labels="soft")
-    config = dataclasses.replace(chosen.config, pixels=pixels)
-    return dataclasses.replace(chosen, config=config, title=f"{chosen.title}, soft labels")
+    pixels = dataclasses.replace(recipe.config.pixels, labels="soft")
+    config = dataclasses.replace(recipe.config, pixels=pixels)
+    return dataclasses.replace(recipe, config=config, title=f"{recipe.title}, soft labels")

@@ -55,10 +55,10 @@ def _changed(config: Config, **changes: Any) -> Config:
     return dataclasses.replace(config, **(changes | nested))
 
 
-def _on_real_data(taught: Config, iterations: int) -> Config:
+def _on_real_data(config: Config, iterations: int) -> Config:
     """The same inner training on real batches, as many and as large, with learned hyper-parameters only."""
-    bare = dataclasses.asdict(GeneratorConfig(inner_steps=taught.generator.inner_steps, batch=taught.generator.batch))
-    return _changed(taught, source="real", generator=bare, outer={"iterations": iterations})
+    bare = dataclasses.asdict(GeneratorConfig(inner_steps=config.generator.inner_steps, batch=config.generator.batch))
+    return _changed(config, source="real", generator=bare, outer={"iterations": iterations})
 
 
 def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
@@ -68,21 +68,21 @@ def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
 
 def _mnist(seed: int) -> Study:
     """The generator, pixels learned one by one, and real data in the same loop."""
-    taught = _teaching(seed=seed)
+    config = _teaching(seed=seed)
     pixels = _changed(
-        taught,
+        config,
         source="pixels",
         generator=dataclasses.asdict(GeneratorConfig()),
         pixels={"steps": 32, "epochs": 1, "ipc": 13, "start": "real"},
         outer={"iterations": 1000, "lr_images": 0.05},
     )
-    real = _on_real_data(taught, 500)
+    real = _on_real_data(config, 500)
     return Study(
         name="gtn-mnist",
         title="MNIST, 32 inner steps of 128: a generator, learned pixels and real data in one loop",
         paper={"generator": "98.9"},
         source=SUCH,
-        variants=_single_runs({"generator": taught, "pixels": pixels, "real data": real}),
+        variants=_single_runs({"generator": config, "pixels": pixels, "real data": real}),
         n=40,
         kind=CURVES,
     )
@@ -203,7 +203,7 @@ def _learners(seed: int) -> Study:
 
 
 def _cifar10(seed: int) -> Study:
-    taught = _teaching(
+    config = _teaching(
         seed=seed,
         data="cifar10",
         generator={"batch": 64},
@@ -214,7 +214,7 @@ def _cifar10(seed: int) -> Study:
         title="CIFAR-10, inner steps to equal accuracy, a generator against real data (reduced: 32 steps of 64)",
         paper={"generator": "4 times fewer steps"},
         source=SUCH,
-        variants=_single_runs({"generator": taught, "real data": _on_real_data(taught, 200)}),
+        variants=_single_runs({"generator": config, "real data": _on_real_data(config, 200)}),
         n=20,
         kind=SPEED,
     )

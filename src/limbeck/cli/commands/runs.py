@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.cli.commands.attacking import report_on
-from limbeck.cli.commands.reproducing import settings
+from limbeck.cli.commands.reproducing import config_named
 from limbeck.cli.commands.shared import (
     COMPUTING,
     baseline_choice,
@@ -37,13 +37,13 @@ from limbeck.outer.loop import distill as run_distill
 
 def distill(argv: list[str]) -> int:
     """``limbeck distill``."""
-    chosen = value_of(argv, "--recipe")
-    default = DistillOptions() if chosen is None else DistillOptions(config=settings(chosen))
+    recipe = value_of(argv, "--recipe")
+    default = DistillOptions() if recipe is None else DistillOptions(config=config_named(recipe))
     options = parse(DistillOptions, argv, default)
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
     if options.resume is not None and options.out not in (None, options.resume):
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
-    if options.resume is not None and _settings_given(options):
+    if options.resume is not None and _names_settings(options):
         raise LimbeckError(
             "--resume goes on with the settings that the run began with; leave out the others (but --init pool:FILE "
             "tells where its pool is now)."
@@ -79,12 +79,12 @@ def distill(argv: list[str]) -> int:
     return 0 if result.info["finished"] else 130
 
 
-def _settings_given(options: DistillOptions) -> bool:
+def _names_settings(options: DistillOptions) -> bool:
     """Whether anything is said about what to learn, besides where a pool is."""
-    given, plain = options.config, Config()
-    if given.init.pooled:
-        given = dataclasses.replace(given, init=dataclasses.replace(given.init, init=plain.init.init))
-    return given != plain or options.data is not None or options.recipe is not None
+    config, plain = options.config, Config()
+    if config.init.pooled:
+        config = dataclasses.replace(config, init=dataclasses.replace(config.init, init=plain.init.init))
+    return config != plain or options.data is not None or options.recipe is not None
 
 
 def evaluate(argv: list[str]) -> int:

@@ -142,15 +142,15 @@ def checkpoint_of(config: Config, out: Path) -> Checkpoint:
         LimbeckError: none is there, or the run began with other settings or another pool.
     """
     checkpoint = Checkpoint.load(out)
-    recorded, wanted = Config.from_json(checkpoint.config, out), config
-    if recorded.init.pool_sha256 is not None and config.init.pooled:
+    ours, wanted = Config.from_json(checkpoint.config, out), config
+    if ours.init.pool_sha256 is not None and config.init.pooled:
         wanted = for_pool(config)
-        if wanted.init.pool_sha256 != recorded.init.pool_sha256:
+        if wanted.init.pool_sha256 != ours.init.pool_sha256:
             raise LimbeckError(
                 f"The run in {out} began with another pool than {config.init.pool}; name that one, or choose another "
                 "--out."
             )
-    before, now = dict(_settings(recorded.to_json())), dict(_settings(wanted.to_json()))
+    before, now = dict(_settings(ours.to_json())), dict(_settings(wanted.to_json()))
     # Digests tell whether pool and data are the same, wherever they lie.
     moved = {"data", "val_size", "split_seed", "init pool_sha256"} | ({"init init"} if config.init.pooled else set())
     for name in [name for name in now if name not in moved]:
