@@ -17,7 +17,6 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.common.files import read_json
 from limbeck.studies import Study, study, study_names
 from limbeck.studies.pooled import TARGETS
-from limbeck.studies.rows import summary
 
 ASKED: dict[str, dict[str, str]] = {
     "gtn-mnist": {"generator": "≥ 97.5 on two CPU cores within 60 minutes (GPU: 98.9)"},
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> None:
 def record(chosen: Study, scores: list[dict[str, Any]], command: str) -> None:
     """One results file for a study."""
     rows = []
-    for row in summary(chosen, scores):
+    for row in chosen.kind.rows(chosen, scores):
         wanted = ("median", "lowest", "highest", "speed-up", "before", "worst", "step_size", "accepted")
         extra: dict[str, Any] = {key: row[key] for key in (*wanted, "honest_accuracy", "honest_accepted") if key in row}
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"

@@ -1,31 +1,61 @@
-"""The command line as a process: exit codes, one JSON object on stdout, one sentence for wrong input."""
+"""The command line: exit codes, one JSON object on stdout, one sentence for wrong input.
+
+Verbs are called in this process; a process of its own is started only where that is what is tested.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_runs import random_set, tiny_config
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.cli.main import main
 from limbeck.cli.main import run as run_in_process
+from limbeck.experiment.parts import AttackConfig
 
 TINY = ["--learner", "linear", "--steps", "2", "--epochs", "1", "--iterations", "4", "--inits", "2", "--compile", "off"]
 TINY += ["--bfloat16", "off", "--validate-every", "2", "--validate-inits", "2", "--real-batch", "32"]
 
 
-def limbeck(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def limbeck(*words: str | Path) -> Done:
+    """A command in this process, with streams that are no terminals."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run_in_process([str(word) for word in words])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def start(*words: str | Path, **streams: Any) -> subprocess.Popen[str]:
+    """A command in a process of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "limbeck.cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+    return subprocess.Popen(command, text=True, env=environment, **streams)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +127,51 @@ def test_show(finished: Path, tmp_path: Path) -> None:
     assert len(values["hyperparameters"]["lr"]) == 2
 
 
+def test_show_of_a_large_set_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    large = random_set(tiny_config(pixels={"steps": 40, "epochs": 3, "ipc": 20}), shape=(1, 28, 28))
+    large.save(tmp_path / "large")
+    lines = limbeck("show", tmp_path / "large").stdout.splitlines()
+    assert len(lines) < 120
+    names = [line.split() for line in lines if line.startswith(("cat", "dog", "owl"))]
+    assert names[0] == ["cat", "dog", "owl", "cat", "dog"]  # of each class
+    assert "20 of 2,400 images" in lines
+    assert re.search(r"step sizes .* [\d.]+, [\d.]+, [\d.]+, …, [\d.]+ \(120 from [\d.]+ to [\d.]+\)", "\n".join(lines))
+    small = random_set(tiny_config(pixels={"steps": 1, "epochs": 1, "ipc": 2}))
+    small.save(tmp_path / "small")
+    text = limbeck("show", tmp_path / "small").stdout
+    assert text.split()[:6] == ["cat", "cat", "dog", "dog", "owl", "owl"]  # the whole batch, as it is
+    assert " images\n" not in text and "attack" not in text
+
+
+def test_show_says_that_a_run_is_an_attack(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config(), attack=AttackConfig(source=2, target=0))
+    random_set(config).save(tmp_path / "attack")
+    text = limbeck("show", tmp_path / "attack").stdout
+    assert re.search(r"attack .* makes networks that train on it take owl for cat; ", text)
+
+
+def test_the_run_directory_is_told_when_the_run_begins(data_file: Path, finished: Path, tmp_path: Path) -> None:
+    done = limbeck("distill", data_file, *TINY, "--out", tmp_path / "run")
+    assert done.stderr.count(f"run directory: {tmp_path / 'run'}\n") == 1
+    refusals = ([data_file, *TINY, "--out", finished], ["mnits", "--out", tmp_path / "x"], ["--resume", tmp_path / "y"])
+    for words in refusals:
+        done = limbeck("distill", *words)
+        assert done.returncode == 2
+        assert "run directory:" not in done.stderr
+
+
+def test_one_set_of_initial_weights_is_not_scored_often(data_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fixed"
+    assert limbeck("distill", data_file, *TINY, "--inits", "1", "--init", "fixed", "--out", out).returncode == 0
+    done = limbeck("evaluate", out, "--n", "3")
+    assert done.returncode == 2
+    assert "--n is 3, but a fixed initialisation is a single one" in done.stderr
+    assert limbeck("evaluate", out, "--n", "1", "--baselines", "none").returncode == 0
+    done = limbeck("evaluate", out, "--n", "3", "--baselines", "none", "--learners", "mlp", "--json")
+    assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1, 3]  # other learners have others
+
+
 def test_export(finished: Path, tmp_path: Path) -> None:
     run = Distilled.load(finished)
     done = limbeck("export", finished, "--out", tmp_path / "set.npz", "--json")
@@ -136,28 +211,42 @@ def test_reproduce_prints_rows_in_the_common_form(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_the_work_and_resume_goes_on(data_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["distill", str(data_file), *TINY, "--iterations", "100000", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "limbeck.cli.main", *words], stderr=subprocess.PIPE, text=True)
+    process = start(
+        "distill",
+        data_file,
+        *TINY,
+        "--iterations",
+        "100000",
+        "--out",
+        out,
+        "--json",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and "val_mean" not in _text(out / "metrics.jsonl"):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=60)
+    values, log = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert json.loads(values)["finished"] is False
     assert "--resume" in log
     stopped = json.loads((out / "distilled.json").read_text())
     assert stopped["finished"] is False
     assert stopped["iterations"] > 0
-    # Lower the budget to what is done, so that going on ends at once.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "limbeck.cli.main", "distill", "--resume", str(out)], stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
     seen = len(_text(out / "metrics.jsonl"))
-    while time.monotonic() < deadline and len(_text(out / "metrics.jsonl")) <= seen:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+
+    def interrupt() -> None:
+        """Ctrl-C, once the run has gone on."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(_text(out / "metrics.jsonl")) <= seen:
+            time.sleep(0.02)
+        signal.raise_signal(signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    assert limbeck("distill", "--resume", out).returncode == 130
+    waiting.join()
     again = json.loads((out / "distilled.json").read_text())
     assert again["iterations"] > stopped["iterations"]
 
@@ -188,6 +277,16 @@ def _text(path: Path) -> str:
         (["data", "get"], "needs the name"),
         (["data", "get", "mnits"], "did you mean 'mnist'"),
         (["reproduce", "mnist"], "recipe"),
+        (["distill", "mnist", "--curriculum", "fulll"], "did you mean 'full'"),
+        (["distill", "mnist", "--trust"], "--trust does nothing without --resume"),
+        (["show", "nowhere", "--device", "cpu:0", "--threads", "2"], "--device and --threads do nothing with"),
+        (["show", "nowhere", "--seed", "1"], "Unknown option --seed"),
+        (["data", "list", "mnist"], "'mnist' is one word too many"),
+        (["data", "list", "--url", "http://localhost"], "--url does nothing with"),
+        (["data", "list", "--lean"], "--lean does nothing with 'limbeck data'"),
+        (["data", "get", "mnist", "--out", "a", "--data-dir", "b"], "--data-dir does nothing beside --out"),
+        (["reproduce", "mnist-fixed", "--n", "5"], "--n is 5, but a fixed initialisation is a single one"),
+        (["reproduce", "mnist-random", "--networks", "9"], "--networks does nothing with mnist-random"),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -198,14 +297,29 @@ def test_wrong_input_is_one_sentence(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert says in captured.err
-    assert "Traceback" not in captured.err
+    assert captured.err.startswith("limbeck: ") and captured.err.count("\n") == 1
     assert list(tmp_path.rglob("distilled.*")) == []
 
 
-def test_an_unknown_option_exits_with_2(tmp_path: Path) -> None:
-    done = limbeck("distill", "mnist", "--no-such-option", "1", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_a_process_exits_with_the_code(tmp_path: Path) -> None:
+    with start("distill", "mnist", "--no-such-option", "1", cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        assert process.communicate(timeout=60)[1].startswith("limbeck: Unknown option --no-such-option; see ")
+    assert process.returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    with start("data", "list", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("code", "argv"), [(0, ["--version"]), (2, []), (2, ["distil"])])
+def test_main_exits(code: int, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == code
 
 
 def test_refuses_an_out_that_holds_another_run(data_file: Path, finished: Path) -> None:
@@ -220,19 +334,18 @@ def test_help_and_version() -> None:
     done = limbeck("--help")
     assert done.returncode == 0
     for verb in ("distill", "evaluate", "show", "data", "reproduce"):
-        assert verb in done.stdout
-        told = limbeck(verb, "--help")
-        assert told.returncode == 0
-        assert "--json" in told.stdout
+        assert f"\n  {verb} " in done.stdout
+        usage = limbeck(verb, "--help")
+        assert usage.returncode == 0
+        assert "--json" in usage.stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", limbeck("--version").stdout)
     assert limbeck().returncode == 2
+    assert limbeck("--help").stdout == limbeck("help").stdout == limbeck().stdout
 
 
 def test_the_first_run_of_a_study_is_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        run_in_process(["distill", "--recipe", "gtn-mnist", "--help"])
-    assert exit_.value.code == 0
+    assert run_in_process(["distill", "--recipe", "gtn-mnist", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"--warm-start\s+INT.*?default:\s+600", shown, flags=re.DOTALL)
+    assert re.search(r"--warm-start\s+INTEGER.*?default:\s+600", shown, flags=re.DOTALL)
     assert run_in_process(["distill", "--recipe", "gtn-mnits"]) == 2
     assert "did you mean 'gtn-mnist'" in capsys.readouterr().err

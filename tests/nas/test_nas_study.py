@@ -771,8 +771,8 @@ def test_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], words
 
 def test_the_studies_are_among_the_names() -> None:
     assert set(nas_studies.TITLES) <= set(reproducing.recipe_names())
-    assert reproducing.settings("nas-ranking") == synthetic_config(0)
-    assert reproducing.settings("nas-cells") == cells_config(0)
+    assert reproducing.config_named("nas-ranking") == synthetic_config(0)
+    assert reproducing.config_named("nas-cells") == cells_config(0)
 
 
 def test_the_study_of_cells() -> None:

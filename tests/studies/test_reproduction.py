@@ -23,10 +23,10 @@ from limbeck.common.charts import Line, histogram_chart, line_chart
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.studies import Study, Variant, study, study_names
+from limbeck.studies import KINDS, Study, Variant, kind_named, study, study_names
 from limbeck.studies.figures import draw_figures
-from limbeck.studies.rows import speed_up, summary
-from limbeck.studies.run import StudyDirectory, run_study
+from limbeck.studies.rows import speed_up
+from limbeck.studies.run import StudyDirectory, recipe_digest, run_study
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def tiny_study(data: str, kind: str = "seeds", **settings: Any) -> Study:
         ),
         n=3,
         learners=("mlp,hidden=(3,)",) if kind == "curves" else (),
-        kind=kind,
+        kind=kind_named(kind),
     )
 
 
@@ -72,7 +72,7 @@ def test_studies_are_complete_and_decided_by_the_seed(name: str) -> None:
     assert one == again != other
     assert one.name == name
     assert one.n >= 2 and one.source
-    assert one.kind in ("curves", "seeds", "sweep", "speed", "grid", "baselines", "attack")
+    assert one.kind is KINDS[one.kind.name]
     labels = [variant.label for variant in one.variants]
     assert len(set(labels)) == len(labels)
     for variant in one.variants:
@@ -101,9 +101,9 @@ def test_weight_norm_is_the_only_difference_of_a_pair() -> None:
 
 
 def test_unseen_learners_are_unseen() -> None:
-    chosen = study("gtn-learners")
-    assert len(chosen.learners) >= 4
-    assert not set(chosen.learners) & set(chosen.variants[0].config.learners)
+    published = study("gtn-learners")
+    assert len(published.learners) >= 4
+    assert not set(published.learners) & set(published.variants[0].config.learners)
 
 
 def test_unknown_studies_are_refused() -> None:
@@ -115,9 +115,9 @@ def test_unknown_studies_are_refused() -> None:
 
 
 def test_a_study_is_run_scored_and_drawn_once(tmp_path: Path, data: str) -> None:
-    chosen, out = tiny_study(data), tmp_path / "study"
-    told: list[str] = []
-    scores = run_study(chosen, out, tell=told.append)
+    toy, out = tiny_study(data), tmp_path / "study"
+    messages: list[str] = []
+    scores = run_study(toy, out, tell=messages.append)
     assert scores is not None
     assert [(score["group"], score["seed"]) for score in scores] == [
         ("generator", 0),
@@ -126,37 +126,37 @@ def test_a_study_is_run_scored_and_drawn_once(tmp_path: Path, data: str) -> None
         ("real data", 1),
     ]
     assert all(score["n"] == 3 and not score["diverged"] for score in scores)
-    assert len([line for line in told if line.startswith("tiny: run")]) == 4
+    assert len([line for line in messages if line.startswith("tiny: run")]) == 4
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    told.clear()
-    assert run_study(chosen, out, tell=told.append) == scores
-    assert not told
+    messages.clear()
+    assert run_study(toy, out, tell=messages.append) == scores
+    assert not messages
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
-    rows = summary(chosen, scores)
+    rows = toy.kind.rows(toy, scores)
     means = [score["mean"] for score in scores[:2]]
     assert [row["row"] for row in rows] == ["generator", "real data"]
     assert rows[0]["mean"] == statistics.fmean(means) and rows[0]["std"] == statistics.stdev(means)
     assert rows[0]["n"] == 2 and rows[0]["over"] == "runs" and rows[0]["paper"] == "more than nothing"
     assert rows[1]["paper"] is None
 
-    drawn = draw_figures(chosen, out, scores)
-    assert [path.name for path in drawn] == ["meta-training", "samples-generator", "samples-real-data"]
-    assert all(variant.config.inner_steps == 3 for variant in chosen.variants)
-    for path in drawn:
+    paths = draw_figures(toy, out, scores)
+    assert [path.name for path in paths] == ["meta-training", "samples-generator", "samples-real-data"]
+    assert all(variant.config.inner_steps == 3 for variant in toy.variants)
+    for path in paths:
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in path.with_suffix(".svg").read_text()
-    first = {path: path.with_suffix(".svg").read_bytes() for path in drawn}
-    draw_figures(chosen, out, scores)
-    assert first == {path: path.with_suffix(".svg").read_bytes() for path in drawn}
+    first = {path: path.with_suffix(".svg").read_bytes() for path in paths}
+    draw_figures(toy, out, scores)
+    assert first == {path: path.with_suffix(".svg").read_bytes() for path in paths}
 
 
 def test_single_runs_have_curves_and_other_learners(tmp_path: Path, data: str) -> None:
-    chosen = tiny_study(data, "curves")
-    scores = run_study(chosen, tmp_path / "study", n=2, iterations=3)
+    toy = tiny_study(data, "curves")
+    scores = run_study(toy, tmp_path / "study", n=2, iterations=3)
     assert scores is not None
     assert all(len(score["curve"]) == 4 and score["iterations"] == 3 and score["n"] == 2 for score in scores)
-    rows = summary(chosen, scores)
+    rows = toy.kind.rows(toy, scores)
     assert [row["row"] for row in rows] == [
         "generator",
         "generator, on mlp,hidden=(3,)",
@@ -164,36 +164,37 @@ def test_single_runs_have_curves_and_other_learners(tmp_path: Path, data: str) -
         "real data, on mlp,hidden=(3,)",
     ]
     assert rows[0]["over"] == "initial weights" and rows[0]["std"] == scores[0]["std"]
-    assert "inner-training" in [path.name for path in draw_figures(chosen, tmp_path / "study", scores)]
+    assert "inner-training" in [path.name for path in draw_figures(toy, tmp_path / "study", scores)]
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, data: str) -> None:
-    chosen = tiny_study(data)
-    whole = run_study(chosen, tmp_path / "whole")
+    toy = tiny_study(data)
+    toy = dataclasses.replace(toy, variants=toy.variants[:2])
+    whole = run_study(toy, tmp_path / "whole")
     reporter = Recorder(4)
-    assert run_study(chosen, tmp_path / "parts", reporter=reporter) is None
+    assert run_study(toy, tmp_path / "parts", reporter=reporter) is None
     assert reporter.interrupted
     assert not (tmp_path / "parts" / "generator-1").exists()
-    again = run_study(chosen, tmp_path / "parts")
+    again = run_study(toy, tmp_path / "parts")
     assert whole is not None and again is not None
     for one, other in zip(whole, again, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
 def test_a_run_that_diverges_counts(tmp_path: Path, data: str) -> None:
-    chosen = tiny_study(data, "sweep", max_rollbacks=0)
-    first = chosen.variants[0]
+    toy = tiny_study(data, "sweep", max_rollbacks=0)
+    first = toy.variants[0]
     wild = dataclasses.replace(first.config, inner=dataclasses.replace(first.config.inner, lr=1e20))
     broken = dataclasses.replace(first, config=wild)
-    chosen = dataclasses.replace(chosen, variants=(broken, *chosen.variants[1:]))
-    scores = run_study(chosen, tmp_path / "study")
+    toy = dataclasses.replace(toy, variants=(broken, *toy.variants[1:3]))
+    scores = run_study(toy, tmp_path / "study")
     assert scores is not None
-    assert [score["diverged"] for score in scores] == [True, False, False, False]
+    assert [score["diverged"] for score in scores] == [True, False, False]
     assert scores[0]["mean"] == 0 and scores[0]["n"] == 0  # it was never validated
-    row = summary(chosen, scores)[0]
+    row = toy.kind.rows(toy, scores)[0]
     assert row["diverged"] == 1
     assert row["lowest"] == scores[0]["mean"] <= row["median"] <= row["highest"]
-    assert [path.name for path in draw_figures(chosen, tmp_path / "study", scores)] == ["meta-training", "histograms"]
+    assert [path.name for path in draw_figures(toy, tmp_path / "study", scores)] == ["meta-training", "histograms"]
 
 
 def test_a_run_that_diverges_later_is_scored_by_what_it_kept(
@@ -201,23 +202,23 @@ def test_a_run_that_diverges_later_is_scored_by_what_it_kept(
 ) -> None:
     from tiny_runs import Faulty, use
 
-    chosen = tiny_study(data, "sweep", max_rollbacks=0, validate_every=2)
-    chosen = dataclasses.replace(chosen, variants=chosen.variants[:1])
+    toy = tiny_study(data, "sweep", max_rollbacks=0, validate_every=2)
+    toy = dataclasses.replace(toy, variants=toy.variants[:1])
     use(monkeypatch, Faulty(losses={6: float("nan")}))
-    scores = run_study(chosen, tmp_path / "study")
+    scores = run_study(toy, tmp_path / "study")
     assert scores is not None
     assert scores[0]["diverged"] and scores[0]["n"] == 3 and scores[0]["mean"] > 0
 
 
 def test_without_a_single_artefact_there_still_is_a_table(tmp_path: Path, data: str) -> None:
-    chosen = tiny_study(data, "curves", max_rollbacks=0)
-    first = chosen.variants[0]
+    toy = tiny_study(data, "curves", max_rollbacks=0)
+    first = toy.variants[0]
     wild = dataclasses.replace(first.config, inner=dataclasses.replace(first.config.inner, lr=1e20))
-    chosen = dataclasses.replace(chosen, variants=(dataclasses.replace(first, config=wild),))
-    scores = run_study(chosen, tmp_path / "study")
+    toy = dataclasses.replace(toy, variants=(dataclasses.replace(first, config=wild),))
+    scores = run_study(toy, tmp_path / "study")
     assert scores is not None
-    assert [row["mean"] for row in summary(chosen, scores)] == [0]
-    assert draw_figures(chosen, tmp_path / "study", scores) == []
+    assert [row["mean"] for row in toy.kind.rows(toy, scores)] == [0]
+    assert draw_figures(toy, tmp_path / "study", scores) == []
     assert speed_up([10.0, 20.0], []) == 0
 
 
@@ -240,14 +241,14 @@ def test_the_speed_up_is_a_ratio_of_steps(curve: list[float], reference: list[fl
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: str) -> None:
-    chosen, other = tiny_study(data), dataclasses.replace(tiny_study(data), name="other")
+    toy, other = tiny_study(data), dataclasses.replace(tiny_study(data), name="other")
     out = tmp_path / "out"
-    StudyDirectory(out).prepare(chosen, resume=False, overwrite=False)
+    StudyDirectory(out).prepare(toy, resume=False, overwrite=False)
     with pytest.raises(LimbeckError, match="already holds a study"):
-        StudyDirectory(out).prepare(chosen, resume=False, overwrite=False)
+        StudyDirectory(out).prepare(toy, resume=False, overwrite=False)
     with pytest.raises(LimbeckError, match="was begun otherwise \\(study tiny, seed 0\\)"):
         StudyDirectory(out).prepare(other, resume=True, overwrite=False)
-    StudyDirectory(out).prepare(chosen, resume=True, overwrite=False)
+    StudyDirectory(out).prepare(toy, resume=True, overwrite=False)
     (out / "kept").mkdir()
     StudyDirectory(out).prepare(other, resume=False, overwrite=True)
     assert not (out / "kept").exists()
@@ -256,14 +257,60 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: str) -> Non
     (precious / "file").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(LimbeckError, match="holds no study"):
-            StudyDirectory(precious).prepare(chosen, resume=False, overwrite=overwrite)
+            StudyDirectory(precious).prepare(toy, resume=False, overwrite=overwrite)
     assert (precious / "file").read_text() == "mine"
+
+
+def test_an_old_folder_does_not_go_on_under_a_new_recipe(tmp_path: Path, data: str) -> None:
+    toy, out = tiny_study(data), tmp_path / "out"
+    StudyDirectory(out).prepare(toy, resume=False, overwrite=False, n=3)
+    mark = json.loads((out / "study.json").read_text())
+    assert list(mark["recipes"]) == ["generator-0", "generator-1", "real-data-0", "real-data-1"]
+    assert all(len(digest) == 64 for digest in mark["recipes"].values())
+
+    def with_rate(variant: Variant) -> Variant:
+        return dataclasses.replace(
+            variant, config=dataclasses.replace(variant.config, inner=dataclasses.replace(variant.config.inner, lr=0.2))
+        )
+
+    first, *others = toy.variants
+    for variants, names in (
+        ((with_rate(first), *others), "another recipe of generator-0; finish"),
+        (tuple(map(with_rate, toy.variants)), "generator-0, generator-1, real-data-0 and 1 other runs; finish"),
+        ((dataclasses.replace(first, baselines=("random",)), *others), "another recipe of generator-0; finish"),
+    ):
+        with pytest.raises(LimbeckError, match=names):
+            StudyDirectory(out).prepare(dataclasses.replace(toy, variants=variants), resume=True, overwrite=False, n=3)
+    assert json.loads((out / "study.json").read_text()) == mark
+    with pytest.raises(LimbeckError, match="another recipe"):
+        StudyDirectory(out).prepare(dataclasses.replace(toy, learners=("mlp",)), resume=True, overwrite=False, n=3)
+    StudyDirectory(out).prepare(toy, resume=True, overwrite=False, n=3)
+    with pytest.raises(LimbeckError, match=r"was begun otherwise \(study tiny, seed 0, n 3\);"):
+        StudyDirectory(out).prepare(toy, resume=True, overwrite=False, n=4)
+
+    older = {name: value for name, value in mark.items() if name != "recipes"}
+    (out / "study.json").write_text(json.dumps(older))
+    (out / "kept").mkdir()
+    changed = dataclasses.replace(toy, variants=(with_rate(first), *others))
+    StudyDirectory(out).prepare(changed, resume=True, overwrite=False, n=3)
+    assert json.loads((out / "study.json").read_text()) == older  # nothing is claimed of runs that were not recorded
+    StudyDirectory(out).prepare(changed, resume=False, overwrite=True, n=3)
+    assert not (out / "kept").exists()
+    assert json.loads((out / "study.json").read_text())["recipes"] != mark["recipes"]
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_digests_are_repeatable_and_tell_runs_apart(name: str) -> None:
+    one, again = study(name), study(name)
+    digests = [recipe_digest(one, variant) for variant in one.variants]
+    assert digests == [recipe_digest(again, variant) for variant in again.variants]
+    assert len(set(digests)) == len(digests)
 
 
 def test_reproduce_runs_a_study(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reproducing, "study", lambda name, seed: tiny_study(data))
+    monkeypatch.setattr(reproducing, "study_named", lambda name, seed: tiny_study(data))
     out = tmp_path / "study"
     words = ["reproduce", "gtn-curriculum", "--out", str(out), "--iterations", "2", "--n", "2"]
     assert cli.run([*words, "--json"]) == 0
@@ -290,7 +337,7 @@ def test_without_matplotlib_the_numbers_are_there_and_the_extra_is_named(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    monkeypatch.setattr(reproducing, "study", lambda name, seed: tiny_study(data))
+    monkeypatch.setattr(reproducing, "study_named", lambda name, seed: tiny_study(data))
     out = tmp_path / "study"
     assert cli.run(["reproduce", "gtn-curriculum", "--out", str(out), "--iterations", "2", "--json"]) == 0
     captured = capsys.readouterr()

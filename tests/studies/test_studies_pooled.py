@@ -27,10 +27,8 @@ from limbeck.experiment.parts import AttackConfig, OuterConfig
 from limbeck.models import build, load_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import AdaptSettings, adapt_config
-from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, study
-from limbeck.studies import run as reproduction
+from limbeck.studies import PoolPlan, Study, Variant, grid, grid_config, kind_named, kinds, study
 from limbeck.studies.figures import draw_figures
-from limbeck.studies.rows import summary
 from limbeck.studies.run import run_study
 
 QUICK = OuterConfig(iterations=3, inits=2, real_batch=32, validate_every=3, validate_inits=2)
@@ -74,8 +72,8 @@ def test_adaptation_starts_from_networks_of_the_pool(pool: Path, file: Path) -> 
     result = evaluate(run, data, n=4, baselines=(FINE_TUNING,))
     right = []
     for row in range(len(states["linear.weight"]) - 4, len(states["linear.weight"])):
-        made = network(build("linear", shape=data.image_shape, num_classes=3), states, row)
-        hits = made(data.preprocessing.apply(data.test_x)).argmax(1) == data.test_y
+        model = network(build("linear", shape=data.image_shape, num_classes=3), states, row)
+        hits = model(data.preprocessing.apply(data.test_x)).argmax(1) == data.test_y
         right.append(100 * float(hits.double().mean()))
     assert result.distilled.before == pytest.approx(sum(right) / 4)  # of the other data, by networks as they are
 
@@ -97,18 +95,18 @@ def test_fine_tuning_is_momentum_on_the_random_images(pool: Path, file: Path) ->
 
     data = inverted(file)
     run = distill(adapted(pool, file), data)
-    told: list[str] = []
-    result = evaluate(run, data, n=4, baselines=(FINE_TUNING,), tell=told.append)
+    messages: list[str] = []
+    result = evaluate(run, data, n=4, baselines=(FINE_TUNING,), tell=messages.append)
     row = result.rows[1]
     assert row.row == FINE_TUNING and row.step_size is not None
-    epochs = next(int(text.split(":")[1].split()[0]) for text in told if "epochs, scoring" in text)
+    epochs = next(int(text.split(":")[1].split()[0]) for text in messages if "epochs, scoring" in text)
     assert epochs in FINE_TUNING_EPOCHS
     draws = generator(0, "baseline random")
     sets = [random_real(data, 2, draws) for _ in range(10)]
-    judged = run.initial(run.learner(), 4, int(generator(0, "evaluation test").initial_seed()))
-    found = []
+    weights = run.initial(run.learner(), 4, int(generator(0, "evaluation test").initial_seed()))
+    accuracies = []
     for index, x_KnCHW in zip(range(4), sets, strict=False):  # four networks: the first four sets
-        model = network(build("linear", shape=data.image_shape, num_classes=3), judged, index)
+        model = network(build("linear", shape=data.image_shape, num_classes=3), weights, index)
         optimizer = torch.optim.SGD(model.parameters(), lr=row.step_size, momentum=0.9)
         for _ in range(epochs):
             for step in range(2):
@@ -117,8 +115,8 @@ def test_fine_tuning_is_momentum_on_the_random_images(pool: Path, file: Path) ->
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         hits = model(data.preprocessing.apply(data.test_x)).argmax(1) == data.test_y
-        found.append(100 * float(hits.double().mean()))
-    assert row.scores.accuracy_B.tolist() == pytest.approx(found)
+        accuracies.append(100 * float(hits.double().mean()))
+    assert row.scores.accuracy_B.tolist() == pytest.approx(accuracies)
 
 
 def test_networks_that_do_not_fit(pool: Path, file: Path) -> None:
@@ -177,61 +175,62 @@ def pooled_study(file: Path, kind: str) -> Study:
         source="nobody 2026",
         variants=(Variant(group="a->b", seed=0, config=config, baselines=baselines),),
         n=4,
-        kind=kind,
+        kind=kind_named(kind),
         pools=(plan,),
     )
 
 
 def test_an_attack_study_trains_its_pool_and_has_a_row_for_each_number(file: Path, tmp_path: Path) -> None:
-    chosen = pooled_study(file, "attack")
-    scores = run_study(chosen, tmp_path)
+    toy = pooled_study(file, "attack")
+    scores = run_study(toy, tmp_path)
     assert scores is not None
     assert (tmp_path / "pools" / "rows.safetensors").is_file()
-    rows = {row["row"]: row for row in summary(chosen, scores)}
+    rows = {row["row"]: row for row in toy.kind.rows(toy, scores)}
     for batch in ("", ", average, same step size", ", average, own step size"):
         for what in ("K->T rate", "other classes", "all classes"):
             assert rows[f"a->b{batch}: {what}"]["n"] == 4
     learned = scores[0]["attack"]["rows"][0]
     assert rows["a->b: K->T rate"]["mean"] == learned["rate"]["mean"] == scores[0]["mean"]
     assert sum("behind" in name for name in rows) == len(scores[0]["attack"]["defences"]) == 5
-    again = run_study(chosen, tmp_path)  # nothing is done twice
+    again = run_study(toy, tmp_path)  # nothing is done twice
     assert again == scores
-    assert any(path.name == "compared" for path in draw_figures(chosen, tmp_path, scores))
+    assert any(path.name == "compared" for path in draw_figures(toy, tmp_path, scores))
 
 
 @pytest.mark.parametrize("kind", ["attack", "baselines"])
 def test_a_study_goes_on_after_a_run_that_diverged(
     kind: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = pooled_study(file, kind)
-    first = chosen.variants[0]
+    toy = pooled_study(file, kind)
+    first = toy.variants[0]
     lost = dataclasses.replace(first.config, outer=dataclasses.replace(QUICK, max_rollbacks=0))
+    first = dataclasses.replace(first, baselines=("average",))
     variants = (dataclasses.replace(first, group="lost", config=lost), first)
-    chosen = dataclasses.replace(chosen, variants=variants)
+    toy = dataclasses.replace(toy, variants=variants)
     use(monkeypatch, Faulty(losses={1: float("nan")}))
-    scores = run_study(chosen, tmp_path)
+    scores = run_study(toy, tmp_path)
     assert scores is not None
     assert [score["diverged"] for score in scores] == [True, False]
-    rows = summary(chosen, scores)
+    rows = toy.kind.rows(toy, scores)
     assert (rows[0]["row"].split(":")[0], rows[0]["mean"], rows[0]["n"], rows[0]["diverged"]) == ("lost", 0.0, 0, 1)
     assert len(rows) > 2
-    study_table(chosen, rows)
-    draw_figures(chosen, tmp_path, scores)
+    study_table(toy, rows)
+    draw_figures(toy, tmp_path, scores)
     assert (tmp_path / "figures" / "compared.svg").is_file()
-    assert run_study(chosen, tmp_path) == scores
+    assert run_study(toy, tmp_path) == scores
 
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_an_attack_study_of_any_seed_selects_on_what_no_network_saw(
     seed: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = pooled_study(file, "attack")
-    config = dataclasses.replace(chosen.variants[0].config, seed=seed)
-    variant = dataclasses.replace(chosen.variants[0], seed=seed, config=config, baselines=())
-    seen: list[TaskData] = []
-    monkeypatch.setattr(reproduction, "attack_report", lambda run, data, **rest: seen.append(data) or _nothing())
-    assert run_study(dataclasses.replace(chosen, variants=(variant,)), tmp_path) is not None
-    assert torch.equal(seen[0].val_x, load(str(file), val_size=40).val_x)
+    toy = pooled_study(file, "attack")
+    config = dataclasses.replace(toy.variants[0].config, seed=seed)
+    variant = dataclasses.replace(toy.variants[0], seed=seed, config=config, baselines=())
+    tasks: list[TaskData] = []
+    monkeypatch.setattr(kinds, "attack_report", lambda run, data, **rest: tasks.append(data) or _nothing())
+    assert run_study(dataclasses.replace(toy, variants=(variant,)), tmp_path) is not None
+    assert torch.equal(tasks[0].val_x, load(str(file), val_size=40).val_x)
     assert Distilled.load(tmp_path / variant.label).config.split == 0
 
 
@@ -241,11 +240,11 @@ def _nothing() -> Any:
 
 
 def test_an_adaptation_study_has_its_baselines(file: Path, tmp_path: Path) -> None:
-    chosen = pooled_study(file, "baselines")
-    scores = run_study(chosen, tmp_path)
+    toy = pooled_study(file, "baselines")
+    scores = run_study(toy, tmp_path)
     assert scores is not None
-    assert [row["row"] for row in summary(chosen, scores)] == ["a->b", f"a->b: {FINE_TUNING}"]
-    draw_figures(chosen, tmp_path, scores)
+    assert [row["row"] for row in toy.kind.rows(toy, scores)] == ["a->b", f"a->b: {FINE_TUNING}"]
+    draw_figures(toy, tmp_path, scores)
     assert (tmp_path / "figures" / "compared.svg").is_file()
 
 
@@ -258,10 +257,10 @@ def test_a_study_with_smaller_pools(file: Path, tmp_path: Path) -> None:
 
 def test_pooled_studies_name_pools_that_they_make() -> None:
     for name in ("poison-mnist", "poison-cifar10", "adapt"):
-        chosen = study(name)
-        made = {f"pool:{plan.path}" for plan in chosen.pools}
-        assert {variant.config.init.init for variant in chosen.variants} <= made
-        assert set(chosen.transfer) <= {plan.name for plan in chosen.pools}
+        published = study(name)
+        files = {f"pool:{plan.path}" for plan in published.pools}
+        assert {variant.config.init.init for variant in published.variants} <= files
+        assert set(published.transfer) <= {plan.name for plan in published.pools}
     assert {
         (v.config.attack.source, v.config.attack.target) for v in study("poison-mnist").variants if v.config.attack
     } == {
@@ -276,8 +275,8 @@ def test_pooled_studies_name_pools_that_they_make() -> None:
 
 
 def test_a_grid_has_every_combination() -> None:
-    chosen = grid(grid_config(), steps=(3, 1), epochs=(1, 2), ipc=(1,), n=5)
-    pixels = [variant.config.pixels for variant in chosen.variants]
+    toy = grid(grid_config(), steps=(3, 1), epochs=(1, 2), ipc=(1,), n=5)
+    pixels = [variant.config.pixels for variant in toy.variants]
     assert [(p.steps, p.epochs, p.ipc) for p in pixels] == [(1, 1, 1), (3, 1, 1), (1, 2, 1), (3, 2, 1)]
     with pytest.raises(LimbeckError, match="at least one value"):
         grid(grid_config(), steps=(0,), epochs=(1,), ipc=(1,), n=5)
@@ -312,7 +311,7 @@ def test_reproduce_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     from limbeck.cli.commands import bounding
 
     monkeypatch.setattr(bounding, "RUNS", (("random", 3, {"images": (2, 3)}),))
-    monkeypatch.setattr(bounding, "_draw", lambda *args: None)  # charts have a test of their own
+    monkeypatch.setattr(bounding, "figures_missing", lambda: "no charts")  # they have a test of their own
     assert "bound" in reproducing.recipe_names()
     words = ["reproduce", "bound", "--n", "20", "--out", str(tmp_path / "b"), "--json"]
     assert cli.run(words) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
@@ -13,15 +14,18 @@ from limbeck.engine import Execution
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Progress, Reporter
 
-_NAMED = 5  # learners of a family that are told by name
+MOST_NAMES = 5  # learners of a family that are called by name
 
 
 @final
 class ConsoleReporter(Reporter):
-    """A progress bar on a terminal, one line per validation elsewhere; always on the console that it is given."""
+    """A progress bar on a terminal, one line per validation elsewhere; always on the console that it is given.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Where a run has a ``folder``, that is named when the run begins.
+    """
+
+    def __init__(self, console: Console, *, folder: Path | None = None) -> None:
+        self._console, self._folder = console, folder
         self._bar: Bar | None = None
         self._begun = time.monotonic()
         self._spent_at_start: float | None = None
@@ -37,11 +41,13 @@ class ConsoleReporter(Reporter):
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
         self._spent_at_start, self._last, self._val = None, 0.0, ""
         self._planned = config.outer.iterations
+        if self._folder is not None:
+            self._console.print(f"run directory: {self._folder}", style="dim", markup=False, soft_wrap=True)
         how = ("compiled" if execution.compiled else "eager") + (", bfloat16 real batch" if execution.bfloat16 else "")
         steps = "1 inner step" if config.inner_steps == 1 else f"{config.inner_steps} inner steps"
         self.message(
-            f"{config.data}: {_taught_by(config)}, {steps}, {_learners(config)}, {config.init.init} init, "
-            f"{config.outer.inits} at a time ({how})"
+            f"{config.data}: {_describe_source(config)}, {steps}, {_describe_learners(config)}, "
+            f"{config.init.init} init, {config.outer.inits} at a time ({how})"
         )
         if config.attack is not None:
             self.message(
@@ -78,8 +84,8 @@ class ConsoleReporter(Reporter):
             )
         if "val_mean" in record or (self._bar is None and now - self._last > 30) or progress.iteration == 1:
             self._last = now
-            shown = f"  {self._val}" if "val_mean" in record else ""
-            self.message(f"iteration {progress.iteration}  loss {loss}{shown}  {eta}")
+            val = f"  {self._val}" if "val_mean" in record else ""
+            self.message(f"iteration {progress.iteration}  loss {loss}{val}  {eta}")
 
     def finish(self, progress: Progress, interrupted: bool) -> None:
         self.close()
@@ -104,14 +110,14 @@ class ConsoleReporter(Reporter):
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
 
 
-def _learners(config: Config) -> str:
+def _describe_learners(config: Config) -> str:
     """By name while they are few."""
-    few = config.learners[:_NAMED]
+    few = config.learners[:MOST_NAMES]
     more = len(config.learners) - len(few)
     return ", ".join(few) + (f" and {more} other networks" if more else "")
 
 
-def _taught_by(config: Config) -> str:
+def _describe_source(config: Config) -> str:
     """What is learned, in a few words."""
     lessons = config.source.description
     if config.attack is None:

@@ -53,6 +53,8 @@ def run(argv: list[str]) -> int:
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
         return 2
+    except SystemExit as end:  # the parser printed what it was asked for
+        return int(end.code or 0)
     except KeyboardInterrupt:
         print("limbeck: interrupted", file=sys.stderr)
         return 130

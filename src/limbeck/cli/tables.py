@@ -1,4 +1,4 @@
-"""Results as tables and pictures for a terminal."""
+"""Results as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.artefact.preview import stretched
 from limbeck.data.registry import Available
 from limbeck.evaluation.judge import Evaluation, Row
 from limbeck.evaluation.training import LearnedSchedule
+from limbeck.experiment.parts import AttackConfig
 from limbeck.studies import Study
 from limbeck.studies.recipes import Recipe
 
@@ -56,10 +53,10 @@ def reproduction_table(recipe: Recipe, result: Evaluation, run: Distilled) -> Ta
     for column in ("row", "paper", "before", "ours", "n", "seconds"):
         table.add_column(column, justify="left" if column == "row" else "right")
     for row in result.rows:
-        learned = row.row == "distilled"
-        paper = recipe.paper if learned else "–"
-        seconds = f"{run.info['seconds']:.0f}" if learned else f"{row.seconds:.0f}"
-        name = recipe.name if learned else row.row
+        own = row.row == "distilled"
+        paper = recipe.paper if own else "–"
+        seconds = f"{run.info['seconds']:.0f}" if own else f"{row.seconds:.0f}"
+        name = recipe.name if own else row.row
         table.add_row(name, paper, f"{row.before:.2f}", accuracy(row), str(row.scores.n), seconds)
     return table
 
@@ -72,7 +69,7 @@ def study_table(study: Study, rows: Sequence[dict[str, Any]]) -> Table:
         for name in ("median", "lowest", "highest", "speed-up", "before", "worst")
         if any(name in row for row in rows)
     ]
-    for column in ("", "paper", "%" if study.kind == "attack" else "accuracy %", "n", "diverged", "learned in", *extra):
+    for column in ("", "paper", study.kind.unit, "n", "diverged", "learned in", *extra):
         table.add_column(column, justify="left" if column in ("", "paper") else "right")
     for row in rows:
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
@@ -127,7 +124,8 @@ def show_table(run: Distilled, where: Path) -> Table:
     config = run.config
     batches, images, *shape = run.images.shape
     table = Table(title=str(where), title_justify="left", show_header=False)
-    rows = {
+    rows = {} if config.attack is None else {"attack": _describe_attack(run, config.attack)}
+    rows |= {
         "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",
         "labels": run.labels_kind,
         "training": f"{run.training.description} ({batches} batch(es))",
@@ -143,19 +141,19 @@ def show_table(run: Distilled, where: Path) -> Table:
     return table
 
 
-def print_images(console: Console, run: Distilled, rows: int = 1) -> None:
-    """The first batches as half-block characters, two pixels to a cell, as many images abreast as fit."""
-    width = run.shape[2]
-    abreast = max(1, (console.width - 1) // (width + 1))
-    for s in range(min(rows, run.images.shape[0])):
-        names = [run.class_names[int(k)] for k in run.labels[s].argmax(-1)]
-        for start in range(0, run.images.shape[1], abreast):
-            block = run.images[s, start : start + abreast]
-            console.print(
-                " ".join(f"{name[:width]:<{width}}" for name in names[start : start + abreast]), highlight=False
-            )
-            for line in _half_blocks(block, console.color_system is not None):
-                console.print(line, no_wrap=True)
+def _describe_attack(run: Distilled, attack: AttackConfig) -> str:
+    """Which class for which."""
+    source, target = (run.class_names[k] for k in (attack.source, attack.target))
+    return f"makes networks that train on it take {source} for {target}; 'limbeck evaluate' reports what it does"
+
+
+def _numbers(values_T: Tensor, most: int = 12) -> str:
+    """All of them while they are few, otherwise the first, the last and their range."""
+    words = [f"{float(value):.4g}" for value in values_T]
+    if len(words) <= most:
+        return ", ".join(words)
+    low, high = (f"{float(value):.4g}" for value in (values_T.min(), values_T.max()))
+    return f"{', '.join(words[:3])}, …, {words[-1]} ({len(words)} from {low} to {high})"
 
 
 def data_table(rows: Sequence[Available]) -> Table:
@@ -170,23 +168,3 @@ def data_table(rows: Sequence[Available]) -> Table:
         shape = " x ".join(map(str, row.image_shape))
         table.add_row(row.name, f"{row.n_train:,}", f"{row.n_test:,}", shape, str(row.classes), escape(where))
     return table
-
-
-def _half_blocks(images_MCHW: Tensor, color: bool) -> list[Text]:
-    """Lines of text, two rows of pixels each: coloured half blocks, or shades of ASCII where there is no colour."""
-    ramp = " .:-=+*#%@"
-    rgb = [stretched(x_CHW) for x_CHW in images_MCHW]
-    tiles = [torch.nn.functional.pad(tile, (0, 0, 0, tile.shape[1] % 2)) for tile in rgb]
-    lines = []
-    for y in range(0, tiles[0].shape[1], 2):
-        line = Text()
-        for tile in tiles:
-            for x in range(tile.shape[2]):
-                upper, lower = tile[:, y, x].tolist(), tile[:, y + 1, x].tolist()
-                if color:
-                    line.append("▀", style="rgb({},{},{}) on rgb({},{},{})".format(*upper, *lower))
-                else:
-                    line.append(ramp[sum(upper + lower) * (len(ramp) - 1) // (6 * 255)])
-            line.append(" ")
-        lines.append(line)
-    return lines

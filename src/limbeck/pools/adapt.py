@@ -105,7 +105,7 @@ def _config_of_images(settings: AdaptSettings, classes: int, **fields: Any) -> C
         start=settings.start,
         labels=settings.labels,
     )
-    return Config(pixels=pixels, **fields)
+    return Config(source=pixels, **fields)
 
 
 def adapt_outer(network: int | None = None, **changes: Any) -> OuterConfig:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from limbeck.errors import unknown
 from limbeck.studies.grid import GRIDS, grid, grid_config
+from limbeck.studies.kinds import KINDS, kind_named
 from limbeck.studies.pooled import POOLED
-from limbeck.studies.study import POOLS, PoolPlan, Study, Variant
+from limbeck.studies.study import POOLS, PoolPlan, Study, StudyKind, Variant
 from limbeck.studies.teaching import TEACHING
 
 
@@ -22,4 +23,16 @@ def study(name: str, seed: int = 0) -> Study:
     return known[name](seed)
 
 
-__all__ = ["POOLS", "PoolPlan", "Study", "Variant", "grid", "grid_config", "study", "study_names"]
+__all__ = [
+    "KINDS",
+    "POOLS",
+    "PoolPlan",
+    "Study",
+    "StudyKind",
+    "Variant",
+    "grid",
+    "grid_config",
+    "kind_named",
+    "study",
+    "study_names",
+]

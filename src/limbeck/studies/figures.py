@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, RunDirectory
 from limbeck.artefact.sample_chart import sample_chart
-from limbeck.common.charts import Line, bar_chart, histogram_chart, line_chart
+from limbeck.common.charts import Line, line_chart
 from limbeck.engine import PixelConfig
-from limbeck.studies import Study
-from limbeck.studies.rows import by_group
+from limbeck.studies.study import Score, Study
+
+Bars = dict[str, tuple[float, float | None]]
+"""Heights and standard deviations by name."""
 
 
-def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[Path]:
-    """The study's figures in ``out/figures``, as PNG and SVG; the paths without their endings.
+def draw_figures(study: Study, out: Path, scores: Sequence[Score]) -> list[Path]:
+    """Draw the study's figures into ``out/figures``, as PNG and SVG; their paths without the endings.
 
     Raises:
         LimbeckError: matplotlib is missing.
     """
-    folder = out / "figures"
-    drawn = []
+    return [*_draw_training(study, out, scores), *study.kind.draw(study, out, scores)]
+
+
+def draw_samples(study: Study, out: Path) -> list[Path]:
+    """A picture of what was learned, for each group its first seed; their paths without the endings."""
+    paths = []
+    for variant in study.variants:
+        if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
+            paths.append(out / "figures" / f"samples-{variant.slug}")
+            sample_chart(paths[-1], Distilled.load(out / variant.label), title=variant.group)
+    return paths
+
+
+def _draw_training(study: Study, out: Path, scores: Sequence[Score]) -> list[Path]:
+    """Validation accuracy over outer iterations, and over inner steps where it was followed."""
+    folder, paths = out / "figures", []
     lines = {}
     for group in dict.fromkeys(variant.group for variant in study.variants):
         members = [variant for variant in study.variants if variant.group == group]
@@ -30,39 +46,24 @@ def draw_figures(study: Study, out: Path, scores: list[dict[str, Any]]) -> list[
         if line is not None:
             lines[group] = line
     if lines:
-        drawn.append(folder / "meta-training")
+        paths.append(folder / "meta-training")
         y = "validation accuracy after all inner steps, %"
-        line_chart(drawn[-1], lines, title=study.title, x="outer iteration", y=y)
+        line_chart(paths[-1], lines, title=study.title, x="outer iteration", y=y)
     curves = {score["group"]: score["curve"] for score in scores if score["curve"]}
     if curves:
-        drawn.append(folder / "inner-training")
+        paths.append(folder / "inner-training")
         inner = {group: Line(x=range(len(curve)), y=curve) for group, curve in curves.items()}
-        line_chart(drawn[-1], inner, title=study.title, x="inner step", y="validation accuracy, %")
-    if study.kind == "grid":
-        drawn.append(folder / "accuracy")
-        line_chart(drawn[-1], _grid(study, scores), title=study.title, x="steps", y="test accuracy, %")
-    if study.kind in ("attack", "baselines"):
-        drawn.append(folder / "compared")
-        bar_chart(drawn[-1], _compared(study, scores), title=study.title, y="%")
-    if study.kind == "sweep":
-        drawn.append(folder / "histograms")
-        groups = {group: [score["mean"] for score in members] for group, members in by_group(scores).items()}
-        histogram_chart(drawn[-1], groups, title=study.title, x="test accuracy, %")
-    else:
-        for variant in study.variants:
-            if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
-                drawn.append(folder / f"samples-{variant.slug}")
-                sample_chart(drawn[-1], Distilled.load(out / variant.label), title=variant.group)
-    return drawn
+        line_chart(paths[-1], inner, title=study.title, x="inner step", y="validation accuracy, %")
+    return paths
 
 
 def _meta_training(folders: list[RunDirectory]) -> Line | None:
     """Validation accuracy over outer iterations: the mean of the runs at those iterations that all have, and range."""
-    validated = (
+    curves = (
         {record["iteration"]: record["val_mean"] for record in folder.metrics() if "val_mean" in record}
         for folder in folders
     )
-    runs = [run for run in validated if run]
+    runs = [curve for curve in curves if curve]
     if not runs:
         return None
     common = sorted(set.intersection(*(set(run) for run in runs))) or sorted(runs[0])
@@ -76,7 +77,7 @@ def _meta_training(folders: list[RunDirectory]) -> Line | None:
     )
 
 
-def _grid(study: Study, scores: list[dict[str, Any]]) -> dict[str, Line]:
+def accuracy_lines(study: Study, scores: Sequence[Score]) -> dict[str, Line]:
     """Accuracy against batches, a line for each number of epochs and images per class."""
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for variant, score in zip(study.variants, scores, strict=True):
@@ -93,23 +94,3 @@ def _grid(study: Study, scores: list[dict[str, Any]]) -> dict[str, Line]:
         )
         for name, points in lines.items()
     }
-
-
-def _compared(study: Study, scores: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float | None]]]:
-    """Learned images beside what they are compared with, by group."""
-    groups: dict[str, dict[str, tuple[float, float | None]]] = {}
-    for score in scores:
-        if study.kind == "baselines":
-            bars = {"learned": (score["mean"], score["std"])}
-            groups[score["group"]] = bars | {row["row"]: (row["mean"], row["std"]) for row in score["rows"]}
-            continue
-        if score.get("attack") is None:  # diverged
-            groups[score["group"]] = {"K to T": (score["mean"], score["std"])}
-            continue
-        learned, *others = score["attack"]["rows"]
-        pairs = (("rate", "K to T"), ("others", "other classes"))
-        bars = {name: (learned[key]["mean"], learned[key]["std"]) for key, name in pairs}
-        own = [row for row in others if row["row"].endswith("own step size")]
-        bars |= {f"K to T, {row['row'].split(',')[0]}": (row["rate"]["mean"], row["rate"]["std"]) for row in own}
-        groups[score["group"]] = bars
-    return groups

@@ -10,6 +10,7 @@ from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
+from limbeck.studies.kinds import GRID
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import Study, Variant
 
@@ -46,7 +47,7 @@ def grid(
         source=WANG,
         variants=tuple(variants),
         n=n,
-        kind="grid",
+        kind=GRID,
     )
 
 

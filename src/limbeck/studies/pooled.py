@@ -11,6 +11,7 @@ from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
 from limbeck.pools.config import PoolConfig
 from limbeck.pools.pool import default_shares
+from limbeck.studies.kinds import ATTACK, BASELINES
 from limbeck.studies.recipes import WANG
 from limbeck.studies.study import PoolPlan, Study, Variant
 
@@ -58,7 +59,7 @@ def _poison_mnist(seed: int) -> Study:
             variant("7->1, real images within 32/255", 7, 1, max_change=32 / 255),
         ),
         n=50,
-        kind="attack",
+        kind=ATTACK,
         pools=(pool, *others),
         transfer=tuple(plan.name for plan in others),
     )
@@ -80,7 +81,7 @@ def _poison_cifar10(seed: int) -> Study:
         source=WANG,
         variants=(variant,),
         n=15,
-        kind="attack",
+        kind=ATTACK,
         pools=(pool,),
     )
 
@@ -110,7 +111,7 @@ def _adapt(seed: int) -> Study:
         source=WANG,
         variants=(*variants, fixed),
         n=50,
-        kind="baselines",
+        kind=BASELINES,
         pools=(pool,),
     )
 

@@ -146,9 +146,9 @@ def recipe(name: str) -> Recipe:
     return known[name]
 
 
-def with_soft_labels(chosen: Recipe) -> Recipe:
+def with_soft_labels(recipe: Recipe) -> Recipe:
     """The same with learned labels."""
-    assert isinstance(chosen.config.source, PixelConfig)
-    pixels = dataclasses.replace(chosen.config.source, labels="soft")
-    config = dataclasses.replace(chosen.config, source=pixels)
-    return dataclasses.replace(chosen, config=config, title=f"{chosen.title}, soft labels")
+    assert isinstance(recipe.config.source, PixelConfig)
+    pixels = dataclasses.replace(recipe.config.source, labels="soft")
+    config = dataclasses.replace(recipe.config, source=pixels)
+    return dataclasses.replace(recipe, config=config, title=f"{recipe.title}, soft labels")

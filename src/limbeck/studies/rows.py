@@ -1,22 +1,58 @@
-"""A study's scores as the rows that are printed."""
+"""Scores of runs, and the rows of a study that they make."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from limbeck.studies import Study
+from limbeck.artefact.distilled import Distilled
+from limbeck.evaluation.judge import evaluate
+from limbeck.studies.study import Judging, Score, Study, Variant, lost_score
 
 
-def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that are printed, one for each group, and one for each other learner.
+def score_accuracy(
+    study: Study, variant: Variant, run: Distilled | None, judging: Judging, *, every_step: bool = False
+) -> Score:
+    """Test accuracy of a run, and of other learners and baselines beside it; with ``every_step`` also its curve."""
+    if run is None:
+        return lost_score()
+    result = evaluate(
+        run,
+        n=judging.count(study, run),
+        seed=variant.seed,
+        baselines=variant.baselines,
+        learners=study.learners,
+        every_step=every_step,
+        device=judging.device,
+        data_dir=judging.data_dir,
+        tell=judging.tell,
+    )
+    first, *others = result.to_json()["rows"]
+    return {
+        **{name: first[name] for name in ("mean", "std", "worst", "n", "curve")},
+        "rows": others,
+        "seconds": run.info["seconds"],
+        "iterations": run.info["iterations"],
+        "versions": run.info["versions"],
+    }
+
+
+def group_rows(
+    study: Study,
+    scores: Sequence[Score],
+    *,
+    between: str = ", on ",
+    extra: Callable[[Sequence[Score]], Mapping[str, Any]] = lambda members: {},
+) -> list[dict[str, Any]]:
+    """A row for each group, and one for each other learner or baseline, whose name ``between`` joins to the group's.
 
     With several runs in a group, ``mean`` and ``std`` are over its ``n`` runs, otherwise over initial weights.
+    ``extra`` gives further values of a group's row from its scores.
     """
-    if study.kind == "attack":
-        return [row for score in scores for row in _attack_rows(score)]
     rows: list[dict[str, Any]] = []
-    for group, members in by_group(scores).items():
+    for group in dict.fromkeys(score["group"] for score in scores):
+        members = [score for score in scores if score["group"] == group]
         means = [score["mean"] for score in members]
         several = len(members) > 1
         row = {
@@ -29,13 +65,8 @@ def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "diverged": sum(score["diverged"] for score in members),
             "seconds": sum(score["seconds"] for score in members),
         }
-        if study.kind == "sweep":
-            row |= {"median": statistics.median(means), "lowest": min(means), "highest": max(means)}
-        if study.kind == "speed" and group != scores[-1]["group"]:
-            row |= {"speed-up": speed_up(members[0]["curve"], scores[-1]["curve"])}
-        rows.append(row)
+        rows.append({**row, **extra(members)})
         for other in members[0]["rows"]:
-            between = ": " if study.kind == "baselines" else ", on "
             rows.append(
                 {
                     "row": f"{group}{between}{other['row']}",
@@ -51,14 +82,6 @@ def summary(study: Study, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_group(scores: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Scores by the row that they belong to."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for score in scores:
-        groups.setdefault(score["group"], []).append(score)
-    return groups
-
-
 def speed_up(curve: list[float], reference: list[float]) -> float:
     """Inner steps that the reference takes to its best accuracy, by those that ``curve`` takes to reach that.
 
@@ -72,22 +95,22 @@ def speed_up(curve: list[float], reference: list[float]) -> float:
     return needed / max(1, reached[0]) if reached else 0.0
 
 
-def _attack_rows(score: dict[str, Any]) -> list[dict[str, Any]]:
+def attack_rows(score: Score) -> list[dict[str, Any]]:
     """Three rows for each batch that was tried, and one for each defence; a single one where nothing was learned."""
     rows: list[dict[str, Any]] = []
     common = {"paper": None, "over": "networks", "diverged": int(score["diverged"])}
     if score.get("attack") is None:
         values = {name: score[name] for name in ("mean", "std", "n", "seconds")}
         return [{"row": f"{score['group']}: K->T rate", **values, **common}]
-    for tried in score["attack"]["rows"]:
-        learned = tried["row"] == "learned"
-        batch = "" if learned else f", {tried['row']}"
+    for each in score["attack"]["rows"]:
+        own = each["row"] == "learned"
+        batch = "" if own else f", {each['row']}"
         for name, what in (("rate", "K->T rate"), ("others", "other classes"), ("all", "all classes")):
-            row = {"row": f"{score['group']}{batch}: {what}", **tried[name], "n": tried["n"]}
-            about = {"before": tried["before"][name]["mean"], "step_size": tried["step_size"]}
-            rows.append({**row, **about, "seconds": score["seconds"] if learned else 0.0, **common})
-    for defended in score["attack"]["defences"]:
-        row = {"row": f"{score['group']}, behind {defended['row']}: K->T rate", "mean": defended["rate"]}
-        about = {key: value for key, value in defended.items() if key not in ("row", "rate", "rate_std")}
-        rows.append({**row, "std": defended["rate_std"], "n": score["attack"]["n"], "seconds": 0.0, **common, **about})
+            row = {"row": f"{score['group']}{batch}: {what}", **each[name], "n": each["n"]}
+            about = {"before": each["before"][name]["mean"], "step_size": each["step_size"]}
+            rows.append({**row, **about, "seconds": score["seconds"] if own else 0.0, **common})
+    for defence in score["attack"]["defences"]:
+        row = {"row": f"{score['group']}, behind {defence['row']}: K->T rate", "mean": defence["rate"]}
+        about = {key: value for key, value in defence.items() if key not in ("row", "rate", "rate_std")}
+        rows.append({**row, "std": defence["rate_std"], "n": score["attack"]["n"], "seconds": 0.0, **common, **about})
     return rows

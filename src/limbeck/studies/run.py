@@ -6,6 +6,8 @@ What is finished is kept in the study's folder, a folder for each run, so that i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +15,20 @@ from typing import Any, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, CHECKPOINT
-from limbeck.attack.report import attack_report
 from limbeck.common.files import read_json, write_json
 from limbeck.data import load
 from limbeck.errors import DivergedError, LimbeckError
-from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter
-from limbeck.experiment.task import task_of
 from limbeck.outer.loop import distill
 from limbeck.pools.parts import can_resume
 from limbeck.pools.train import Watch, make_pool
-from limbeck.studies import Study, Variant
+from limbeck.studies.study import Judging, Score, Study, Variant
 
 SCORE = "score.json"
 MARK = "study.json"
+RECIPES = "recipes"
+"""The entry of ``study.json`` with the digest of each run's recipe."""
 
 
 @final
@@ -40,10 +41,14 @@ class StudyDirectory:
     def prepare(self, study: Study, *, resume: bool, overwrite: bool, **settings: Any) -> None:
         """Make the folder, or refuse one that holds something else; ``settings`` must be the same when it goes on.
 
+        So must the recipe of each run, whose digest ``study.json`` holds. Folders from before it did go on without.
+
         Raises:
-            LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, or no study.
+            LimbeckError: it holds a study and neither ``resume`` nor ``overwrite`` is set, another study, the same with
+                other recipes, or no study.
         """
         mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed, **settings}
+        recipes = {variant.label: recipe_digest(study, variant) for variant in study.variants}
         if mark.is_file() and not (resume or overwrite):
             raise LimbeckError(
                 f"{self.path} already holds a study; go on with --resume, replace it with --overwrite, or choose "
@@ -53,11 +58,39 @@ class StudyDirectory:
             raise LimbeckError(f"{self.path} is not empty and holds no study; choose another --out.")
         if mark.is_file() and overwrite:
             shutil.rmtree(self.path)
-        elif mark.is_file() and read_json(mark) != wanted:
-            found = ", ".join(f"{key} {value}" for key, value in read_json(mark).items())
-            raise LimbeckError(f"{self.path} was begun otherwise ({found}); go on with the same, or --overwrite it.")
+        elif mark.is_file():
+            before = read_json(mark)
+            recorded = before.pop(RECIPES, None)
+            if before != wanted:
+                text = ", ".join(f"{key} {value}" for key, value in before.items())
+                raise LimbeckError(f"{self.path} was begun otherwise ({text}); go on with the same, or --overwrite it.")
+            if recorded is None:  # what its runs were is not known, and is not claimed now
+                return
+            changed = [label for label, digest in recipes.items() if recorded.get(label) != digest]
+            if changed:
+                raise LimbeckError(
+                    f"{self.path} was begun with another recipe of {_few(changed)}; finish it with the version of "
+                    "Limbeck that began it, replace it with --overwrite, or choose another --out."
+                )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(mark, wanted)
+        write_json(mark, {**wanted, RECIPES: recipes})
+
+
+def recipe_digest(study: Study, variant: Variant) -> str:
+    """SHA-256 of everything that a run and its score are made from, besides the study's settings, in hex."""
+    values = {
+        "config": variant.config.to_json(),
+        "baselines": variant.baselines,
+        "learners": study.learners,
+        "pools": [plan.card for plan in study.pools],
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _few(labels: list[str], most: int = 3) -> str:
+    """The first labels, and how many there are besides."""
+    more = len(labels) - most
+    return ", ".join(labels[:most]) + (f" and {more} other runs" if more > 0 else "")
 
 
 def run_study(
@@ -73,7 +106,7 @@ def run_study(
     reporter: Reporter | None = None,
     tell: Callable[[str], None] = lambda text: None,
     watch: Watch = lambda progress: None,
-) -> list[dict[str, Any]] | None:
+) -> list[Score] | None:
     """Learn and score what is not finished yet.
 
     Args:
@@ -90,7 +123,7 @@ def run_study(
         watch: told about the progress of pools.
 
     Returns:
-        The score of each variant, see ``_score``; None if someone stopped it.
+        The score of each variant; None if someone stopped it.
     """
     pools = {}
     for plan in study.pools:
@@ -102,6 +135,8 @@ def run_study(
         resume = can_resume(path)
         if make_pool(pool_config, task, path, device=device, resume=resume, watch=watch, tell=tell) is None:
             return None
+    transfer = tuple(pools[name] for name in study.transfer)
+    judging = Judging(n=n, device=device, data_dir=data_dir, transfer=transfer, tell=tell)
     scores = []
     for index, variant in enumerate(study.variants):
         folder = out / variant.label
@@ -130,75 +165,11 @@ def run_study(
             run = Distilled.load(folder, trust=config.trusted) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:
             return None
-        transfer = [pools[name] for name in study.transfer]
-        score = _score(study, variant, run, diverged, n, device, data_dir, transfer, tell)
+        score: Score = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
+        score |= study.kind.score(study, variant, run, judging)
         write_json(folder / SCORE, score)
         scores.append(score)
     return scores
-
-
-def _score(
-    study: Study,
-    variant: Variant,
-    run: Distilled | None,
-    diverged: bool,
-    n: int | None,
-    device: str,
-    data_dir: Path | None,
-    transfer: list[Path],
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Test accuracy of the kept state, or what it does as an attack.
-
-    A run that diverged before its first validation has none and counts as 0; its ``attack`` is None.
-    """
-    score: dict[str, Any] = {"group": variant.group, "seed": variant.seed, "diverged": diverged, "rows": []}
-    if run is None:
-        attacked = {"attack": None} if study.kind == "attack" else {}
-        return score | {"mean": 0.0, "std": None, "n": 0, "curve": [], "seconds": 0.0, "iterations": 0} | attacked
-    count = study.n if n is None else n
-    if run.config.init.pooled:
-        count = min(count, run.config.init.held_out)
-    if run.config.attack is not None:
-        about = {"curve": [], "seconds": run.info["seconds"], "iterations": run.info["iterations"]}
-        task = task_of(run.config, data_dir=data_dir)
-        report = attack_report(
-            run,
-            task,
-            n=count,
-            seed=variant.seed,
-            baselines=variant.baselines,
-            transfer=transfer,
-            defended=bool(variant.baselines),
-            device=device,
-            tell=tell,
-        ).to_json()
-        rate = report["rows"][0]["rate"]
-        return score | {**rate, "n": count, "attack": report, **about, "versions": run.info["versions"]}
-    result = evaluate(
-        run,
-        n=count,
-        seed=variant.seed,
-        baselines=variant.baselines,
-        learners=study.learners,
-        every_step=study.kind in ("curves", "speed"),
-        device=device,
-        data_dir=data_dir,
-        tell=tell,
-    )
-    rows = result.to_json()["rows"]
-    first = rows[0]
-    return score | {
-        "mean": first["mean"],
-        "std": first["std"],
-        "worst": first["worst"],
-        "n": first["n"],
-        "curve": first["curve"],
-        "rows": rows[1:],
-        "seconds": run.info["seconds"],
-        "iterations": run.info["iterations"],
-        "versions": run.info["versions"],
-    }
 
 
 def _placed(config: Config, folder: Path, networks: int | None) -> Config:

@@ -14,6 +14,7 @@ from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, RealConfig
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
+from limbeck.studies.kinds import CURVES, SEEDS, SPEED, SWEEP
 from limbeck.studies.study import Study, Variant
 
 SUCH = "Such et al. 2019, arXiv 1912.07768"
@@ -53,10 +54,10 @@ def _changed(config: Config, **changes: Any) -> Config:
     return dataclasses.replace(config, **(changes | nested))
 
 
-def _on_real_data(taught: Config, iterations: int) -> Config:
+def _on_real_data(config: Config, iterations: int) -> Config:
     """The same inner training on real batches, as many and as large, with learned hyper-parameters only."""
-    sizes = RealConfig(inner_steps=taught.inner_steps, batch=taught.batch_size(10))
-    return _changed(taught, source=sizes, outer={"iterations": iterations, "lr_noise": None})
+    sizes = RealConfig(inner_steps=config.inner_steps, batch=config.batch_size(10))
+    return _changed(config, source=sizes, outer={"iterations": iterations, "lr_noise": None})
 
 
 def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
@@ -66,20 +67,21 @@ def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:
 
 def _mnist(seed: int) -> Study:
     """The generator, pixels learned one by one, and real data in the same loop."""
-    taught = _teaching(seed=seed)
+    config = _teaching(seed=seed)
     pixels = _changed(
-        taught,
+        config,
         source=PixelConfig(steps=32, epochs=1, ipc=13, start="real"),
         outer={"iterations": 1000, "lr_images": 0.05, "lr_noise": None},
     )
-    real = _on_real_data(taught, 500)
+    real = _on_real_data(config, 500)
     return Study(
         name="gtn-mnist",
         title="MNIST, 32 inner steps of 128: a generator, learned pixels and real data in one loop",
         paper={"generator": "98.9"},
         source=SUCH,
-        variants=_single_runs({"generator": taught, "pixels": pixels, "real data": real}),
+        variants=_single_runs({"generator": config, "pixels": pixels, "real data": real}),
         n=40,
+        kind=CURVES,
     )
 
 
@@ -96,7 +98,7 @@ def _curricula(seed: int) -> Study:
         source=SUCH,
         variants=variants,
         n=20,
-        kind="seeds",
+        kind=SEEDS,
     )
 
 
@@ -153,7 +155,7 @@ def _weight_norm(seed: int) -> Study:
         source=SUCH,
         variants=tuple(variants),
         n=8,
-        kind="sweep",
+        kind=SWEEP,
     )
 
 
@@ -193,12 +195,12 @@ def _learners(seed: int) -> Study:
         variants=_single_runs({"generator": config}),
         n=20,
         learners=UNSEEN,
-        kind="seeds",
+        kind=SEEDS,
     )
 
 
 def _cifar10(seed: int) -> Study:
-    taught = _teaching(
+    config = _teaching(
         seed=seed,
         data="cifar10",
         source={"batch": 64},
@@ -209,9 +211,9 @@ def _cifar10(seed: int) -> Study:
         title="CIFAR-10, inner steps to equal accuracy, a generator against real data (reduced: 32 steps of 64)",
         paper={"generator": "4 times fewer steps"},
         source=SUCH,
-        variants=_single_runs({"generator": taught, "real data": _on_real_data(taught, 200)}),
+        variants=_single_runs({"generator": config, "real data": _on_real_data(config, 200)}),
         n=20,
-        kind="speed",
+        kind=SPEED,
     )
 
 

@@ -23,6 +23,7 @@ from limbeck.nas.studies.finals import draw_finals, run_finals, search_proxies
 from limbeck.nas.studies.proxy_rows import Rows, choose
 from limbeck.nas.studies.ranking import draw_ranking, ranking_proxies, run_ranking, study_task, synthetic_config
 from limbeck.studies import Study, Variant
+from limbeck.studies.kinds import CURVES
 from limbeck.studies.run import StudyDirectory
 
 SOURCE: Final = "Such et al. 2019, arXiv 1912.07768"
@@ -104,7 +105,7 @@ def _run(
 def _study(name: str, config: Config) -> Study:
     """What marks the folder."""
     variant = Variant(group="synthetic", seed=config.seed, config=config)
-    return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1)
+    return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1, kind=CURVES)
 
 
 _RANKING: Final = ("better_half", "regret", "seconds", "prepare_seconds", "share")

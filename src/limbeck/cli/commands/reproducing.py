@@ -19,6 +19,8 @@ from limbeck.cli.commands.shared import (
     output,
     parse,
     prepare,
+    refuse_idle,
+    refuse_many,
     refuse_not_positive,
     result_console,
 )
@@ -31,10 +33,10 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluation.judge import Evaluation
 from limbeck.evaluation.judge import evaluate as run_evaluate
 from limbeck.experiment.config import Config
-from limbeck.studies import Study, grid, grid_config, study, study_names
+from limbeck.studies import Study, grid, grid_config, study_names
+from limbeck.studies import study as study_named
 from limbeck.studies.figures import draw_figures
 from limbeck.studies.recipes import Recipe, recipe, recipes, with_soft_labels
-from limbeck.studies.rows import summary
 from limbeck.studies.run import StudyDirectory, run_study
 
 
@@ -50,34 +52,37 @@ def reproduce(argv: list[str]) -> int:
     if options.name in study_names():
         return _reproduce_study(options)
     refuse_not_positive(options, "iterations", "max_time", "n")
-    chosen = recipe_named(options.name)
+    experiment = recipe_named(options.name)
+    refuse_idle(options, "networks", why=f"with {options.name}, which needs no trained networks")
+    if experiment.config.init.fixed:
+        refuse_many(options.n)
     if options.labels == "soft":
-        chosen = with_soft_labels(chosen)
+        experiment = with_soft_labels(experiment)
     changes: dict[str, Any] = {"max_time": options.max_time}
     if options.iterations is not None:
         changes["iterations"] = options.iterations
     config = dataclasses.replace(
-        chosen.config, seed=options.seed, outer=dataclasses.replace(chosen.config.outer, **changes)
+        experiment.config, seed=options.seed, outer=dataclasses.replace(experiment.config.outer, **changes)
     )
     suffix = "-soft" if options.labels == "soft" else ""
     out = options.out or Path("runs") / f"{options.name}{suffix}"
     console = log_console()
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
-    made = learned(config, out, options, resume=options.resume, overwrite=options.overwrite)
-    if not made.info["finished"]:
+    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite)
+    if not run.info["finished"]:
         console.print("interrupted: nothing is scored; go on with --resume")
         return 130
     result = run_evaluate(
-        made,
-        n=options.n or chosen.n,
+        run,
+        n=options.n or experiment.n,
         seed=options.seed,
         baselines=baseline_choice(options.baselines),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
     )
-    values = reproduction(result, made, out, chosen.name + suffix, chosen.paper)
-    output(values, options.json, None, lambda: result_console().print(reproduction_table(chosen, result, made)))
+    values = reproduction(result, run, out, experiment.name + suffix, experiment.paper)
+    output(values, options.json, None, lambda: result_console().print(reproduction_table(experiment, result, run)))
     return 0
 
 
@@ -87,16 +92,16 @@ def _reproduce_study(options: ReproduceOptions) -> int:
         raise LimbeckError(
             f"{options.name} is a study of several runs; --labels and --baselines belong to single ones."
         )
-    chosen, out = study(options.name, options.seed), options.out or Path("runs") / options.name
-    if options.networks is not None and not chosen.pools:
+    study, out = study_named(options.name, options.seed), options.out or Path("runs") / options.name
+    if options.networks is not None and not study.pools:
         raise LimbeckError(f"{options.name} needs no trained networks; leave out --networks.")
     if options.networks is not None and options.networks < 8:
         raise LimbeckError(f"--networks is {options.networks}; at least 8 are needed to train, choose and report on.")
     refuse_not_positive(options, "iterations", "max_time", "n")
     settings: dict[str, Any] = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
-    if chosen.pools:
+    if study.pools:
         settings["networks"] = options.networks
-    return run(chosen, out, options, settings, resume=options.resume, overwrite=options.overwrite)
+    return conduct_study(study, out, options, settings, resume=options.resume, overwrite=options.overwrite)
 
 
 def sensitivity(argv: list[str]) -> int:
@@ -104,16 +109,16 @@ def sensitivity(argv: list[str]) -> int:
     options = parse(SensitivityOptions, argv)
     refuse_not_positive(options, "iterations", "max_time", "n")
     config = grid_config(options.data, options.learner, options.seed)
-    chosen = grid(config, steps=options.steps, epochs=options.epochs, ipc=options.ipc, n=options.n)
+    study = grid(config, steps=options.steps, epochs=options.epochs, ipc=options.ipc, n=options.n)
     out = options.out or Path("runs") / f"sensitivity-{canonical_name(options.data)}"
-    given = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
+    settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
     about: dict[str, Any] = {name: list(getattr(options, name)) for name in ("steps", "epochs", "ipc")}
     about |= {"data": options.data, "learner": options.learner}
-    return run(chosen, out, options, given, about=about, resume=options.resume, overwrite=options.overwrite)
+    return conduct_study(study, out, options, settings, about=about, resume=options.resume, overwrite=options.overwrite)
 
 
-def run(
-    chosen: Study,
+def conduct_study(
+    study: Study,
     out: Path,
     options: Common,
     settings: dict[str, Any],
@@ -125,10 +130,10 @@ def run(
     """Make or go on with a study, print its rows, draw its figures; ``about`` must be the same when it goes on, too."""
     console = log_console()
     prepare(options)
-    StudyDirectory(out).prepare(chosen, resume=resume, overwrite=overwrite, **settings, **(about or {}))
+    StudyDirectory(out).prepare(study, resume=resume, overwrite=overwrite, **settings, **(about or {}))
     with show_progress(console) as watch:
         scores = run_study(
-            chosen,
+            study,
             out,
             **settings,
             device=options.device,
@@ -140,12 +145,12 @@ def run(
     if scores is None:
         console.print("interrupted: what is finished is kept; go on with --resume")
         return 130
-    rows = summary(chosen, scores)
-    values = {"study": chosen.name, "rows": rows}
-    output(values, options.json, None, lambda: result_console().print(study_table(chosen, rows)))
+    rows = study.kind.rows(study, scores)
+    values = {"study": study.name, "rows": rows}
+    output(values, options.json, None, lambda: result_console().print(study_table(study, rows)))
     missing = figures_missing()
     if missing is None:
-        for path in draw_figures(chosen, out, scores):
+        for path in draw_figures(study, out, scores):
             console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
     else:
         console.print(f"no figures are drawn. {missing}", soft_wrap=True, markup=False)
@@ -159,16 +164,16 @@ def reproduction(result: Evaluation, run: Distilled, out: Path, row: str, paper:
     return {"rows": rows}
 
 
-def settings(name: str) -> Config:
+def config_named(name: str) -> Config:
     """A recipe's configuration, or that of a study's first run."""
     if name in NAS_STUDIES:
         return nas_config(name, 0)
     if name not in study_names():
         return recipe_named(name).config
-    chosen = study(name)
-    if chosen.pools:
+    study = study_named(name)
+    if study.pools:
         raise LimbeckError(f"{name} starts from trained networks; see limbeck pool, limbeck attack and limbeck adapt.")
-    return chosen.variants[0].config
+    return study.variants[0].config
 
 
 def recipe_named(name: str) -> Recipe:

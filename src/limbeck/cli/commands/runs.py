@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.cli.commands.attacking import report_on
-from limbeck.cli.commands.reproducing import settings
+from limbeck.cli.commands.reproducing import config_named
 from limbeck.cli.commands.shared import (
+    COMPUTING,
     baseline_choice,
     log_console,
     output,
     parse,
     prepare,
     print_json,
+    refuse_idle,
+    refuse_many,
     result_console,
     value_of,
 )
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
-from limbeck.cli.tables import class_table, curve_table, evaluation_table, print_images, show_table
+from limbeck.cli.options.unions import choose_members, owners_of_flags
+from limbeck.cli.pictures import print_images
+from limbeck.cli.tables import class_table, curve_table, evaluation_table, show_table
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
@@ -33,22 +39,24 @@ from limbeck.outer.loop import distill as run_distill
 
 def distill(argv: list[str]) -> int:
     """``limbeck distill``."""
-    chosen = value_of(argv, "--recipe")
-    default = DistillOptions() if chosen is None else DistillOptions(config=settings(chosen))
-    options = parse(DistillOptions, argv, default)
+    recipe = value_of(argv, "--recipe")
+    base = Config() if recipe is None else config_named(recipe)
+    default = DistillOptions(config=choose_members(base, partial(value_of, argv)))
+    options = parse(DistillOptions, argv, default, owners_of_flags())
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
     if options.resume is not None and options.out not in (None, options.resume):
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
-    if options.resume is not None and _settings_given(options):
+    if options.resume is not None and _names_settings(options):
         raise LimbeckError(
             "--resume goes on with the settings that the run began with; leave out the others (but --init pool:FILE "
             "tells where its pool is now)."
         )
     init = config.init.init.split(":")[0]
     out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
+    if options.resume is None:
+        refuse_idle(options, "trust", why="without --resume")
     console = log_console()
-    console.print(f"[dim]run directory: {out}[/dim]", soft_wrap=True)
-    reporters: list[Reporter] = [ConsoleReporter(console)]
+    reporters: list[Reporter] = [ConsoleReporter(console, folder=out)]
     if options.tensorboard:
         from limbeck.outer.tensorboard import TensorBoardReporter
 
@@ -74,12 +82,12 @@ def distill(argv: list[str]) -> int:
     return 0 if result.info["finished"] else 130
 
 
-def _settings_given(options: DistillOptions) -> bool:
+def _names_settings(options: DistillOptions) -> bool:
     """Whether anything is said about what to learn, besides where a pool is."""
-    given, plain = options.config, Config()
-    if given.init.pooled:
-        given = dataclasses.replace(given, init=dataclasses.replace(given.init, init=plain.init.init))
-    return given != plain or options.data is not None or options.recipe is not None
+    config, plain = options.config, Config()
+    if config.init.pooled:
+        config = dataclasses.replace(config, init=dataclasses.replace(config.init, init=plain.init.init))
+    return config != plain or options.data is not None or options.recipe is not None
 
 
 def evaluate(argv: list[str]) -> int:
@@ -88,6 +96,8 @@ def evaluate(argv: list[str]) -> int:
     run = Distilled.load(options.run, trust=options.trust)
     if run.config.attack is not None:
         return report_on(run, options)
+    if run.config.init.fixed and not options.learners:
+        refuse_many(options.n)
     console = log_console()
     prepare(options)
     task = None
@@ -116,6 +126,7 @@ def evaluate(argv: list[str]) -> int:
 def show(argv: list[str]) -> int:
     """``limbeck show``."""
     options = parse(ShowOptions, argv)
+    refuse_idle(options, *COMPUTING, "data_dir", why="with 'limbeck show', which only reads a run")
     run = Distilled.load(options.run)
     if options.out is not None:
         from limbeck.artefact.preview import preview

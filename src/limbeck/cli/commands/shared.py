@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -17,6 +18,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.cli.allocator import tune_allocator
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common
+from limbeck.cli.parser import parse_words
 from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
@@ -28,17 +30,21 @@ from limbeck.outer.loop import distill
 WIDE: Final = 160
 """Columns of tables that go to a file or a pipe."""
 
+COMPUTING: Final = ("device", "threads", "lean")
+"""Options of every verb that say how to compute."""
+
 Options = TypeVar("Options", bound="Common")
 
 
-def parse(kind: type[Options], argv: list[str], default: Options | None = None) -> Options:
-    """The options of a verb, which is what their class is called after."""
+def parse(
+    kind: type[Options],
+    argv: list[str],
+    default: Options | None = None,
+    owners: Mapping[str, str] = MappingProxyType({}),
+) -> Options:
+    """The options of a verb, which is what their class is called after; ``owners`` as ``parse_words`` has it."""
     verb = kind.__name__.removesuffix("Options").lower()
-    config = (tyro.conf.ConsolidateSubcommandArgs,)
-    if default is None:
-        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, config=config)
-    else:
-        options = tyro.cli(kind, prog=f"limbeck {verb}", args=argv, default=default, config=config)
+    options = parse_words(kind, f"limbeck {verb}", argv, default, owners)
     if getattr(options, "resume", None) and getattr(options, "overwrite", False):
         raise LimbeckError("--resume goes on with what is there and --overwrite begins anew; give one of them.")
     return options
@@ -119,6 +125,22 @@ def refuse_not_positive(options: Common, *names: str) -> None:
             raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
 
 
+def refuse_many(n: int | None) -> None:
+    """Raise LimbeckError for an ``--n`` other than 1 where the initial weights are fixed."""
+    if n not in (None, 1):
+        raise LimbeckError(f"--n is {n}, but a fixed initialisation is a single one; leave it out.")
+
+
+def refuse_idle(options: Common, *names: str, why: str) -> None:
+    """Raise LimbeckError for an option that is given but does nothing here; ``why`` says why, after "do nothing"."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    idle = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != defaults[name]]
+    if idle:
+        *others, last = idle
+        text = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+        raise LimbeckError(f"{text} nothing {why}; leave {'them' if others else 'it'} out.")
+
+
 def checkpoint_of(config: Config, out: Path) -> Checkpoint:
     """The checkpoint of a run that is to go on.
 
@@ -126,15 +148,15 @@ def checkpoint_of(config: Config, out: Path) -> Checkpoint:
         LimbeckError: none is there, or the run began with other settings or another pool.
     """
     checkpoint = Checkpoint.load(out)
-    recorded, wanted = Config.from_json(checkpoint.config, out), config
-    if recorded.init.pool_sha256 is not None and config.init.pooled:
+    ours, wanted = Config.from_json(checkpoint.config, out), config
+    if ours.init.pool_sha256 is not None and config.init.pooled:
         wanted = with_pool_digest(config)
-        if wanted.init.pool_sha256 != recorded.init.pool_sha256:
+        if wanted.init.pool_sha256 != ours.init.pool_sha256:
             raise LimbeckError(
                 f"The run in {out} began with another pool than {config.init.pool}; name that one, or choose another "
                 "--out."
             )
-    before, now = dict(_settings(recorded.to_json())), dict(_settings(wanted.to_json()))
+    before, now = dict(_settings(ours.to_json())), dict(_settings(wanted.to_json()))
     # Digests tell whether pool and data are the same, wherever they lie.
     moved = {"data", "val_size", "split_seed", "init pool_sha256"} | ({"init init"} if config.init.pooled else set())
     for name in [name for name in now if name not in moved]:

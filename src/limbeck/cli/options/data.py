@@ -22,13 +22,12 @@ class DataOptions(Common):
     Args:
         action: ``list`` or ``get``.
         name: the data set to get.
-        seed: nothing here is random; accepted for uniformity.
-        out: folder to put it into instead of --data-dir or ~/.cache/limbeck.
+        out: to get one, the folder to put it into instead of --data-dir or ~/.cache/limbeck; to list them, a file to
+            write the JSON to as well.
         url: fetch from this address instead of the official one.
     """
 
     action: Annotated[Literal["list", "get"], tyro.conf.Positional]
     name: Annotated[str | None, tyro.conf.Positional] = None
-    seed: int = 0
     out: Path | None = None
     url: str | None = None

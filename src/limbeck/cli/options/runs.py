@@ -22,6 +22,10 @@ class DistillOptions(Common):
             change it, as in mnist,rotate=45.
         recipe: start from a published experiment's settings (mnist-fixed, mnist-random, cifar10-fixed, cifar10-random,
             or the first run of a study such as gtn-mnist); other options change them.
+        source: what is learned: pixels, a generator of images, or, over real images, hyper-parameters only; each has
+            options of its own, which --source NAME --help shows. Pixels by default.
+        method: how a gradient on it is had: unrolled.
+        adjoint: how unrolled training is differentiated: remat, or unroll, the slow reference.
         out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
         overwrite: replace the run that --out holds.
@@ -33,6 +37,9 @@ class DistillOptions(Common):
 
     data: Annotated[str | None, tyro.conf.Positional] = None
     recipe: str | None = None
+    source: str | None = None
+    method: str | None = None
+    adjoint: str | None = None
     out: Path | None = None
     resume: Path | None = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -77,12 +84,10 @@ class ShowOptions(Common):
 
     Args:
         run: run directory.
-        seed: nothing here is random; accepted for uniformity.
         out: write the picture of the learned images to this PNG file.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    seed: int = 0
     out: Path | None = None
 
 

@@ -78,7 +78,8 @@ class SizedSpace(Space):
 class PlainSpace(SizedSpace):
     """A space whose networks are plain sequences of layers.
 
-    The text of an architecture is its options, joined by dashes. Networks share the parameters that have the same name and shape. ``name`` and ``build`` are left to be written.
+    The text of an architecture is its options, joined by dashes. Networks share the parameters that have the
+    same name and shape. ``name`` and ``build`` are left to be written.
     """
 
     @final
