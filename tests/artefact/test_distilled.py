@@ -25,6 +25,7 @@ from limbeck.data import Preprocessing
 from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import chunks, concatenate, score, train
+from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.config import Config
 from limbeck.outer.loop import distill
 
@@ -68,8 +69,11 @@ def sets(draw: st.DrawFn) -> Distilled:
     return Distilled(
         images=images,
         labels=y_SMK.contiguous() if draw(st.booleans()) else y_SMK,
-        hyperparameters={"lr": torch.rand(batches * epochs, generator=random).to(dtype)},
-        order=torch.randint(batches, (batches * epochs,), generator=random),
+        training=LearnedSchedule(
+            inner=config.inner,
+            order=torch.randint(batches, (batches * epochs,), generator=random),
+            hyperparameters={"lr": torch.rand(batches * epochs, generator=random).to(dtype)},
+        ),
         preprocessing=Preprocessing(
             scale=draw(positive),
             mean=tuple(draw(st.lists(positive, min_size=channels, max_size=channels))),
@@ -104,7 +108,8 @@ def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     result = distill(tiny_config(init="fixed"), DATA, out=tmp_path)
     tensors = load_file(tmp_path / "distilled.safetensors")
     assert set(tensors) == {
-        *("images", "labels", "hyperparameters.lr", "order", "weights.linear.weight", "weights.linear.bias")
+        *("images", "labels", "weights.linear.weight", "weights.linear.bias"),
+        *("training.hyperparameters.lr", "training.order"),
     }
     assert torch.equal(tensors["images"], result.images)
     summary = json.loads((tmp_path / "distilled.json").read_text())
@@ -185,31 +190,13 @@ def test_a_future_schema_version(saved: Path) -> None:
         Distilled.load(saved)
 
 
-@pytest.mark.parametrize("name", ["images", "labels", "order"])
+@pytest.mark.parametrize("name", ["images", "labels", "training.order"])
 def test_a_missing_tensor(saved: Path, name: str) -> None:
     tensors = load_file(saved / "distilled.safetensors")
     del tensors[name]
     save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
     with pytest.raises(LimbeckError, match=f"'{name}' is missing"):
         Distilled.load(saved)
-
-
-def test_a_set_of_the_first_schema(saved: Path) -> None:
-    """Until schema 2 there was plain gradient descent only, and the step sizes belonged to the pixels."""
-    run = Distilled.load(saved)
-    tensors = load_file(saved / "distilled.safetensors")
-    tensors["learning_rates"] = tensors.pop("hyperparameters.lr")
-    save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
-    summary = json.loads((saved / "distilled.json").read_text())
-    summary["schema"] = 1
-    summary["learning_rates"] = summary.pop("hyperparameters")["lr"]
-    inner = summary["config"].pop("inner")
-    summary["config"]["pixels"] |= {"lr": inner["lr"], "lr_max": inner["lr_max"]}
-    (saved / "distilled.json").write_text(json.dumps(summary))
-    old = Distilled.load(saved)
-    assert old.config == run.config
-    assert old.info == run.info
-    assert same_tensors(old.hyperparameters, run.hyperparameters)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +206,10 @@ def test_a_set_of_the_first_schema(saved: Path) -> None:
         ("images", torch.zeros(2, 4, 1, 8, 8)),
         ("labels", torch.zeros(2, 3, 4)),
         ("labels", torch.zeros(2, 3)),
-        ("hyperparameters.lr", torch.zeros(3)),
-        ("hyperparameters.momentum", torch.zeros(4)),
-        ("order", torch.tensor([0, 1, 0, 2])),
-        ("order", torch.tensor([0, -1, 0, 1])),
+        ("training.hyperparameters.lr", torch.zeros(3)),
+        ("training.hyperparameters.momentum", torch.zeros(4)),
+        ("training.order", torch.tensor([0, 1, 0, 2])),
+        ("training.order", torch.tensor([0, -1, 0, 1])),
     ],
 )
 def test_tensors_that_do_not_fit(saved: Path, name: str, value: Tensor) -> None:
@@ -248,7 +235,8 @@ def test_training_with_an_inner_optimizer(optimizer: str) -> None:
     result = distill(tiny_config(inner={"optimizer": optimizer, "lr": 0.05}), DATA)
     # every step has values of its own, so that those of another step would show
     values = {name: torch.linspace(0.1, 0.8, 4) / (i + 1) for i, name in enumerate(result.hyperparameters)}
-    _assert_trains_like_the_protocol(replace(result, hyperparameters=values))
+    training = replace(result.schedule, hyperparameters=values)
+    _assert_trains_like_the_protocol(replace(result, training=training))
 
 
 def _assert_trains_like_the_protocol(result: Distilled) -> None:
@@ -411,7 +399,7 @@ def test_the_picture_of_many_images_is_cut_and_of_constant_ones_is_drawn() -> No
 
 def test_the_picture_of_many_batches_goes_from_the_first_to_the_last() -> None:
     many = random_set(tiny_config(pixels={"steps": 21, "epochs": 1}))
-    ends = replace(many, images=many.images[[0, 10, 20]], labels=many.labels[[0, 10, 20]], order=torch.arange(3))
+    ends = replace(many, images=many.images[[0, 10, 20]], labels=many.labels[[0, 10, 20]])
     band = 4 + 40 + 3  # the pictures of a row, without the text underneath
     for part in range(3):
         top = 18 + part * (40 + 4 + 18)
@@ -466,7 +454,7 @@ def test_the_usage_on_the_card_runs(tmp_path: Path) -> None:
 
 def test_it_is_printed_in_one_line() -> None:
     text = repr(random_set(tiny_config()))
-    assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 steps)"
+    assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 gradient steps)"
 
 
 def test_the_validation_split_of_given_data_is_recorded() -> None:

@@ -26,7 +26,7 @@ from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabe
 from limbeck.cli.commands.attacking import class_index
 from limbeck.cli.main import run as run_in_process
 from limbeck.data import TaskData, load
-from limbeck.engine import Batch, Learner, Relabelled, Tensors
+from limbeck.engine import RealConfig, Batch, Learner, Relabelled, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, OuterConfig
@@ -88,8 +88,8 @@ def test_a_configuration_with_an_attack_goes_through_json() -> None:
     config = Config(attack=ATTACK)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert Config.from_json(json.loads(json.dumps(Config().to_json()))).attack is None
-    with pytest.raises(LimbeckError, match="source must be pixels"):
-        Config(attack=ATTACK, source="real")
+    with pytest.raises(LimbeckError, match="source must be a PixelConfig"):
+        Config(attack=ATTACK, source=RealConfig())
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------
@@ -287,11 +287,11 @@ def test_nothing_is_learned_or_chosen_on_the_networks_of_the_report(
 def test_the_recipe(pool: Path) -> None:
     config = attack_config(pool, ATTACK)
     assert (config.learner, config.init.init, config.init.held_out) == ("linear", f"pool:{pool}", POOL // 4)
-    assert (config.pixels.ipc, config.pixels.steps, config.pixels.start) == (1, 1, "noise")
-    assert attack_config(pool, ATTACK, steps=4).pixels.ipc == 1
+    assert (config.source.ipc, config.source.steps, config.source.start) == (1, 1, "noise")
+    assert attack_config(pool, ATTACK, steps=4).source.ipc == 1
     bounded = attack_config(pool, ATTACK, images=12, steps=2, epochs=3, max_change=0.1, norm="l2")
-    assert (bounded.pixels.ipc, bounded.pixels.steps, bounded.pixels.epochs) == (2, 2, 3)
-    assert (bounded.pixels.start, bounded.pixels.max_change, bounded.pixels.norm) == ("real", 0.1, "l2")
+    assert (bounded.source.ipc, bounded.source.steps, bounded.source.epochs) == (2, 2, 3)
+    assert (bounded.source.start, bounded.source.max_change, bounded.source.norm) == ("real", 0.1, "l2")
     assert (bounded.inner.lr, bounded.inner.learn_lr) == (0.02, "per-step")
     fixed = attack_config(pool, ATTACK, images=3, step_size=0.3)
     assert (fixed.inner.lr, fixed.inner.learn_lr) == (0.3, "fixed")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from limbeck.cli.console import ConsoleReporter
 from limbeck.common.provenance import versions
-from limbeck.engine import Execution, Learner
+from limbeck.engine import Execution, Learner, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import execution
 from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remembered
@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def choose(learner: Learner = LINEAR, reporter: Recorder | None = None, **changes: Any) -> Execution:
-    outer = {name: changes.pop(name) for name in ("iterations", "inits") if name in changes}
+    outer = {name: changes.pop(name) for name in ("iterations", "inits", "adjoint") if name in changes}
     settings = {"compile": "off", "bfloat16": "off"} | changes
     return choose_execution(
         tiny_config(engine=EngineConfig(**settings), **outer), [learner], DATA, reporter or Recorder()
@@ -69,8 +69,8 @@ def test_small_networks_are_batched_and_large_ones_are_not() -> None:
 
 
 def test_settings_reach_the_execution() -> None:
-    chosen = choose(mode="forward-over-reverse", store_every=4)
-    assert chosen == Execution(mode="forward-over-reverse", compiled=False, chunk=3, store_every=4)
+    chosen = choose(mode="forward-over-reverse")
+    assert chosen == Execution(mode="forward-over-reverse", compiled=False, chunk=3)
     forced = choose(bfloat16="on")
     assert (forced.bfloat16, forced.channels_last) == (True, True)
 
@@ -82,7 +82,7 @@ def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     reporter = Recorder()
     assert choose(compile="auto", iterations=477, reporter=reporter).compiled
     assert "compiling" in reporter.messages[0]
-    assert not choose(compile="auto", iterations=10**6, adjoint="unroll").compiled
+    assert not choose(compile="auto", iterations=10**6, adjoint=Unroll()).compiled
     assert not choose(compile="off", iterations=10**6).compiled
     assert choose(compile="on", iterations=1).compiled
 
@@ -220,7 +220,7 @@ def test_versions_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(execution, "version", missing)
+    monkeypatch.setattr("limbeck.common.provenance.version", missing)
     assert versions("cpu")["limbeck"] == "unknown"
 
 
@@ -276,7 +276,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
 
 def test_the_estimate_counts_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("limbeck.experiment.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("limbeck.cli.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     text = io.StringIO()
     reporter = ConsoleReporter(Console(file=text, width=200))
     for seconds, spent in ((50.0, 0.1), (90.0, 0.3)):  # the first took long: it compiled

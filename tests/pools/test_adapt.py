@@ -35,8 +35,8 @@ def test_defaults_are_of_the_pool(pool: Path, other: str) -> None:
     config = adapt_config(pool, other)
     assert config == adapt_config(pool, other, AdaptSettings())
     assert (config.learner, config.init.pool, config.init.held_out, config.init.network) == ("linear", pool, 2, None)
-    assert (config.pixels.ipc, config.pixels.steps, config.pixels.epochs) == (1, 10, 3)
-    assert (config.pixels.start, config.pixels.labels) == ("real", "soft")
+    assert (config.source.ipc, config.source.steps, config.source.epochs) == (1, 10, 3)
+    assert (config.source.start, config.source.labels) == ("real", "soft")
     assert config.outer == adapt_outer(validate_inits=1)
     assert config.seed == 0
 
@@ -44,8 +44,8 @@ def test_defaults_are_of_the_pool(pool: Path, other: str) -> None:
 def test_settings_are_taken_over(pool: Path, other: str) -> None:
     settings = AdaptSettings(images=12, steps=2, epochs=5, start="noise", labels="hard", network=3, held_out=4, seed=9)
     config = adapt_config(pool, other, settings, outer=OuterConfig(inits=1))
-    assert (config.pixels.ipc, config.pixels.steps, config.pixels.epochs) == (2, 2, 5)
-    assert (config.pixels.start, config.pixels.labels) == ("noise", "hard")
+    assert (config.source.ipc, config.source.steps, config.source.epochs) == (2, 2, 5)
+    assert (config.source.start, config.source.labels) == ("noise", "hard")
     assert (config.init.network, config.init.held_out, config.seed) == (3, 4, 9)
     assert config.outer == OuterConfig(inits=1)
     assert adapt_config(pool, other, settings).outer == adapt_outer(3, validate_inits=1)

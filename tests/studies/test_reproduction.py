@@ -84,7 +84,7 @@ def test_studies_are_complete_and_decided_by_the_seed(name: str) -> None:
 def test_curricula_have_three_seeds_each() -> None:
     variants = study("gtn-curriculum").variants
     assert {(v.group, v.seed) for v in variants} == {(c, s) for c in CURRICULA for s in range(3)}
-    assert all(v.config.generator.curriculum == v.group for v in variants)
+    assert all(v.config.source.curriculum == v.group for v in variants)
 
 
 def test_weight_norm_is_the_only_difference_of_a_pair() -> None:
@@ -93,8 +93,8 @@ def test_weight_norm_is_the_only_difference_of_a_pair() -> None:
     off = [v for v in variants if not v.config.weight_norm]
     assert len(on) == len(off) == 20
     for one, other in zip(on, off, strict=True):
-        assert one.config.generator.generator_weight_norm and not other.config.generator.generator_weight_norm
-        part = dataclasses.replace(other.config.generator, generator_weight_norm=True)
+        assert one.config.source.generator_weight_norm and not other.config.source.generator_weight_norm
+        part = dataclasses.replace(other.config.source, generator_weight_norm=True)
         assert dataclasses.replace(other.config, weight_norm=True, generator=part) == one.config
     assert len({v.config.inner.lr for v in on}) == 20
     assert all(0.01 <= v.config.inner.lr <= 0.5 and v.config.outer.max_rollbacks == 0 for v in variants)

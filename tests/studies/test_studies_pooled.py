@@ -276,7 +276,7 @@ def test_pooled_studies_name_pools_that_they_make() -> None:
 
 def test_a_grid_has_every_combination() -> None:
     toy = grid(grid_config(), steps=(3, 1), epochs=(1, 2), ipc=(1,), n=5)
-    pixels = [variant.config.pixels for variant in toy.variants]
+    pixels = [variant.config.source for variant in toy.variants]
     assert [(p.steps, p.epochs, p.ipc) for p in pixels] == [(1, 1, 1), (3, 1, 1), (1, 2, 1), (3, 2, 1)]
     with pytest.raises(LimbeckError, match="at least one value"):
         grid(grid_config(), steps=(0,), epochs=(1,), ipc=(1,), n=5)

@@ -193,7 +193,8 @@ class Distilled:
                 stacklevel=2,
             )
         for batch in recipe.batches(self.images, self.labels, device=device, seed=seed):
-            logits = learner(batch.x_MCHW)
+            with torch.enable_grad():
+                logits = learner(batch.x_MCHW)
             if logits.shape != batch.y_MK.shape:
                 raise LimbeckError(
                     f"The model gives outputs of shape {tuple(logits.shape)}; this set has {self.num_classes} classes, "

@@ -115,7 +115,7 @@ def _schedule_rows(run: Distilled) -> dict[str, str]:
     if not isinstance(run.training, LearnedSchedule):
         return {}
     names = {name: "step sizes" if name == "lr" else name.replace("_", " ") for name in run.hyperparameters}
-    values = {names[name]: ", ".join(f"{float(v):.4g}" for v in value) for name, value in run.hyperparameters.items()}
+    values = {names[name]: _numbers(value) for name, value in run.hyperparameters.items()}
     return {"inner optimiser": run.training.inner.optimizer, **values}
 
 

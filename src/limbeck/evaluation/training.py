@@ -132,6 +132,8 @@ class LearnedSchedule(TrainingRecipe):
 
     @classmethod
     def restore(cls, values: dict[str, Any], tensors: Tensors) -> Self:
+        for name in values.keys() - {"inner"}:
+            raise LimbeckError(f"The recorded training of kind {cls.kind} has no '{name}'.")
         inner = construct(InnerConfig, values["inner"])
         return cls(inner=inner, order=tensors["order"], hyperparameters=with_prefix(tensors, "hyperparameters."))
 
