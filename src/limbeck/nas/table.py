@@ -213,7 +213,7 @@ def parts_of(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
 
 
-def merged(paths: Sequence[Path]) -> ScoreTable:
+def merge(paths: Sequence[Path]) -> ScoreTable:
     """One table of several, which must be of one proxy and task; ``prepare_seconds`` is that of the slowest.
 
     Raises:

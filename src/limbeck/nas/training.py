@@ -158,10 +158,10 @@ def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream:
 
 def validation_accuracy(kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None) -> float:
     """Mean accuracy in percent of B networks on the first images of the validation split, all by default."""
-    return tested(kernels, networks, data, images).mean
+    return score_on(kernels, networks, data, images).mean
 
 
-def validated(
+def validate(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, measure: Measure = "accuracy"
 ) -> float:
     """What B networks reach on average on the first images of the validation split, all by default, in percent."""
@@ -170,7 +170,7 @@ def validated(
     return _right_probability(_one_by_one(kernels), networks, _examples(data, images, "val"))
 
 
-def tested(
+def score_on(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, *, split: Split = "val"
 ) -> Scores:
     """Accuracy of B networks on the first images of a split, all by default.
@@ -228,12 +228,12 @@ def real_batch(data: TaskData, rate: float, schedule: Schedule, rng: torch.Gener
     chosen_BM = torch.randint(len(data.train_y), (schedule.inits, schedule.batch), generator=rng)
     batch = adam_batch(data, chosen_BM.to(data.train_y.device), rate, schedule.weight_decay)
     if schedule.shift or schedule.flip or schedule.cutout:
-        x_BMCHW = augmented(batch.x_MCHW.flatten(0, 1), schedule, rng).view_as(batch.x_MCHW)
+        x_BMCHW = augment(batch.x_MCHW.flatten(0, 1), schedule, rng).view_as(batch.x_MCHW)
         batch = batch._replace(x_MCHW=x_BMCHW)
     return batch
 
 
-def augmented(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
+def augment(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
     """Images moved, mirrored and cut out at random as the schedule says; normalised, so that 0 is the mean."""
     count, _, height, width = x_NCHW.shape
     device = x_NCHW.device

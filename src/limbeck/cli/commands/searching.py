@@ -49,7 +49,7 @@ def search(argv: list[str]) -> int:
         out=out, storage=options.storage, study=options.study, resume=options.resume, overwrite=options.overwrite
     )
     console.print(f"[dim]{options.config.budget} of {space.size:,} architectures, in {out}[/dim]", soft_wrap=True)
-    with watched(console) as watch:
+    with progress_watch(console) as watch:
         result = run_search(
             Task(space=space, data=data, seed=options.seed, device=options.device),
             proxy_named(options.proxy),
@@ -82,7 +82,7 @@ def _reason(result: SearchResult) -> str:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Watch]:
+def progress_watch(console: Console) -> Iterator[Watch]:
     """A progress bar on a terminal while architectures are scored, a line for every tenth elsewhere."""
     told: list[int] = [0]
 

@@ -17,7 +17,7 @@ from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.spaces.base import Arch, Space
-from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validated
+from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validate
 
 _TELL_EVERY = 100
 _STATISTICS_BATCHES = 100  # of what running statistics began with, 0.9¹⁰⁰ is left at the usual momentum
@@ -90,7 +90,7 @@ def descend(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> None:
 
 
 @torch.no_grad()
-def validated_as_is(
+def validate_as_is(
     task: Task, module: nn.Module, weights: Tensors, images: int | None, measure: Measure = "accuracy"
 ) -> float:
     """What a network reaches on validation images, in percent, with weights by name that are not trained further.
@@ -107,7 +107,7 @@ def validated_as_is(
             x_1MCHW, y_1MK, _ = real_batch(task.data, 0.0, schedule, draws)
             _, buffers = kernels.learner.inner_loss(state.params, buffers, x_1MCHW[0], y_1MK[0])
     networks = {name: value[None] for name, value in (state.params | buffers).items()}
-    return validated(kernels, networks, task.data, images, measure)
+    return validate(kernels, networks, task.data, images, measure)
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:

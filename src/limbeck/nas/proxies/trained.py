@@ -16,7 +16,7 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Measure, Schedule, together, train_real, validated
+from limbeck.nas.training import Measure, Schedule, together, train_real, validate
 
 
 @final
@@ -104,7 +104,7 @@ class _OnLearnedSet(Scorer):
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
         trained = train(kernels, self.batches, weights)
-        return validated(kernels, trained, task.data, self.config.images, self.config.measure)
+        return validate(kernels, trained, task.data, self.config.images, self.config.measure)
 
 
 @final
@@ -157,4 +157,4 @@ class _OnRealData(Scorer):
         module = task.space.build(arch).to(task.device)
         stream = f"real data {task.space.text(arch)}"
         kernels, networks = train_real(module, task.data, self.config.schedule, seed=task.seed, stream=stream)
-        return validated(kernels, networks, task.data, self.config.images, self.config.measure)
+        return validate(kernels, networks, task.data, self.config.images, self.config.measure)

@@ -6,10 +6,10 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from limbeck.nas.searches.halving import promoted
+from limbeck.nas.searches.halving import promote
 from limbeck.nas.searches.ledger import Ledger, Open, Trial
 from limbeck.nas.searches.strategies import SearchConfig
-from limbeck.nas.searches.workers import Executor, Job, Outcome, Stopped, measured
+from limbeck.nas.searches.workers import Executor, Job, Outcome, Stopped, measure_size
 from limbeck.nas.spaces.base import Space
 
 
@@ -66,7 +66,7 @@ def run_batch(
         for text, ones in list(equal.items()):
             job = Job(slot=ones[0].slot, arch=ones[0].arch, rung=rung)
             # Here, not where it is scored: counting operations makes torch load its compiler, in seconds.
-            size = sizes[job.slot] = measured(space, job) if rung == 0 else Outcome(slot=job.slot, rung=rung)
+            size = sizes[job.slot] = measure_size(space, job) if rung == 0 else Outcome(slot=job.slot, rung=rung)
             if size.failure is None:
                 jobs.append(job)
             else:
@@ -83,7 +83,7 @@ def run_batch(
         if rung + 1 < rungs:
             scores = {trial.slot: trial.scores[rung] for trial in known() if len(trial.scores) > rung}
             here = [one.slot for one in begun.values() if len(one.scores) > rung]
-            given_up |= set(here) - promoted(scores, here, config.reduction)
+            given_up |= set(here) - promote(scores, here, config.reduction)
             finish()
 
 

@@ -15,14 +15,24 @@ from typing import Any, Final, final
 import torch
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.searches.workers import RETRIES, Executor, Job, Outcome, Stopped, Work, perform, pickled, unpickled
+from limbeck.nas.searches.workers import (
+    RETRIES,
+    Executor,
+    Job,
+    Outcome,
+    Stopped,
+    Work,
+    perform,
+    pickle_work,
+    unpickle_work,
+)
 
 ANSWER_SECONDS: Final = 25.0
 """How long a cluster has to answer."""
 
 
 @contextmanager
-def connected(address: str, number: int, gpus: float = 0.0) -> Iterator[None]:
+def connect(address: str, number: int, gpus: float = 0.0) -> Iterator[None]:
     """A connection to a Ray cluster that has room for so many workers; one that was there already is used and stays.
 
     Args:
@@ -67,7 +77,7 @@ class RayWorkers(Executor):
     def __init__(self, work: Work, number: int, gpus: float = 0.0) -> None:
         self._ray = _ray()
         make = self._ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
-        self._work = self._ray.put(pickled(work))
+        self._work = self._ray.put(pickle_work(work))
         # In a list the reference is sent, not what it stands for: a worker that is started again fetches that anew.
         self._workers = [make.remote([self._work]) for _ in range(number)]
 
@@ -103,7 +113,7 @@ class _Worker:
 
     def __init__(self, sent: Sequence[Any]) -> None:
         torch.set_num_threads(1)
-        self._work = unpickled(_ray().get(sent[0]))
+        self._work = unpickle_work(_ray().get(sent[0]))
 
     def perform(self, job: Job) -> Outcome:
         return perform(self._work, job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-def promoted(scores: Mapping[int, float], slots: Sequence[int], reduction: int) -> set[int]:
+def promote(scores: Mapping[int, float], slots: Sequence[int], reduction: int) -> set[int]:
     """Which of the trials go on to the next rung: those among the best one in ``reduction`` of all, or the very best.
 
     As in asynchronous successive halving (Li et al. 2020, arXiv 1810.05934, algorithm 2), but a trial that is given up

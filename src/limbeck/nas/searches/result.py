@@ -11,10 +11,10 @@ from limbeck.common.files import read_json, write_json
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.scale import UNKNOWN, Scale
 from limbeck.nas.searches.ledger import Ledger, Trial
-from limbeck.nas.searches.storages import is_url, need_optuna, place_of, shown, studies_in
+from limbeck.nas.searches.storages import is_url, need_optuna, place_of, studies_in, without_password
 
 MARK: Final = "search.json"
-"""The file by which a folder is known to hold a search; --overwrite deletes one that ``marked`` knows by it."""
+"""The file by which a folder is known to hold a search; --overwrite deletes one that ``read_mark`` knows by it."""
 
 JOURNAL: Final = "study.log"
 
@@ -94,7 +94,7 @@ class SearchResult:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Marked:
+class Mark:
     """What a folder says of its search: where the study is, its name, and how many trials were asked for."""
 
     storage: str | Path
@@ -111,7 +111,7 @@ def note(out: Path | None, storage: str | Path | None, study: str, result: Searc
         write_json(out / MARK, {"schema": 1, "storage": kept, "study": study, **result.to_json()})
 
 
-def marked(folder: Path) -> Marked | None:
+def read_mark(folder: Path) -> Mark | None:
     """What ``note`` wrote; None if the folder holds no search, be it that another program's file has that name."""
     if not (folder / MARK).is_file():
         return None
@@ -124,7 +124,7 @@ def marked(folder: Path) -> Marked | None:
     storage, study, budget = noted["storage"], noted["study"], noted["budget"]
     if not (isinstance(storage, str | None) and isinstance(study, str) and isinstance(budget, int)):
         return None
-    return Marked(storage=storage or folder / JOURNAL, study=study, budget=budget)
+    return Mark(storage=storage or folder / JOURNAL, study=study, budget=budget)
 
 
 def read_search(source: str | Path, study: str | None = None) -> SearchResult:
@@ -160,11 +160,11 @@ def read_searches(source: str | Path, study: str | None = None) -> dict[str, Sea
     ledgers = {name: Ledger.open(storage, name) for name in studies_in(storage)}
     found = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
     if not found:
-        raise LimbeckError(f"{shown(source)} holds no search; {_NAME_ONE}")
+        raise LimbeckError(f"{without_password(source)} holds no search; {_NAME_ONE}")
     return found
 
 
-def _read(ledger: Ledger, mark: Marked | None) -> SearchResult:
+def _read(ledger: Ledger, mark: Mark | None) -> SearchResult:
     """What a study holds; its folder tells the budget where the study does not."""
     trials = tuple(ledger.trials())
     noted = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
@@ -178,11 +178,11 @@ def _read(ledger: Ledger, mark: Marked | None) -> SearchResult:
     )
 
 
-def _storage_of(source: str | Path) -> tuple[str | Path, Marked | None]:
+def _storage_of(source: str | Path) -> tuple[str | Path, Mark | None]:
     """The storage of a search, and what its folder says of it, if it has one."""
     if is_url(str(source)) or not Path(source).is_dir():
         return source, None
-    mark = marked(Path(source))
+    mark = read_mark(Path(source))
     if mark is None:
         raise LimbeckError(f"{source} holds no search; {_NAME_ONE}")
     return mark.storage, mark

@@ -87,14 +87,14 @@ def search(
     else:
         site.check_new(overwrite=place.overwrite)
     with ExitStack() as stack:
-        stack.enter_context(workers.connected())
+        stack.enter_context(workers.connect())
         scorers, prepare_seconds = _prepare(task, proxy, config, tell)
         if ledger is None:
             # Once more: preparation may have taken hours, in which someone else began.
             place.site().check_new(overwrite=place.overwrite)
             ledger = site.create(settings, overwrite=place.overwrite)
         stop = stack.enter_context(interruptible())
-        stack.enter_context(ledger.driven(prepare_seconds, config.budget, proxy.scale))
+        stack.enter_context(ledger.drive(prepare_seconds, config.budget, proxy.scale))
         # Not before it is known that this may go on.
         note(site.out, site.storage, site.study, _result(ledger, settings, config))
         executor = stack.enter_context(workers.executor((task, scorers)))

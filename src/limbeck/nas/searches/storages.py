@@ -24,8 +24,8 @@ def studies_in(storage: str | Path) -> list[str]:
     import optuna
 
     if _file_of(storage) is None:
-        raise LimbeckError(f"{shown(storage)} does not exist; there is no search to read.")
-    with guarded(shown(storage)), quiet():
+        raise LimbeckError(f"{without_password(storage)} does not exist; there is no search to read.")
+    with guard(without_password(storage)), quiet():
         return list(optuna.get_all_study_names(backend_of(storage)))
 
 
@@ -104,7 +104,7 @@ def no_sampler() -> optuna.samplers.BaseSampler:
 
 
 @contextmanager
-def guarded(where: str) -> Iterator[None]:
+def guard(where: str) -> Iterator[None]:
     """Whatever goes wrong with a storage is one sentence."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
@@ -121,6 +121,6 @@ def guarded(where: str) -> Iterator[None]:
         ) from None
 
 
-def shown(storage: str | Path | None) -> str:
+def without_password(storage: str | Path | None) -> str:
     """A storage without its password."""
     return "memory" if storage is None else re.sub(r"://([^:@/]+):[^@]*@", r"://\1:***@", str(storage))

@@ -30,11 +30,11 @@ from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, frontier_chart, graph_chart
 from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of
-from limbeck.nas.studies.rank import worst_filled
+from limbeck.nas.studies.rank import fill_worst
 from limbeck.nas.studies.ranking import IMAGES, INITS, Scores, learn_set, score_all, slug
-from limbeck.nas.studies.study_sets import sampled
+from limbeck.nas.studies.study_sets import draw_sample
 from limbeck.nas.table import ScoreTable
-from limbeck.nas.training import Schedule, tested, train_real
+from limbeck.nas.training import Schedule, score_on, train_real
 
 BUDGET: Final = 60
 """Architectures that each search looks at, the same ones."""
@@ -106,36 +106,36 @@ def best(table: ScoreTable, k: int) -> list[str]:
     """The ``k`` architectures with the best scores, the first of equals; raises LimbeckError for an empty table."""
     if not table.scores:
         raise LimbeckError(f"The table of {table.name} is empty, so that nothing has won.")
-    values_N = worst_filled(np.array(list(table.values.values())))
+    values_N = fill_worst(np.array(list(table.values.values())))
     return [list(table.scores)[i] for i in np.argsort(-values_N, kind="stable")[:k]]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Searched:
+class Winner:
     """What a search chose, and its cost."""
 
     winner: str
     cost: Cost
 
 
-def searched(scores: Scores) -> dict[str, Searched]:
+def choose_winners(scores: Scores) -> dict[str, Winner]:
     """The search with each proxy, and the one in which real data chooses among the best of the learned set."""
     found = {
-        name: Searched(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
+        name: Winner(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
         for name, table in scores.tables.items()
     }
     if LEARNED in found and REAL in found:
         shortlist = scores.tables[REAL].of(best(scores.tables[LEARNED], SHORTLIST))
         cost = found[LEARNED].cost
-        found[SHORTLISTED] = Searched(
+        found[SHORTLISTED] = Winner(
             winner=best(shortlist, 1)[0],
             cost=Cost(prepare=cost.prepare + scores.prepare_seconds(REAL), score=cost.score + shortlist.seconds),
         )
     return found
 
 
-def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
+def build_wider(task: Task, arch: Arch, factor: int) -> nn.Module:
     """A network of a space whose texts are names of learners, so many times as wide.
 
     Raises:
@@ -150,7 +150,7 @@ def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
     return build(",".join(wide), shape=task.space.shape, num_classes=task.space.num_classes)
 
 
-def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: Widen = widened) -> dict[str, Any]:
+def train_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: Widen = build_wider) -> dict[str, Any]:
     """Train a winner to the end and try it on the test set, unless that is done: what ``path`` holds, or will.
 
     Returns:
@@ -171,7 +171,7 @@ def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen
     module = widen(task, arch, setting.wider).to(task.device)
     stream = f"final {setting.name} {text}"
     kernels, networks = train_real(module, task.data, setting.schedule, seed=task.seed, stream=stream)
-    found_B = tested(kernels, networks, task.data, split="test")
+    found_B = score_on(kernels, networks, task.data, split="test")
     made = about | {
         "mean": 100 - found_B.mean,
         "std": found_B.std,
@@ -185,11 +185,11 @@ def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class FinalsResult:
     """What the study found: its rows, the searches behind them, and the winner of each and of none."""
 
     rows: list[dict[str, Any]]
-    searches: dict[str, Searched]
+    searches: dict[str, Winner]
     winners: dict[str, str]
 
 
@@ -202,11 +202,11 @@ def run_finals(
     proxies: Callable[[Path], Rows] = search_proxies,
     names: Sequence[str] = (),
     settings: Sequence[Setting] | None = None,
-    widen: Widen = widened,
+    widen: Widen = build_wider,
     reporter: Reporter | None = None,
     tell: Tell = lambda text: None,
     stop: Stop | None = None,
-) -> Found | None:
+) -> FinalsResult | None:
     """Learn the set, search with every proxy among the same architectures, train every winner in every setting.
 
     Args:
@@ -228,7 +228,7 @@ def run_finals(
     Raises:
         LimbeckError: the space is smaller than ``n``, or ``out`` holds something else.
     """
-    archs = sampled(task.space, n, task.seed, "search")
+    archs = draw_sample(task.space, n, task.seed, "search")
     settings = final_settings() if settings is None else settings
     run = out / LEARNED
     chosen = choose(proxies(run), names, dataclasses.replace(settings[0].schedule, inits=1))
@@ -237,7 +237,7 @@ def run_finals(
     scores = score_all(task, archs, chosen, out, tell=tell, stop=stop)
     if scores is None:
         return None
-    searches = searched(scores)
+    searches = choose_winners(scores)
     winners = {name: search.winner for name, search in searches.items()} | {RANDOM: task.space.text(archs[0])}
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for setting in settings:
@@ -245,14 +245,14 @@ def run_finals(
             if stop is not None and stop.requested:
                 return None
             path = out / "finals" / f"{slug(f'{text} {setting.name}'.strip())}.json"
-            made = trained_final(task, task.space.read(text), setting, path, widen=widen)
+            made = train_final(task, task.space.read(text), setting, path, widen=widen)
             results[setting.name, text] = made
             tell(f"{text} {setting.name}: test error {made['mean']:.2f} % in {made['seconds']:.0f} s")
     rows = final_rows(winners, results, [setting.name for setting in settings], searches)
-    return Found(rows=rows, searches=searches, winners=winners)
+    return FinalsResult(rows=rows, searches=searches, winners=winners)
 
 
-def draw_finals(task: Task, found: Found, folder: Path) -> list[Path]:
+def draw_finals(task: Task, found: FinalsResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
     named: dict[str, list[str]] = {}
     for name, text in found.winners.items():
@@ -275,7 +275,7 @@ def final_rows(
     winners: Mapping[str, str],
     results: Mapping[tuple[str, str], Mapping[str, Any]],
     settings: Sequence[str],
-    searches: Mapping[str, Searched],
+    searches: Mapping[str, Winner],
 ) -> list[dict[str, Any]]:
     """A row for each setting and search, from the winners by search and the results by setting and architecture.
 

@@ -59,7 +59,7 @@ class Ranking:
     failed: int
 
 
-def ranked(
+def compare(
     oracle: Mapping[str, float], proxy: Mapping[str, float], *, k: int = 10, draws: int = DRAWS, seed: int = 0
 ) -> Ranking:
     """Compare scores by a proxy with those by an oracle; needs the extra ``nas`` (scipy).
@@ -91,7 +91,7 @@ def ranked(
             "architectures, 2 draws and k = 1."
         )
     raw_N = np.array([proxy[text] for text in oracle], dtype=np.float64)
-    truth_N, score_N = worst_filled(np.array(list(oracle.values()), dtype=np.float64)), worst_filled(raw_N)
+    truth_N, score_N = fill_worst(np.array(list(oracle.values()), dtype=np.float64)), fill_worst(raw_N)
     rows_DN = np.random.default_rng(seed).integers(len(truth_N), size=(draws, len(truth_N)))
 
     def estimate(statistic: Statistic) -> Estimate:
@@ -124,7 +124,7 @@ def scipy_missing() -> str | None:
     return None
 
 
-def worst_filled(values_N: Values) -> Values:
+def fill_worst(values_N: Values) -> Values:
     """What is not finite is replaced by a number just below the others, so that it ranks last.
 
     >>> filled = worst_filled(np.array([2.0, np.nan, 1.0, -np.inf]))

@@ -30,8 +30,8 @@ from limbeck.nas.spaces import space_named
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
 from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of, seconds_on_learned_set
-from limbeck.nas.studies.rank import DRAWS, Estimate, ranked, scipy_missing
-from limbeck.nas.studies.study_sets import learned_for, sampled_for, set_config, task_for
+from limbeck.nas.studies.rank import DRAWS, Estimate, compare, scipy_missing
+from limbeck.nas.studies.study_sets import draw_sample_for, learners_for, set_config, task_for
 from limbeck.nas.table import ScoreTable, describe, fill
 from limbeck.nas.training import Schedule
 from limbeck.outer.loop import distill
@@ -61,7 +61,7 @@ def oracle() -> RealData:
 def synthetic_config(seed: int) -> Config:
     """The learned set: ten images a step, for 32 networks of the space and any initial weights."""
     space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
-    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
+    return set_config(DATA, learners_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
 
 
 def ranking_proxies(run: Path, steps: int) -> Rows:
@@ -198,7 +198,7 @@ def learn_set(
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ranked:
+class RankingResult:
     """What the study found: its rows, the tables behind them, and the architectures."""
 
     rows: list[dict[str, Any]]
@@ -220,7 +220,7 @@ def run_ranking(
     reporter: Reporter | None = None,
     tell: Tell = lambda text: None,
     stop: Stop | None = None,
-) -> Ranked | None:
+) -> RankingResult | None:
     """Learn the set, score a sample of the space with every proxy and with the oracle, and compare.
 
     Args:
@@ -245,7 +245,7 @@ def run_ranking(
     missing = scipy_missing()
     if missing is not None:
         raise LimbeckError(missing)
-    archs = sampled_for(task, config, n)
+    archs = draw_sample_for(task, config, n)
     run, truth = out / LEARNED, truth or oracle()
     chosen = choose(proxies(run, config.inner_steps), names, getattr(truth, "schedule", None))
     if LEARNED in chosen and not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
@@ -256,10 +256,10 @@ def run_ranking(
     table = oracle_table(task, archs, out, proxy=truth, known=known, tell=tell, stop=stop)
     if table is None:
         return None
-    return Ranked(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
+    return RankingResult(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
 
 
-def draw_ranking(task: Task, found: Ranked, folder: Path) -> list[Path]:
+def draw_ranking(task: Task, found: RankingResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
     space, y = task.space, "validation accuracy, %"
     costs = {row["row"]: cost_of(row) for row in found.rows}
@@ -289,7 +289,7 @@ def ranking_rows(
     """
     rows = []
     for name, table in scores.tables.items():
-        found = ranked(oracle.values, table.values, k=k, seed=seed, draws=draws)
+        found = compare(oracle.values, table.values, k=k, seed=seed, draws=draws)
         prepare = scores.prepare_seconds(name)
         rows.append(
             {
