@@ -240,19 +240,19 @@ def augment(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
     rows = torch.arange(height).expand(count, height)
     columns = torch.arange(width).expand(count, width)
     if schedule.flip:
-        mirrored = torch.rand(count, 1, generator=rng) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
+        flips_N1 = torch.rand(count, 1, generator=rng) < 0.5
+        columns = torch.where(flips_N1, width - 1 - columns, columns)
     if schedule.shift:
         by = torch.randint(-schedule.shift, schedule.shift + 1, (2, count, 1), generator=rng)
         rows, columns = (rows + by[0]).clamp(0, height - 1), (columns + by[1]).clamp(0, width - 1)
     index = torch.arange(count, device=device)[:, None, None]
-    moved = x_NCHW[index, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
+    shifted_NCHW = x_NCHW[index, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
     if not schedule.cutout:
-        return moved
+        return shifted_NCHW
     top = torch.randint(height, (count, 1), generator=rng) - schedule.cutout // 2
     left = torch.randint(width, (count, 1), generator=rng) - schedule.cutout // 2
     lines, places = torch.arange(height), torch.arange(width)
     inside_NH = (lines >= top) & (lines < top + schedule.cutout)
     inside_NW = (places >= left) & (places < left + schedule.cutout)
-    kept = ~(inside_NH[:, :, None] & inside_NW[:, None, :])
-    return moved * kept[:, None].to(device)
+    visible_NHW = ~(inside_NH[:, :, None] & inside_NW[:, None, :])
+    return shifted_NCHW * visible_NHW[:, None].to(device)

@@ -24,7 +24,7 @@ _STATISTICS_BATCHES = 100  # of what running statistics began with, 0.9¹⁰⁰ 
 
 
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:
-    """As ``limbeck.outer.checkpoint.generator``, for what draws with NumPy."""
+    """A NumPy generator whose seed depends on the name of its stream as well, as ``limbeck.common.seeds.generator``."""
     return np.random.default_rng(generator(seed, stream).initial_seed())
 
 
@@ -36,14 +36,14 @@ def distinct(space: Space, count: int, rng: np.random.Generator) -> tuple[Arch, 
     """
     if count > space.size:
         raise LimbeckError(f"{count} different architectures are asked for; the space {space.name} has {space.size}.")
-    found: dict[Arch, None] = {}
-    while len(found) < count:
-        found[space.sample(rng)] = None
-    return tuple(found)
+    archs: dict[Arch, None] = {}
+    while len(archs) < count:
+        archs[space.sample(rng)] = None
+    return tuple(archs)
 
 
 def require_positive(settings: Any, *names: str) -> None:
-    """Refuse what is not above zero; None is nothing to refuse."""
+    """Raise LimbeckError for a setting of these names that is not above zero; None is allowed."""
     for name in names:
         value = getattr(settings, name)
         if value is not None and not value > 0:
@@ -116,5 +116,5 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def on(device: str, tensors: dict[str, Tensor]) -> Tensors:
-    """The same elsewhere."""
+    """The tensors on a device."""
     return {name: value.to(device) for name, value in tensors.items()}

@@ -69,9 +69,10 @@ class SyntheticData(Proxy):
                 f"The set in {self.run} was learned from {run.info['data']['name']}; the search is on "
                 f"{task.data.name}. Learn a set on that."
             )
-        split, left_out, found = run.config.split, run.config.val_size, task.data.split_seed
+        split, left_out = run.config.split, run.config.val_size
+        search_split = task.data.split_seed
         # Without a seed the data came with a split of its own, of which the run's configuration says nothing.
-        if found is not None and (found != split or len(task.data.val_y) > left_out):
+        if search_split is not None and (search_split != split or len(task.data.val_y) > left_out):
             raise LimbeckError(
                 f"The set in {self.run} may have been learned from images that the search validates on: "
                 f"{task.data.name} was split with seed {split}, and {left_out} images were left out. Search with "
@@ -99,8 +100,8 @@ class _OnLearnedSet(Scorer):
         module = task.space.build(arch).to(task.device)
         learner, images = Learner.of(module, self.source.config.inner.make()), len(self.batches[0].x_MCHW)
         kernels = together(learner, self.config.inits, images, compiled=self.config.compiled)
-        chosen = self.source.config.init
-        init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
+        init_config = self.source.config.init
+        init = RandomInit(module=module, distribution=init_config.distribution, gain=init_config.gain)
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
         trained = train(kernels, self.batches, weights)

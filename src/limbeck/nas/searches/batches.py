@@ -41,7 +41,7 @@ def run_batch(
     finished: list[Trial] = []
     given_up: set[int] = set()
 
-    def known() -> list[Trial | Open]:
+    def all_trials() -> list[Trial | Open]:
         return [*over, *begun.values()]
 
     def finish() -> None:
@@ -57,8 +57,8 @@ def run_batch(
             if one.failure is None and one.slot not in given_up and len(one.scores) == rung:
                 equal[one.text].append(one)
         # What was scored in another trial is known, be it over or resumed.
-        for trial in known():
-            outcome = _known(trial, rung) if trial.text in equal else None
+        for trial in all_trials():
+            outcome = _outcome_of(trial, rung) if trial.text in equal else None
             if outcome is not None:
                 _record(ledger, equal.pop(trial.text), outcome)
         jobs: list[Job] = []
@@ -81,13 +81,13 @@ def run_batch(
         if equal:
             return  # stopped
         if rung + 1 < rungs:
-            scores = {trial.slot: trial.scores[rung] for trial in known() if len(trial.scores) > rung}
+            scores = {trial.slot: trial.scores[rung] for trial in all_trials() if len(trial.scores) > rung}
             here = [one.slot for one in begun.values() if len(one.scores) > rung]
             given_up |= set(here) - promote(scores, here, config.reduction)
             finish()
 
 
-def _known(trial: Trial | Open, rung: int) -> Outcome | None:
+def _outcome_of(trial: Trial | Open, rung: int) -> Outcome | None:
     """The outcome of a trial on a rung, at no cost."""
     if len(trial.scores) <= rung and (trial.failure is None or len(trial.scores) != rung):
         return None

@@ -39,7 +39,7 @@ class SearchWorkers:
         return nullcontext() if self.ray is None else connect(self.ray, self.number, self.gpus_per_worker)
 
     def executor(self, work: Work) -> Executor:
-        """Workers that have the task and the scorers; with Ray within ``connected``."""
+        """Workers that have the task and the scorers; with Ray within ``connect``."""
         if self.ray is not None:
             return RayWorkers(work, self.number, self.gpus_per_worker)
         return ProcessPool(work, self.number) if self.number > 1 else InProcess(work)

@@ -19,5 +19,5 @@ def promote(scores: Mapping[int, float], slots: Sequence[int], reduction: int) -
     >>> sorted(promoted({0: 1.0, 1: 3.0, 2: 2.0, 3: 0.0}, [0, 1, 2], 2))
     [1, 2]
     """
-    ranked = sorted(scores, key=lambda slot: (-scores[slot], slot))
-    return set(ranked[: max(1, len(ranked) // reduction)]) & set(slots)
+    by_score = sorted(scores, key=lambda slot: (-scores[slot], slot))
+    return set(by_score[: max(1, len(by_score) // reduction)]) & set(slots)

@@ -54,7 +54,7 @@ class Trial:
     failure: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The trial as JSON has it."""
         return asdict(self)
 
 
@@ -132,7 +132,7 @@ class Ledger:
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
         return self._study.study_name
 
     @property
@@ -169,12 +169,12 @@ class Ledger:
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise LimbeckError unless this is the study of a search with these settings."""
-        kept = self.settings
-        if not kept:
+        before = self.settings
+        if not before:
             raise LimbeckError(f"The study '{self._study.study_name}' in {self._where} is no search of Limbeck's.")
         for name, value in settings.items():
-            if kept.get(name) != value:
-                was, now = _apart(kept.get(name), value), _apart(value, kept.get(name))
+            if before.get(name) != value:
+                was, now = _apart(before.get(name), value), _apart(value, before.get(name))
                 raise LimbeckError(
                     f"The study '{self._study.study_name}' in {self._where} was made with {name} "
                     f"{_short(was)}, not {_short(now)}; give the same settings, or choose another --out or --study."
@@ -215,7 +215,7 @@ class Ledger:
                 self._study.set_user_attr(DRIVER, None)
 
     def trials(self) -> list[Trial]:
-        """Those that are over, by number."""
+        """The trials that are over, by number."""
         with guard(self._where):
             latest = self._latest()
         return [self._trial(trial) for trial in latest.values() if _over(trial)]
@@ -252,7 +252,7 @@ class Ledger:
         return dict(sorted(begun.items()))
 
     def record(self, one: Open, outcome: Outcome) -> None:
-        """Keep what came of a trial on its next rung; it is not over yet."""
+        """Store the outcome of a trial's next rung; the trial is not over yet."""
         one.seconds += outcome.seconds
         attrs: dict[str, Any] = {"seconds": one.seconds}
         if outcome.parameters is not None:
@@ -307,9 +307,9 @@ class Ledger:
                 )
 
     def _latest(self) -> dict[int, optuna.trial.FrozenTrial]:
-        """The last that was begun of each number; those before it were abandoned."""
-        found = self._study.get_trials(deepcopy=False)
-        return dict(sorted({t.user_attrs["slot"]: t for t in found if "slot" in t.user_attrs}.items()))
+        """The newest trial of each number; older ones of the same number were abandoned."""
+        trials = self._study.get_trials(deepcopy=False)
+        return dict(sorted({t.user_attrs["slot"]: t for t in trials if "slot" in t.user_attrs}.items()))
 
     def _arch(self, params: Mapping[str, str]) -> Arch:
         return tuple(params[name] for name in self._study.user_attrs[SETTINGS]["choices"])
@@ -339,7 +339,7 @@ def _over(trial: optuna.trial.FrozenTrial) -> bool:
 
 
 def _apart(one: Any, other: Any) -> Any:
-    """One of two values that differ; of nested settings only the entries that do."""
+    """``one`` without the entries of nested settings that ``other`` has, too."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return one
     return {key: _apart(value, other.get(key)) for key, value in one.items() if key not in other or other[key] != value}

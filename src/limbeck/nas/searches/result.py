@@ -71,11 +71,11 @@ class SearchResult:
 
     def top(self, number: int) -> list[Trial]:
         """The best trials, each architecture once."""
-        ranked = sorted((t for t in self.trials if t.score is not None), key=lambda t: (-(t.score or 0.0), t.slot))
-        return list({trial.text: trial for trial in reversed(ranked)}.values())[::-1][:number]
+        by_score = sorted((t for t in self.trials if t.score is not None), key=lambda t: (-(t.score or 0.0), t.slot))
+        return list({trial.text: trial for trial in reversed(by_score)}.values())[::-1][:number]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The search as JSON has it."""
         best = self.best
         return {
             "settings": dict(self.settings),
@@ -116,12 +116,12 @@ def read_mark(folder: Path) -> Mark | None:
     if not (folder / MARK).is_file():
         return None
     try:
-        noted = read_json(folder / MARK)
+        values = read_json(folder / MARK)
     except LimbeckError:
         return None
-    if not (isinstance(noted, dict) and {"schema", "storage", "study", "budget", "rows"} <= noted.keys()):
+    if not (isinstance(values, dict) and {"schema", "storage", "study", "budget", "rows"} <= values.keys()):
         return None
-    storage, study, budget = noted["storage"], noted["study"], noted["budget"]
+    storage, study, budget = values["storage"], values["study"], values["budget"]
     if not (isinstance(storage, str | None) and isinstance(study, str) and isinstance(budget, int)):
         return None
     return Mark(storage=storage or folder / JOURNAL, study=study, budget=budget)
@@ -158,21 +158,21 @@ def read_searches(source: str | Path, study: str | None = None) -> dict[str, Sea
         study = study or (None if mark is None else mark.study)
         return {str(study): read_search(source, study)}
     ledgers = {name: Ledger.open(storage, name) for name in studies_in(storage)}
-    found = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
-    if not found:
+    results = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
+    if not results:
         raise LimbeckError(f"{without_password(source)} holds no search; {_NAME_ONE}")
-    return found
+    return results
 
 
 def _read(ledger: Ledger, mark: Mark | None) -> SearchResult:
     """What a study holds; its folder tells the budget where the study does not."""
     trials = tuple(ledger.trials())
-    noted = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
+    budget = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
     return SearchResult(
         trials=trials,
         settings=ledger.settings,
         # A search that went on with a lower budget than it had trials was possible once.
-        budget=max(len(trials), noted if ledger.budget is None else ledger.budget),
+        budget=max(len(trials), budget if ledger.budget is None else ledger.budget),
         prepare_seconds=ledger.prepare_seconds,
         scale=ledger.scale,
     )

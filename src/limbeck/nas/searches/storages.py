@@ -97,7 +97,7 @@ def place_of(storage: str | Path) -> str:
 
 
 def no_sampler() -> optuna.samplers.BaseSampler:
-    """Trials come with their architecture; Optuna is not asked for one."""
+    """A sampler that is never asked: trials are added with their architecture."""
     import optuna
 
     return optuna.samplers.RandomSampler(seed=0)
@@ -105,7 +105,7 @@ def no_sampler() -> optuna.samplers.BaseSampler:
 
 @contextmanager
 def guard(where: str) -> Iterator[None]:
-    """Whatever goes wrong with a storage is one sentence."""
+    """Turn every error of a storage into a LimbeckError of one sentence."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -90,7 +90,7 @@ class Executor(ABC):
 
 @final
 class InProcess(Executor):
-    """One after the other, in this process."""
+    """Scores one architecture after the other, in this process."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

@@ -45,16 +45,16 @@ def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None)
 
 def cells_proxies(run: Path, steps: int) -> Rows:
     """What is ranked: the set in ``run``, learned for so many steps, real data, and what costs nothing."""
-    judged: dict[str, Any] = {"images": 200, "measure": "probability"}
+    judging: dict[str, Any] = {"images": 200, "measure": "probability"}
 
     def real(label: str, **how: Any) -> Proxy:
-        return RealData(schedule=Schedule(batch=10, warmup=0, **how), label=label, **judged)
+        return RealData(schedule=Schedule(batch=10, warmup=0, **how), label=label, **judging)
 
     def same_seconds(tables: Mapping[str, Any]) -> Proxy:
         return real("real, same seconds", steps=None, seconds=seconds_on_learned_set(tables))
 
     return rows_of(
-        SyntheticData(run=run, inits=1, **judged),
+        SyntheticData(run=run, inits=1, **judging),
         real("real, same steps", steps=steps),
         ("real, same seconds", same_seconds),
         ZeroCost(kind="naswot"),

@@ -80,7 +80,7 @@ class Setting:
 
 
 def final_settings() -> tuple[Setting, ...]:
-    """Plain, with cutout, and with cutout at twice the width."""
+    """The settings in which winners are trained: plain, with cutout, and with cutout at twice the width."""
     plain = Schedule(steps=500, batch=32, inits=3)
     cut = dataclasses.replace(plain, cutout=8)
     return (
@@ -91,7 +91,7 @@ def final_settings() -> tuple[Setting, ...]:
 
 
 def search_proxies(run: Path) -> Rows:
-    """What is searched with; ``run`` holds the learned set."""
+    """The proxies that are searched with; ``run`` holds the learned set."""
     real = Schedule(steps=REAL_STEPS, batch=32)
     return rows_of(
         SyntheticData(run=run, inits=INITS, images=IMAGES),
@@ -121,18 +121,18 @@ class Winner:
 
 def choose_winners(scores: Scores) -> dict[str, Winner]:
     """The search with each proxy, and the one in which real data chooses among the best of the learned set."""
-    found = {
+    winners = {
         name: Winner(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
         for name, table in scores.tables.items()
     }
-    if LEARNED in found and REAL in found:
+    if LEARNED in winners and REAL in winners:
         shortlist = scores.tables[REAL].of(best(scores.tables[LEARNED], SHORTLIST))
-        cost = found[LEARNED].cost
-        found[SHORTLISTED] = Winner(
+        cost = winners[LEARNED].cost
+        winners[SHORTLISTED] = Winner(
             winner=best(shortlist, 1)[0],
             cost=Cost(prepare=cost.prepare + scores.prepare_seconds(REAL), score=cost.score + shortlist.seconds),
         )
-    return found
+    return winners
 
 
 def build_wider(task: Task, arch: Arch, factor: int) -> nn.Module:
@@ -163,24 +163,24 @@ def train_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: 
     text = task.space.text(arch)
     about = {"arch": text, "setting": dataclasses.asdict(setting), "data": task.data.sha256, "seed": task.seed}
     if path.is_file():
-        found: dict[str, Any] = read_json(path)
-        if {name: found.get(name) for name in about} != about:
+        result: dict[str, Any] = read_json(path)
+        if {name: result.get(name) for name in about} != about:
             raise LimbeckError(f"{path} holds the result of another network or training; choose another folder.")
-        return found
+        return result
     begun = time.perf_counter()
     module = widen(task, arch, setting.wider).to(task.device)
     stream = f"final {setting.name} {text}"
     kernels, networks = train_real(module, task.data, setting.schedule, seed=task.seed, stream=stream)
-    found_B = score_on(kernels, networks, task.data, split="test")
-    made = about | {
-        "mean": 100 - found_B.mean,
-        "std": found_B.std,
-        "n": found_B.n,
+    accuracies = score_on(kernels, networks, task.data, split="test")
+    result = about | {
+        "mean": 100 - accuracies.mean,
+        "std": accuracies.std,
+        "n": accuracies.n,
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "seconds": time.perf_counter() - begun,
     }
-    write_json(path, made)
-    return made
+    write_json(path, result)
+    return result
 
 
 @final
@@ -245,23 +245,23 @@ def run_finals(
             if stop is not None and stop.requested:
                 return None
             path = out / "finals" / f"{slug(f'{text} {setting.name}'.strip())}.json"
-            made = train_final(task, task.space.read(text), setting, path, widen=widen)
-            results[setting.name, text] = made
-            tell(f"{text} {setting.name}: test error {made['mean']:.2f} % in {made['seconds']:.0f} s")
+            result = train_final(task, task.space.read(text), setting, path, widen=widen)
+            results[setting.name, text] = result
+            tell(f"{text} {setting.name}: test error {result['mean']:.2f} % in {result['seconds']:.0f} s")
     rows = final_rows(winners, results, [setting.name for setting in settings], searches)
     return FinalsResult(rows=rows, searches=searches, winners=winners)
 
 
-def draw_finals(task: Task, found: FinalsResult, folder: Path) -> list[Path]:
+def draw_finals(task: Task, result: FinalsResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
-    named: dict[str, list[str]] = {}
-    for name, text in found.winners.items():
-        named.setdefault(text, []).append(name)
-    graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in named.items()}
+    names_of: dict[str, list[str]] = {}
+    for name, text in result.winners.items():
+        names_of.setdefault(text, []).append(name)
+    graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in names_of.items()}
     about = f"{task.space.name}, {task.data.name}"
-    costs = {name: search.cost for name, search in found.searches.items()}
-    accuracy = {row["row"]: 100 - row["mean"] for row in found.rows}
-    parameters = {row["row"]: row["parameters"] for row in found.rows}
+    costs = {name: search.cost for name, search in result.searches.items()}
+    accuracy = {row["row"]: 100 - row["mean"] for row in result.rows}
+    parameters = {row["row"]: row["parameters"] for row in result.rows}
     return [
         graph_chart(folder / "winners", graphs, title=f"Networks that each search found: {about}"),
         frontier_chart(
@@ -286,20 +286,20 @@ def final_rows(
     rows = []
     for setting in settings:
         for name, text in winners.items():
-            made = results[setting, text]
+            result = results[setting, text]
             row = f"{name}, {setting}" if setting else name
             cost = searches[name].cost if name in searches else Cost(prepare=0.0, score=0.0)
             rows.append(
                 {
                     "row": row,
                     "paper": PAPER.get(row),
-                    "mean": made["mean"],
-                    "std": made["std"],
-                    "n": made["n"],
-                    "parameters": made["parameters"],
+                    "mean": result["mean"],
+                    "std": result["std"],
+                    "n": result["n"],
+                    "parameters": result["parameters"],
                     "seconds": cost.score,
                     "prepare_seconds": cost.prepare,
-                    "training_seconds": made["seconds"],
+                    "training_seconds": result["seconds"],
                     "arch": text,
                 }
             )

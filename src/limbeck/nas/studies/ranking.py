@@ -72,22 +72,22 @@ def ranking_proxies(run: Path, steps: int) -> Rows:
     """
     real = Schedule(steps=steps, batch=64, inits=INITS, warmup=0)
     few = dataclasses.replace(real, batch=10)
-    trained, shared = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
-    judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
+    examples, supernet = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
+    judging: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
 
     def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
         schedule = dataclasses.replace(few, steps=None, seconds=seconds_on_learned_set(tables))
-        return RealData(schedule=schedule, label="real, same seconds", **judged)
+        return RealData(schedule=schedule, label="real, same seconds", **judging)
 
     return rows_of(
-        SyntheticData(run=run, inits=INITS, **judged),
-        RealData(schedule=real, label="real, same steps", **judged),
-        RealData(schedule=few, label="real, same steps and images", **judged),
+        SyntheticData(run=run, inits=INITS, **judging),
+        RealData(schedule=real, label="real, same steps", **judging),
+        RealData(schedule=few, label="real, same steps and images", **judging),
         ("real, same seconds", same_seconds),
-        WeightSharing(schedule=shared, **judged),
-        GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
-        EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
-        CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        WeightSharing(schedule=supernet, **judging),
+        GraphHyperNetwork(schedule=dataclasses.replace(supernet, lr=0.001), **judging),
+        EncodingPredictor(examples=12, schedule=examples, images=IMAGES),
+        CurvePredictor(examples=12, schedule=examples, images=IMAGES),
         ZeroCost(kind="synflow"),
         ZeroCost(kind="jacob_cov"),
         ZeroCost(kind="naswot"),
@@ -134,7 +134,7 @@ def score_all(
         LimbeckError: the folder holds scores of something else, or a proxy does not fit the task.
     """
     tables: dict[str, ScoreTable] = {}
-    learned: dict[str, float] = {}
+    learning: dict[str, float] = {}
     for make in proxies.values():
         proxy = make(tables)
         table = fill(table_path(out, proxy.name), task, proxy, archs, tell=tell, stop=stop)
@@ -142,8 +142,8 @@ def score_all(
             return None
         tables[proxy.name] = table.of(map(task.space.text, archs))
         if isinstance(proxy, SyntheticData):
-            learned[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
-    return Scores(tables=tables, learned_seconds=learned)
+            learning[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
+    return Scores(tables=tables, learned_seconds=learning)
 
 
 def oracle_table(
@@ -164,8 +164,8 @@ def oracle_table(
         if table.same_question(describe(task, proxy)) and set(texts) <= table.scores.keys():
             tell(f"{proxy.name}: the scores in {known} are taken")
             return table.of(texts)
-    made = score_all(task, archs, rows_of(proxy), out, tell=tell, stop=stop)
-    return None if made is None else made.tables[proxy.name]
+    scores = score_all(task, archs, rows_of(proxy), out, tell=tell, stop=stop)
+    return None if scores is None else scores.tables[proxy.name]
 
 
 def table_path(out: Path, name: str) -> Path:
@@ -192,8 +192,8 @@ def learn_set(
 ) -> bool:
     """Learn a set in the folder ``out`` unless it is finished there; whether it is now, or someone stopped it."""
     begun = (out / CHECKPOINT).is_file()
-    made = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
-    return bool(made.info["finished"])
+    run = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
+    return bool(run.info["finished"])
 
 
 @final
@@ -259,16 +259,16 @@ def run_ranking(
     return RankingResult(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
 
 
-def draw_ranking(task: Task, found: RankingResult, folder: Path) -> list[Path]:
+def draw_ranking(task: Task, result: RankingResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
     space, y = task.space, "validation accuracy, %"
-    costs = {row["row"]: cost_of(row) for row in found.rows}
-    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in found.rows}
-    parameters = {space.text(arch): space.parameters(arch) for arch in found.archs}
-    about = f"{len(found.archs)} architectures of {space.name}, {task.data.name}"
-    tables = {name: table.values for name, table in found.scores.tables.items()}
-    bars = {"oracle": Cost(prepare=found.oracle.prepare_seconds, score=found.oracle.seconds), **costs}
-    truth = found.oracle.values
+    costs = {row["row"]: cost_of(row) for row in result.rows}
+    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in result.rows}
+    parameters = {space.text(arch): space.parameters(arch) for arch in result.archs}
+    about = f"{len(result.archs)} architectures of {space.name}, {task.data.name}"
+    tables = {name: table.values for name, table in result.scores.tables.items()}
+    bars = {"oracle": Cost(prepare=result.oracle.prepare_seconds, score=result.oracle.seconds), **costs}
+    truth = result.oracle.values
     return [
         scatter_chart(folder / "scatter", truth, tables, title=f"Scores against the oracle: {about}", y=y),
         cost_chart(folder / "cost", points, title=f"Rank correlation against cost: {about}", y="Spearman's ρ"),
@@ -289,21 +289,21 @@ def ranking_rows(
     """
     rows = []
     for name, table in scores.tables.items():
-        found = compare(oracle.values, table.values, k=k, seed=seed, draws=draws)
+        comparison = compare(oracle.values, table.values, k=k, seed=seed, draws=draws)
         prepare = scores.prepare_seconds(name)
         rows.append(
             {
                 "row": name,
                 "paper": PAPER.get(name),
-                **_estimated(found.spearman),
-                **_estimated(found.kendall, "kendall"),
-                **_estimated(found.better_spearman, "better_half"),
-                **_estimated(found.better_kendall, "better_half_kendall"),
-                **_estimated(found.regret, "regret"),
-                "overlap": found.overlap,
-                "k": found.k,
-                "n": found.n,
-                "failed": found.failed,
+                **_columns(comparison.spearman),
+                **_columns(comparison.kendall, "kendall"),
+                **_columns(comparison.better_spearman, "better_half"),
+                **_columns(comparison.better_kendall, "better_half_kendall"),
+                **_columns(comparison.regret, "regret"),
+                "overlap": comparison.overlap,
+                "k": comparison.k,
+                "n": comparison.n,
+                "failed": comparison.failed,
                 "seconds": table.seconds,
                 "prepare_seconds": prepare,
                 "share": (table.seconds + prepare) / oracle.seconds if oracle.seconds else None,
@@ -312,7 +312,8 @@ def ranking_rows(
     return rows
 
 
-def _estimated(estimate: Estimate, name: str = "") -> dict[str, float]:
+def _columns(estimate: Estimate, name: str = "") -> dict[str, float]:
+    """An estimate as columns of a row; without a name those of the row's main statistic."""
     values = dataclasses.asdict(estimate)
     if not name:
         return {"mean": values.pop("value"), **values}

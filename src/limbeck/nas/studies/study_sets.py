@@ -45,9 +45,9 @@ def set_config(data: str, learners: Sequence[str], seed: int, *, iterations: int
 
 def learners_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
     """So many learners, drawn like the ``sample`` architectures that are ranked, but others."""
-    ranked_ones = set(draw_sample(space, sample, seed))
-    drawn = draw_sample(space, sample + count, seed, "learned for")
-    return [space.text(arch) for arch in drawn if arch not in ranked_ones][:count]
+    ranked_archs = set(draw_sample(space, sample, seed))
+    archs = draw_sample(space, sample + count, seed, "learned for")
+    return [space.text(arch) for arch in archs if arch not in ranked_archs][:count]
 
 
 def task_for(config: Config, space: str, device: str = "cpu", data_dir: Path | None = None) -> Task:
