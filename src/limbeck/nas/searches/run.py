@@ -164,7 +164,7 @@ def _prepare(task: Task, proxy: Proxy, config: SearchConfig, tell: Tell) -> tupl
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread, so that preparation gives the same whenever a search goes on, with any number of cores."""
+    """Compute with one thread: what is prepared again when a search goes on must be the same on any number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
