@@ -16,7 +16,7 @@ def promote(scores: Mapping[int, float], slots: Sequence[int], reduction: int) -
         slots: those to decide about.
         reduction: η in the paper.
 
-    >>> sorted(promoted({0: 1.0, 1: 3.0, 2: 2.0, 3: 0.0}, [0, 1, 2], 2))
+    >>> sorted(promote({0: 1.0, 1: 3.0, 2: 2.0, 3: 0.0}, [0, 1, 2], 2))
     [1, 2]
     """
     by_score = sorted(scores, key=lambda slot: (-scores[slot], slot))

@@ -127,7 +127,7 @@ def scipy_missing() -> str | None:
 def fill_worst(values_N: Values) -> Values:
     """What is not finite is replaced by a number just below the others, so that it ranks last.
 
-    >>> filled = worst_filled(np.array([2.0, np.nan, 1.0, -np.inf]))
+    >>> filled = fill_worst(np.array([2.0, np.nan, 1.0, -np.inf]))
     >>> bool((filled[[1, 3]] < 1.0).all()), float(filled[1].round(6))
     (True, 1.0)
     """
