@@ -29,8 +29,8 @@ from limbeck.experiment.progress import interruptible
 from limbeck.models import build
 from limbeck.nas.proxies.base import Task
 from limbeck.nas.studies.ranking import KNOWN_ORACLE, SAMPLE, oracle, study_task
-from limbeck.nas.studies.study_sets import sampled
-from limbeck.nas.table import fill, merged, parts_of
+from limbeck.nas.studies.study_sets import draw_sample
+from limbeck.nas.table import fill, merge, parts_of
 from limbeck.nas.training import Schedule, initial_weights, train_steps
 from limbeck.pools.adam import adam_learner
 
@@ -85,12 +85,12 @@ def main(argv: list[str]) -> int:
         record(options.what, options.out or Path("runs") / options.what)
     elif options.what == "merge":
         path = options.out or KNOWN_ORACLE
-        table = merged(parts_of(path))
+        table = merge(parts_of(path))
         table.save(path)
         say(f"{path}: {len(table.scores)} architectures, {table.seconds:.0f} s")
     else:
         task = study_task(options.seed)
-        archs = sampled(task.space, options.n, options.seed)
+        archs = draw_sample(task.space, options.n, options.seed)
         with interruptible() as stop:
             fill(options.out or KNOWN_ORACLE, task, oracle(), archs, part=tuple(options.part), tell=say, stop=stop)
             return 130 if stop.requested else 0

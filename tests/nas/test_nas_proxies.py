@@ -45,7 +45,7 @@ from limbeck.nas.proxies import (
     zero_cost,
 )
 from limbeck.nas.proxies.blueprint import Blueprint, Slot, module_key, slot_of
-from limbeck.nas.proxies.common import distinct, numpy_generator, validated_as_is
+from limbeck.nas.proxies.common import distinct, numpy_generator, validate_as_is
 from limbeck.nas.proxies.hypernetwork import HyperNetwork
 from limbeck.nas.proxies.supernet import Child, Supernet, new_stores
 from limbeck.nas.spaces.base import Arch, Graph, Node, Space, chain
@@ -54,7 +54,7 @@ from limbeck.nas.training import (
     initial_weights,
     train_real,
     train_steps,
-    validated,
+    validate,
     validation_accuracy,
 )
 
@@ -300,9 +300,9 @@ def test_the_probability_of_the_right_class_by_a_loop() -> None:
         for x_CHW, label in zip(DATA.preprocessing.apply(DATA.val_x[:5]), DATA.val_y[:5].tolist(), strict=True):
             logits_1K = functional_call(module, {name: value[b] for name, value in networks.items()}, (x_CHW[None],))
             given.append(float(logits_1K.exp()[0, label] / logits_1K.exp().sum()))
-    found = validated(kernels, networks, DATA, 5, "probability")
+    found = validate(kernels, networks, DATA, 5, "probability")
     assert found == pytest.approx(100 * np.mean(given), rel=1e-5)
-    assert validated(kernels, networks, DATA, 5) == validation_accuracy(kernels, networks, DATA, 5)
+    assert validate(kernels, networks, DATA, 5) == validation_accuracy(kernels, networks, DATA, 5)
 
 
 @pytest.mark.skipif(compiler_missing("cpu") is not None, reason="no C++ compiler")
@@ -344,10 +344,10 @@ def test_numpy_streams_are_their_own() -> None:
 def test_running_statistics_are_measured_before_weights_are_judged() -> None:
     module = build("convnet3,width=4,depth=1,norm=running", shape=(1, 8, 8), num_classes=3)
     weights = {name: value[0] for name, value in draw(module, "kaiming", 1, generator()).items()}
-    moved = validated_as_is(TASK, module, weights, None)
+    moved = validate_as_is(TASK, module, weights, None)
     # A shift before the normalisation changes nothing once the statistics are those of the shifted values.
     shifted = weights | {"features.0.bias": weights["features.0.bias"] + 50.0}
-    assert validated_as_is(TASK, module, shifted, None) == pytest.approx(moved, abs=6)  # one of 18 images
+    assert validate_as_is(TASK, module, shifted, None) == pytest.approx(moved, abs=6)  # one of 18 images
 
 
 # --- weight sharing --------------------------------------------------------------------------------------------------

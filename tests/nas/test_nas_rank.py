@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.studies.rank import better_half, kendall, overlap, ranked, regret, spearman, worst_filled
+from limbeck.nas.studies.rank import better_half, compare, fill_worst, kendall, overlap, regret, spearman
 
 pytest.importorskip("scipy")
 
@@ -71,10 +71,10 @@ def test_only_the_order_of_scores_matters(drawn: tuple[list[int], list[int]], ch
 
 
 def test_failed_architectures_are_the_worst() -> None:
-    filled = worst_filled(array(3.0, math.nan, -5.0, -math.inf, math.inf))
+    filled = fill_worst(array(3.0, math.nan, -5.0, -math.inf, math.inf))
     assert filled[0] == 3.0 and filled[2] == -5.0
     assert filled[1] == filled[3] == filled[4] < -5.0
-    assert worst_filled(array(math.nan, math.nan)).tolist() == [0.0, 0.0]
+    assert fill_worst(array(math.nan, math.nan)).tolist() == [0.0, 0.0]
 
 
 def test_regret_and_overlap() -> None:
@@ -97,11 +97,11 @@ def test_the_better_half_is_what_is_not_below_the_median() -> None:
 
 def test_a_perfect_and_a_reversed_proxy() -> None:
     truth = named(range(20))
-    best = ranked(truth, truth, draws=50)
+    best = compare(truth, truth, draws=50)
     assert [e.value for e in (best.spearman, best.kendall, best.better_spearman)] == pytest.approx([1, 1, 1])
     assert best.spearman.std == pytest.approx(0, abs=1e-12)
     assert (best.regret.value, best.overlap) == (0.0, 1.0)
-    worst = ranked(truth, {text: -value for text, value in truth.items()}, draws=50, k=5)
+    worst = compare(truth, {text: -value for text, value in truth.items()}, draws=50, k=5)
     assert [worst.spearman.value, worst.better_kendall.value] == pytest.approx([-1, -1])
     assert worst.regret.value == 19.0 and worst.overlap == 0.0
     assert (worst.n, worst.k, worst.failed) == (20, 5, 0)
@@ -111,7 +111,7 @@ def test_the_better_half_is_chosen_by_the_oracle() -> None:
     """Right among the worse ones and reversed among the better ones."""
     truth = named(range(10))
     proxy = named([0, 1, 2, 3, 4, 14, 13, 12, 11, 10])
-    found = ranked(truth, proxy, draws=20)
+    found = compare(truth, proxy, draws=20)
     assert found.better_spearman.value == pytest.approx(-1.0)
     assert found.spearman.value > 0.7
 
@@ -119,12 +119,12 @@ def test_the_better_half_is_chosen_by_the_oracle() -> None:
 def test_the_order_of_architectures_does_not_matter() -> None:
     truth, proxy = noisy(30, 0.5)
     mixed = dict(sorted(proxy.items(), key=lambda item: item[1]))
-    assert ranked(truth, proxy, draws=20) == ranked(truth, mixed, draws=20)
+    assert compare(truth, proxy, draws=20) == compare(truth, mixed, draws=20)
 
 
 def test_a_constant_proxy_knows_nothing() -> None:
     truth = named(range(8))
-    found = ranked(truth, dict.fromkeys(truth, 1.0), draws=20)
+    found = compare(truth, dict.fromkeys(truth, 1.0), draws=20)
     assert (found.spearman.value, found.kendall.value, found.spearman.std) == (0.0, 0.0, 0.0)
     assert found.regret.value == 3.5
 
@@ -132,25 +132,25 @@ def test_a_constant_proxy_knows_nothing() -> None:
 def test_failures_are_counted_and_rank_last() -> None:
     truth = named(range(6))
     proxy = truth | {"arch0": math.nan, "arch1": -math.inf}
-    found = ranked(truth, proxy, draws=20)
+    found = compare(truth, proxy, draws=20)
     assert found.failed == 2
     assert 0.9 < found.kendall.value < 1.0
-    assert ranked(proxy, truth, draws=20).failed == 0
-    assert ranked(truth, dict.fromkeys(truth, math.nan), draws=20).spearman.value == 0.0
+    assert compare(proxy, truth, draws=20).failed == 0
+    assert compare(truth, dict.fromkeys(truth, math.nan), draws=20).spearman.value == 0.0
 
 
 def test_the_bootstrap_is_decided_by_its_seed() -> None:
     truth, proxy = noisy(30, 1.0)
-    assert ranked(truth, proxy, draws=40) == ranked(truth, proxy, draws=40)
-    assert ranked(truth, proxy, draws=40).spearman.std != ranked(truth, proxy, draws=40, seed=1).spearman.std
+    assert compare(truth, proxy, draws=40) == compare(truth, proxy, draws=40)
+    assert compare(truth, proxy, draws=40).spearman.std != compare(truth, proxy, draws=40, seed=1).spearman.std
 
 
 def test_the_standard_error_is_that_of_repeated_samples() -> None:
     """Against what it estimates: how ρ varies from sample to sample."""
     values = [spearman(*(array(*part.values()) for part in noisy(60, 1.0, seed=seed))) for seed in range(400)]
-    found = np.mean([ranked(*noisy(60, 1.0, seed=seed), draws=100).spearman.std for seed in range(3)])
+    found = np.mean([compare(*noisy(60, 1.0, seed=seed), draws=100).spearman.std for seed in range(3)])
     assert found == pytest.approx(np.std(values), rel=0.3)
-    one = ranked(*noisy(60, 1.0), draws=200).spearman
+    one = compare(*noisy(60, 1.0), draws=200).spearman
     assert one.low < one.value < one.high
     assert one.high - one.low == pytest.approx(4 * one.std, rel=0.3)
 
@@ -167,10 +167,10 @@ def test_the_standard_error_is_that_of_repeated_samples() -> None:
 )
 def test_wrong_input(truth: dict[str, float], proxy: dict[str, float], settings: dict[str, Any], said: str) -> None:
     with pytest.raises(LimbeckError, match=said):
-        ranked(truth, proxy, **settings)
+        compare(truth, proxy, **settings)
 
 
 def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(LimbeckError, match=r"limbeck\[nas\]"):
-        ranked(named([1, 2]), named([1, 2]))
+        compare(named([1, 2]), named([1, 2]))

@@ -46,7 +46,7 @@ from limbeck.nas.proxies.scale import Scale
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.searches.evolution import evolve
-from limbeck.nas.searches.halving import promoted
+from limbeck.nas.searches.halving import promote
 from limbeck.nas.searches.ledger import Ledger
 from limbeck.nas.searches.strategies import STRATEGIES
 from limbeck.nas.searches.strategy import Question
@@ -103,7 +103,7 @@ def test_evolution_begins_at_random() -> None:
 @given(st.dictionaries(st.integers(0, 40), st.floats(-5, 5), min_size=1), st.integers(2, 5), st.data())
 def test_promoted_are_the_best_part(scores: dict[int, float], reduction: int, data: st.DataObject) -> None:
     slots = data.draw(st.lists(st.sampled_from(sorted(scores)), unique=True))
-    chosen = promoted(scores, slots, reduction)
+    chosen = promote(scores, slots, reduction)
     allowed = max(1, len(scores) // reduction)
     assert chosen <= set(slots)
     for slot in slots:
@@ -161,7 +161,7 @@ def test_halving_trains_the_better_ones_longer(tmp_path: Path) -> None:
         for batch in (result.trials[:8], result.trials[8:]):
             known = {t.slot: t.scores[rung] for t in result.trials[: batch[-1].slot + 1] if len(t.scores) > rung}
             here = [t.slot for t in batch if len(t.scores) > rung]
-            assert {t.slot for t in batch if len(t.scores) > rung + 1} == promoted(known, here, 2)
+            assert {t.slot for t in batch if len(t.scores) > rung + 1} == promote(known, here, 2)
     assert all((t.score is None) == (len(t.scores) < 3) for t in result.trials)
     assert result.best is not None
     assert result.best.score == max(t.scores[-1] for t in result.trials if len(t.scores) == 3)
@@ -893,7 +893,7 @@ def test_ctrl_c_is_no_end_of_time(
 
     words = (rows, *TINY, "--out", tmp_path / "out", "--max-time")
     with monkeypatch.context() as patch:
-        patch.setattr("limbeck.cli.commands.searching.watched", interrupting)
+        patch.setattr("limbeck.cli.commands.searching.progress_watch", interrupting)
         code, _, err = verb(capsys, *words, "1000")
     assert code == 130
     assert "stopped after 2 of 3 trials" in err or "stopped after 1 of 3 trials" in err

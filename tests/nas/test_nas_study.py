@@ -50,12 +50,12 @@ from limbeck.nas.studies.finals import (
     SHORTLISTED,
     Setting,
     best,
+    build_wider,
+    choose_winners,
     final_settings,
     run_finals,
     search_proxies,
-    searched,
-    trained_final,
-    widened,
+    train_final,
 )
 from limbeck.nas.studies.proxy_rows import Rows, choose, rows_of
 from limbeck.nas.studies.rank import Estimate
@@ -70,8 +70,8 @@ from limbeck.nas.studies.ranking import (
     synthetic_config,
     table_path,
 )
-from limbeck.nas.studies.study_sets import sampled, sampled_for
-from limbeck.nas.table import Scored, ScoreTable, describe, fill, merged, part_path, parts_of
+from limbeck.nas.studies.study_sets import draw_sample, draw_sample_for
+from limbeck.nas.table import Scored, ScoreTable, describe, fill, merge, part_path, parts_of
 from limbeck.nas.training import Schedule, train_real, validation_accuracy
 
 pytest.importorskip("scipy")
@@ -159,7 +159,7 @@ def after(count: int) -> tuple[Stop, Tell]:
 
 @pytest.fixture
 def archs() -> tuple[Arch, ...]:
-    return sampled(Tiny(), 8, 0)
+    return draw_sample(Tiny(), 8, 0)
 
 
 # Tables
@@ -231,7 +231,7 @@ def test_parts_make_the_whole(tmp_path: Path, archs: Sequence[Arch], count: int)
         fill(path, task, ByWidth(), archs, part=(index, count))
     paths = parts_of(path) if count > 1 else [path]
     assert paths == [part_path(path, (index, count)) for index in range(count)]
-    table = merged(paths)
+    table = merge(paths)
     assert table.values == fill(tmp_path / "b.json", task, ByWidth(), archs).values
     assert list(table.of(map(task.space.text, archs)).scores) == [task.space.text(arch) for arch in archs]
 
@@ -241,11 +241,11 @@ def test_what_does_not_belong_together_is_not_merged(tmp_path: Path, archs: Sequ
     fill(one, tiny_task(), ByWidth(), archs[:3])
     fill(other, tiny_task(), ByWidth(sign=3.0), archs[3:])
     with pytest.raises(LimbeckError, match=r"proxy.settings.sign is 3.0, not 1.0"):
-        merged([one, other])
+        merge([one, other])
     with pytest.raises(LimbeckError, match="another of the tables does, too"):
-        merged([one, one])
+        merge([one, one])
     with pytest.raises(LimbeckError, match="at least one"):
-        merged([])
+        merge([])
     with pytest.raises(LimbeckError, match="counted from 0 to 1"):
         fill(one, tiny_task(), ByWidth(), archs, part=(2, 2))
     with pytest.raises(LimbeckError, match="no score of 5 of 8"):
@@ -304,14 +304,14 @@ def test_images_of_one_channel_are_laid_out_for_group_normalisation() -> None:
 
 def test_a_sample_is_distinct_and_can_be_built() -> None:
     space = Tiny()
-    found = sampled(space, 10, 0)
+    found = draw_sample(space, 10, 0)
     assert len(set(found)) == 10, "all that can be built"
-    assert found[:4] == sampled(space, 4, 0)
-    assert found[:4] != sampled(space, 4, 1) and found[:4] != sampled(space, 4, 0, "search")
+    assert found[:4] == draw_sample(space, 4, 0)
+    assert found[:4] != draw_sample(space, 4, 1) and found[:4] != draw_sample(space, 4, 0, "search")
     with pytest.raises(LimbeckError, match=r"10 different ones .* fewer than 11"):
-        sampled(space, 11, 0)
+        draw_sample(space, 11, 0)
     with pytest.raises(LimbeckError, match="at least one"):
-        sampled(space, 0, 0)
+        draw_sample(space, 0, 0)
 
 
 # Ranking
@@ -354,7 +354,7 @@ def test_a_known_oracle_is_taken_where_it_answers_the_question(tmp_path: Path, a
     made = oracle_table(tiny_task(seed=1), archs[2:5], tmp_path / "out", proxy=proxy, known=known)
     assert made is not None and made.meta["seed"] == 1
     assert table_path(tmp_path / "out", "oracle").is_file()
-    extra = sampled(Tiny(), 9, 0)
+    extra = draw_sample(Tiny(), 9, 0)
     assert oracle_table(task, extra, tmp_path / "more", proxy=proxy, known=known) is not None
     assert table_path(tmp_path / "more", "oracle").is_file(), "it lacks one"
 
@@ -408,7 +408,7 @@ def test_the_learned_set_is_for_networks_of_the_space() -> None:
     space = space_named(ranking.SPACE, shape=(1, 28, 28), num_classes=10)
     for learner in config.learners:
         space.build(space.read(learner))
-    chosen = set(map(space.text, sampled(space, ranking.SAMPLE, 3)))
+    chosen = set(map(space.text, draw_sample(space, ranking.SAMPLE, 3)))
     assert len(set(config.learners) - chosen) == ranking.FAMILY == len(config.learners)
     assert oracle().schedule.steps is not None
 
@@ -432,7 +432,7 @@ def test_the_oracle_that_was_measured_is_still_taken(tmp_path: Path) -> None:
     val_y = torch.zeros(meta["data"]["validation"], dtype=torch.int64)
     space = space_named(ranking.SPACE, shape=(1, 28, 28), num_classes=10)
     data = dataclasses.replace(tiny_task().data, val_y=val_y, **described)
-    task, archs = Task(space=space, data=data), sampled(space, ranking.SAMPLE, 0)
+    task, archs = Task(space=space, data=data), draw_sample(space, ranking.SAMPLE, 0)
     table = oracle_table(task, archs, tmp_path, known=known, tell=told.append)
     assert table is not None and len(table.scores) == ranking.SAMPLE
     assert told == [f"oracle: the scores in {known} are taken"]
@@ -440,12 +440,12 @@ def test_the_oracle_that_was_measured_is_still_taken(tmp_path: Path) -> None:
 
 def test_what_a_set_was_learned_for_is_not_ranked() -> None:
     task = tiny_task()
-    texts = list(map(task.space.text, sampled(task.space, 7, 0)))
+    texts = list(map(task.space.text, draw_sample(task.space, 7, 0)))
     config = dataclasses.replace(tiny_set(), learner=texts[1], family=(texts[4],))
-    ranked_ones = list(map(task.space.text, sampled_for(task, config, 5)))
+    ranked_ones = list(map(task.space.text, draw_sample_for(task, config, 5)))
     assert ranked_ones == [texts[i] for i in (0, 2, 3, 5, 6)]
     with pytest.raises(LimbeckError, match="fewer than"):
-        sampled_for(task, config, 10)
+        draw_sample_for(task, config, 10)
 
 
 # The studies from end to end
@@ -528,13 +528,13 @@ def test_the_error_is_that_of_the_test_set(tmp_path: Path) -> None:
     """Swapping validation for noise changes nothing; swapping the test set's labels does."""
     task, arch = tiny_task(), Tiny().read("8-yes-relu")
     setting = Setting(name="", schedule=Schedule(steps=60, inits=2))
-    base = trained_final(task, arch, setting, tmp_path / "a.json")
+    base = train_final(task, arch, setting, tmp_path / "a.json")
     noise = dataclasses.replace(task.data, val_x=torch.zeros_like(task.data.val_x))
     assert (
-        trained_final(dataclasses.replace(task, data=noise), arch, setting, tmp_path / "b.json")["mean"] == base["mean"]
+        train_final(dataclasses.replace(task, data=noise), arch, setting, tmp_path / "b.json")["mean"] == base["mean"]
     )
     turned = dataclasses.replace(task.data, test_y=(task.data.test_y + 1) % 3)
-    other = trained_final(dataclasses.replace(task, data=turned), arch, setting, tmp_path / "c.json")
+    other = train_final(dataclasses.replace(task, data=turned), arch, setting, tmp_path / "c.json")
     assert base["mean"] < 40 < other["mean"]
 
 
@@ -553,23 +553,23 @@ def test_the_best_have_the_best_scores() -> None:
 
 def test_real_data_chooses_among_the_best_of_the_learned_set() -> None:
     tables = {"synthetic": some_table(a=4.0, b=3.0, c=2.0, d=1.0), "real": some_table(a=1.0, b=2.0, c=1.5, d=9.0)}
-    found = searched(Scores(tables=tables, learned_seconds={"synthetic": 7.0}))
+    found = choose_winners(Scores(tables=tables, learned_seconds={"synthetic": 7.0}))
     assert {name: search.winner for name, search in found.items()} == {"synthetic": "a", "real": "d", SHORTLISTED: "b"}
     assert found["synthetic"].cost == Cost(prepare=7.5, score=4.0)
     assert found[SHORTLISTED].cost == Cost(prepare=8.0, score=4.0 + finals.SHORTLIST)
-    assert SHORTLISTED not in searched(Scores(tables={"real": tables["real"]}, learned_seconds={}))
+    assert SHORTLISTED not in choose_winners(Scores(tables={"real": tables["real"]}, learned_seconds={}))
 
 
 def test_learners_are_made_wider() -> None:
     space = space_named("convnets-narrow", shape=(1, 28, 28), num_classes=10)
     task = Task(space=space, data=tiny_data())
     arch = space.read("convnet3,width=8,depth=2,norm=group,pooling=max,activation=relu")
-    sizes = {factor: sum(p.numel() for p in widened(task, arch, factor).parameters()) for factor in (1, 2)}
+    sizes = {factor: sum(p.numel() for p in build_wider(task, arch, factor).parameters()) for factor in (1, 2)}
     assert sizes[1] == space.parameters(arch)
     twice = space.read("convnet3,width=16,depth=2,norm=group,pooling=max,activation=relu")
     assert sizes[2] == space.parameters(twice)
     with pytest.raises(LimbeckError, match="cannot be made wider"):
-        widened(tiny_task(), Tiny().read("8-yes-relu"), 2)
+        build_wider(tiny_task(), Tiny().read("8-yes-relu"), 2)
     assert [setting.wider for setting in final_settings()] == [1, 1, 2]
 
 
@@ -657,14 +657,14 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_studies_are_recorded_and_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(script("record", monkeypatch), "RESULTS", tmp_path / "results")
     benchmark, out = script("nas", monkeypatch), tmp_path / "study"
-    scores = score_all(tiny_task(), sampled(Tiny(), 4, 0), rows_of(ByWidth(label="synthetic")), out)
+    scores = score_all(tiny_task(), draw_sample(Tiny(), 4, 0), rows_of(ByWidth(label="synthetic")), out)
     assert scores is not None
     table = scores.tables["synthetic"]
     made = {"mean": 5.25, "std": 0.5, "n": 3, "parameters": 1234567, "seconds": 9.0}
     won = best(table, 1)[0]
     rows = ranking_rows(table, scores, draws=20)
     if name == "nas-search":
-        rows = finals.final_rows({"synthetic": won}, {("", won): made}, [""], searched(scores))
+        rows = finals.final_rows({"synthetic": won}, {("", won): made}, [""], choose_winners(scores))
     (out / "rows.json").write_text(json.dumps({"rows": rows}))
     (out / "study.json").write_text(json.dumps({"study": name, "seed": 2, "n": 4, "max_time": None}))
     values = json.loads(benchmark.record(name, out).read_text())
@@ -686,7 +686,7 @@ def test_the_oracle_is_filled_in_parts_and_merged(tmp_path: Path, monkeypatch: p
     for part in ("0", "1"):
         assert benchmark.main(["oracle", "--part", part, "2", "--out", str(path), "--n", "7"]) == 0
     assert benchmark.main(["merge", "--out", str(path)]) == 0
-    assert ScoreTable.load(path).scores.keys() == {Tiny().text(arch) for arch in sampled(Tiny(), 7, 0)}
+    assert ScoreTable.load(path).scores.keys() == {Tiny().text(arch) for arch in draw_sample(Tiny(), 7, 0)}
 
 
 @pytest.fixture
@@ -696,7 +696,7 @@ def tiny_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     def ranked(*args: Any, **settings: Any) -> Any:
         return run_ranking(*args, **settings | {"proxies": few_proxies, "known": None, "truth": truth})
 
-    def searched(*args: Any, **settings: Any) -> Any:
+    def choose_winners(*args: Any, **settings: Any) -> Any:
         return run_finals(*args, **settings, proxies=few_proxies, settings=SETTINGS, widen=wide)
 
     for name in ("study_task", "cells_task"):
@@ -704,7 +704,7 @@ def tiny_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("synthetic_config", "cells_config"):
         monkeypatch.setattr(nas_studies, name, lambda seed: dataclasses.replace(tiny_set(), seed=seed))
     monkeypatch.setattr(nas_studies, "run_ranking", ranked)
-    monkeypatch.setattr(nas_studies, "run_finals", searched)
+    monkeypatch.setattr(nas_studies, "run_finals", choose_winners)
 
 
 @pytest.mark.parametrize(("name", "rows"), [("nas-ranking", 2), ("nas-cells", 2), ("nas-search", 6)])
@@ -778,7 +778,7 @@ def test_the_studies_are_among_the_names() -> None:
 def test_the_study_of_cells() -> None:
     config = cells_config(2)
     space = space_named(cell_ranking.SPACE, shape=(3, 16, 16), num_classes=10)
-    chosen = set(map(space.text, sampled(space, cell_ranking.SAMPLE, 2)))
+    chosen = set(map(space.text, draw_sample(space, cell_ranking.SAMPLE, 2)))
     assert len(set(config.learners) - chosen) == cell_ranking.FAMILY == len(config.learners)
     assert config.seed == 2 and cells_config(2) == config
     meta: dict[str, Any] = {"proxy": {"name": "synthetic"}, "prepare_seconds": 0.0}

@@ -23,8 +23,8 @@ from tiny_search import Toy, Worth, scored, toy_task, workers_of
 
 from limbeck.errors import LimbeckError
 from limbeck.nas import SearchConfig, SearchPlace, SearchResult, SearchWorkers, Task, search
-from limbeck.nas.searches.clusters import connected
-from limbeck.nas.searches.workers import InProcess, Job, ProcessPool, measured, perform, pickled, unpickled
+from limbeck.nas.searches.clusters import connect
+from limbeck.nas.searches.workers import InProcess, Job, ProcessPool, measure_size, perform, pickle_work, unpickle_work
 
 pytest.importorskip("optuna")
 
@@ -70,7 +70,7 @@ def killer(log: Path, kills: int) -> Iterator[list[int]]:
 
 
 def test_a_size_is_counted() -> None:
-    outcome = measured(Toy(), Job(slot=3, arch=("2", "1", "relu")))
+    outcome = measure_size(Toy(), Job(slot=3, arch=("2", "1", "relu")))
     assert outcome.parameters == 17 * 2 + 3 * 2 + 3 * 3
     assert outcome.flops == 2 * (16 * 2 + 2 * 2 + 2 * 3)
     assert (outcome.slot, outcome.score, outcome.failure) == (3, None, None)
@@ -85,7 +85,7 @@ def test_a_size_is_counted() -> None:
     ],
 )
 def test_what_cannot_be_built_is_an_outcome(space: Toy, arch: tuple[str, ...], said: str) -> None:
-    assert said in (measured(space, Job(slot=0, arch=arch)).failure or "")
+    assert said in (measure_size(space, Job(slot=0, arch=arch)).failure or "")
 
 
 def test_a_job_tells_score_and_time() -> None:
@@ -190,10 +190,10 @@ def test_modules_are_found_where_they_were_found_before(tmp_path: Path, monkeypa
         patch.chdir(tmp_path)
         patch.syspath_prepend(tmp_path)
         module = importlib.import_module("space_of_ones_own")
-        sent = pickled((module.Mine(), ()))  # type: ignore[arg-type]
+        sent = pickle_work((module.Mine(), ()))  # type: ignore[arg-type]
     monkeypatch.delitem(sys.modules, "space_of_ones_own")
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
-    assert type(unpickled(sent)[0]).__module__ == "space_of_ones_own"
+    assert type(unpickle_work(sent)[0]).__module__ == "space_of_ones_own"
 
 
 def free_port() -> int:
@@ -208,7 +208,7 @@ def test_no_cluster_is_an_error_at_once(address: str) -> None:
     pytest.importorskip("ray")
     begun = time.monotonic()
     address = address.replace("PORT", f"127.0.0.1:{free_port()}")
-    with pytest.raises(LimbeckError, match=r"--ray is|No Ray cluster answers at"), connected(address, 1):
+    with pytest.raises(LimbeckError, match=r"--ray is|No Ray cluster answers at"), connect(address, 1):
         pass
     assert time.monotonic() - begun < 30
 
@@ -229,7 +229,7 @@ def cluster() -> Iterator[None]:
         stack.callback(forget_ended_processes)
         for attempt in range(3):  # it gives itself half a minute, which is too short on a busy machine
             try:
-                stack.enter_context(connected("local", 2))
+                stack.enter_context(connect("local", 2))
                 break
             except LimbeckError:
                 if attempt == 2:

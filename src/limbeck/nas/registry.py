@@ -51,5 +51,5 @@ def call_own(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
         except LimbeckError:
             raise
         except Exception as error:
-            given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
-            raise LimbeckError(f"The {kind} '{name}' failed when called with {given}: {told(error)}.") from error
+            call = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
+            raise LimbeckError(f"The {kind} '{name}' failed when called with {call}: {told(error)}.") from error

@@ -51,34 +51,34 @@ class ScoreTable:
 
     @property
     def name(self) -> str:
-        """The proxy's."""
+        """Name of the proxy."""
         return str(self.meta["proxy"]["name"])
 
     @property
     def values(self) -> dict[str, float]:
-        """Scores alone."""
+        """The score of each architecture, by its text."""
         return {text: scored.value for text, scored in self.scores.items()}
 
     @property
     def seconds(self) -> float:
-        """Of scoring all of them, without what was done once."""
+        """Seconds of scoring all architectures, without preparing the proxy."""
         return math.fsum(scored.seconds for scored in self.scores.values())
 
     @property
     def prepare_seconds(self) -> float:
-        """Of what was done once."""
+        """Seconds of preparing the proxy."""
         return float(self.meta["prepare_seconds"])
 
     def of(self, texts: Iterable[str]) -> Self:
         """The part on these architectures, in their order; raises LimbeckError where one has no score."""
-        chosen = list(texts)
-        lacking = [text for text in chosen if text not in self.scores]
+        names = list(texts)
+        lacking = [text for text in names if text not in self.scores]
         if lacking:
             raise LimbeckError(
-                f"The table of {self.name} has no score of {len(lacking)} of {len(chosen)} architectures, such as "
+                f"The table of {self.name} has no score of {len(lacking)} of {len(names)} architectures, such as "
                 f"{lacking[0]}; go on filling it."
             )
-        return dataclasses.replace(self, scores={text: self.scores[text] for text in chosen})
+        return dataclasses.replace(self, scores={text: self.scores[text] for text in names})
 
     def same_question(self, meta: dict[str, Any]) -> bool:
         """Whether a description is of the same scores, on whatever machine and at whatever cost."""
@@ -97,15 +97,15 @@ class ScoreTable:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Inverse of ``save``; raises LimbeckError for a file that is missing, damaged or no table."""
-        found = read_json(path)
+        values = read_json(path)
         try:
             scores = {
                 text: Scored(
                     value=math.nan if entry["value"] is None else float(entry["value"]), seconds=float(entry["seconds"])
                 )
-                for text, entry in found["scores"].items()
+                for text, entry in values["scores"].items()
             }
-            meta = dict(found["meta"])
+            meta = dict(values["meta"])
             _ = meta["proxy"]["name"], float(meta["prepare_seconds"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise LimbeckError(f"{path} is no table of scores ({error!r}); choose another file.") from None
@@ -166,11 +166,11 @@ def fill(
     path = part_path(path, part)
     table = ScoreTable(meta=describe(task, proxy))
     if path.is_file():
-        found = ScoreTable.load(path)
-        _refuse_other(path, found.meta, table.meta)
-        table = found
-    wanted = list(archs)[index::count]
-    left = [arch for arch in wanted if task.space.text(arch) not in table.scores]
+        before = ScoreTable.load(path)
+        _refuse_other(path, before.meta, table.meta)
+        table = before
+    share = list(archs)[index::count]
+    left = [arch for arch in share if task.space.text(arch) not in table.scores]
     if not left:
         return table
     begun = time.perf_counter()
@@ -192,7 +192,7 @@ def fill(
         table.save(path)
         eta = (now - begun) / (done + 1) * (len(left) - done - 1)
         tell(
-            f"{proxy.name}: {len(wanted) - len(left) + done + 1} of {len(wanted)}, {text}: {value:.4g} in "
+            f"{proxy.name}: {len(share) - len(left) + done + 1} of {len(share)}, {text}: {value:.4g} in "
             f"{now - started:.1f} s, ETA {int(eta // 60)}:{int(eta % 60):02d}"
         )
     return table
@@ -213,7 +213,7 @@ def parts_of(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
 
 
-def merged(paths: Sequence[Path]) -> ScoreTable:
+def merge(paths: Sequence[Path]) -> ScoreTable:
     """One table of several, which must be of one proxy and task; ``prepare_seconds`` is that of the slowest.
 
     Raises:
@@ -260,7 +260,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     if isinstance(value, Path):
-        learned = value / ARTEFACT
-        digest = f" {hashlib.sha256(learned.read_bytes()).hexdigest()[:16]}" if learned.is_file() else ""
+        artefact = value / ARTEFACT
+        digest = f" {hashlib.sha256(artefact.read_bytes()).hexdigest()[:16]}" if artefact.is_file() else ""
         return f"{value.name}{digest}"
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

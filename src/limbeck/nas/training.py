@@ -158,10 +158,10 @@ def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream:
 
 def validation_accuracy(kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None) -> float:
     """Mean accuracy in percent of B networks on the first images of the validation split, all by default."""
-    return tested(kernels, networks, data, images).mean
+    return score_on(kernels, networks, data, images).mean
 
 
-def validated(
+def validate(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, measure: Measure = "accuracy"
 ) -> float:
     """What B networks reach on average on the first images of the validation split, all by default, in percent."""
@@ -170,7 +170,7 @@ def validated(
     return _right_probability(_one_by_one(kernels), networks, _examples(data, images, "val"))
 
 
-def tested(
+def score_on(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, *, split: Split = "val"
 ) -> Scores:
     """Accuracy of B networks on the first images of a split, all by default.
@@ -228,31 +228,31 @@ def real_batch(data: TaskData, rate: float, schedule: Schedule, rng: torch.Gener
     chosen_BM = torch.randint(len(data.train_y), (schedule.inits, schedule.batch), generator=rng)
     batch = adam_batch(data, chosen_BM.to(data.train_y.device), rate, schedule.weight_decay)
     if schedule.shift or schedule.flip or schedule.cutout:
-        x_BMCHW = augmented(batch.x_MCHW.flatten(0, 1), schedule, rng).view_as(batch.x_MCHW)
+        x_BMCHW = augment(batch.x_MCHW.flatten(0, 1), schedule, rng).view_as(batch.x_MCHW)
         batch = batch._replace(x_MCHW=x_BMCHW)
     return batch
 
 
-def augmented(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
+def augment(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
     """Images moved, mirrored and cut out at random as the schedule says; normalised, so that 0 is the mean."""
     count, _, height, width = x_NCHW.shape
     device = x_NCHW.device
     rows = torch.arange(height).expand(count, height)
     columns = torch.arange(width).expand(count, width)
     if schedule.flip:
-        mirrored = torch.rand(count, 1, generator=rng) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
+        flips_N1 = torch.rand(count, 1, generator=rng) < 0.5
+        columns = torch.where(flips_N1, width - 1 - columns, columns)
     if schedule.shift:
         by = torch.randint(-schedule.shift, schedule.shift + 1, (2, count, 1), generator=rng)
         rows, columns = (rows + by[0]).clamp(0, height - 1), (columns + by[1]).clamp(0, width - 1)
     index = torch.arange(count, device=device)[:, None, None]
-    moved = x_NCHW[index, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
+    shifted_NCHW = x_NCHW[index, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
     if not schedule.cutout:
-        return moved
+        return shifted_NCHW
     top = torch.randint(height, (count, 1), generator=rng) - schedule.cutout // 2
     left = torch.randint(width, (count, 1), generator=rng) - schedule.cutout // 2
     lines, places = torch.arange(height), torch.arange(width)
     inside_NH = (lines >= top) & (lines < top + schedule.cutout)
     inside_NW = (places >= left) & (places < left + schedule.cutout)
-    kept = ~(inside_NH[:, :, None] & inside_NW[:, None, :])
-    return moved * kept[:, None].to(device)
+    visible_NHW = ~(inside_NH[:, :, None] & inside_NW[:, None, :])
+    return shifted_NCHW * visible_NHW[:, None].to(device)

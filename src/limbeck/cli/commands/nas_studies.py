@@ -61,22 +61,22 @@ def reproduce_nas(options: ReproduceOptions) -> int:
         console.print(f"[dim]{text}[/dim]", soft_wrap=True)
 
     with interruptible() as stop:
-        made = _run(options, task, config, out, ConsoleReporter(console), tell, stop)
-    if made is None:
+        outcome = _run(options, task, config, out, ConsoleReporter(console), tell, stop)
+    if outcome is None:
         console.print("interrupted: what is finished is kept; go on with --resume")
         return 130
-    rows, drawn = made
+    rows, figures = outcome
     values = {"study": options.name, "rows": rows}
     output(values, options.json, out / "rows.json", lambda: result_console().print(_table(options.name, rows)))
-    for path in drawn:
+    for path in figures:
         console.print(f"[dim]{path}.png and .svg[/dim]", soft_wrap=True)
-    if not drawn:
+    if not figures:
         console.print(f"no figures are drawn. {figures_missing()}", soft_wrap=True, markup=False)
     return 0
 
 
 def nas_config(name: str, seed: int) -> Config:
-    """Of the set that a study learns."""
+    """The configuration of the set that a study learns."""
     return cells_config(seed) if name == "nas-cells" else synthetic_config(seed)
 
 
@@ -96,14 +96,14 @@ def _run(
     if options.name != "nas-search":
         if options.name == "nas-cells":
             size = {"n": CELLS, "proxies": cells_proxies, "truth": cells_oracle(), "known": None, **size}
-        ranked = run_ranking(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
-        return None if ranked is None else (ranked.rows, draw_ranking(task, ranked, folder) if can_draw else [])
-    found = run_finals(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
-    return None if found is None else (found.rows, draw_finals(task, found, folder) if can_draw else [])
+        ranking = run_ranking(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
+        return None if ranking is None else (ranking.rows, draw_ranking(task, ranking, folder) if can_draw else [])
+    finals = run_finals(task, config, out, **size, names=options.proxies, reporter=reporter, tell=tell, stop=stop)
+    return None if finals is None else (finals.rows, draw_finals(task, finals, folder) if can_draw else [])
 
 
 def _study(name: str, config: Config) -> Study:
-    """What marks the folder."""
+    """The description of the study that its folder is marked with."""
     variant = Variant(group="synthetic", seed=config.seed, config=config)
     return Study(name=name, title=TITLES[name], paper={}, source=SOURCE, variants=(variant,), n=1, kind=CURVES)
 

@@ -49,7 +49,7 @@ def search(argv: list[str]) -> int:
         out=out, storage=options.storage, study=options.study, resume=options.resume, overwrite=options.overwrite
     )
     console.print(f"[dim]{options.config.budget} of {space.size:,} architectures, in {out}[/dim]", soft_wrap=True)
-    with watched(console) as watch:
+    with progress_watch(console) as watch:
         result = run_search(
             Task(space=space, data=data, seed=options.seed, device=options.device),
             proxy_named(options.proxy),
@@ -82,17 +82,17 @@ def _reason(result: SearchResult) -> str:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Watch]:
+def progress_watch(console: Console) -> Iterator[Watch]:
     """A progress bar on a terminal while architectures are scored, a line for every tenth elsewhere."""
-    told: list[int] = [0]
+    tenths: list[int] = [0]
 
     def best(progress: SearchProgress) -> str:
         return "" if progress.best is None else f"best {progress.best.score:.4g}  {progress.best.text}"
 
     def say(progress: SearchProgress) -> None:
         tenth = 10 * progress.done // progress.total
-        if tenth > told[0]:
-            told[0] = tenth
+        if tenth > tenths[0]:
+            tenths[0] = tenth
             line = f"{progress.done} of {progress.total} trials  {best(progress)}"
             console.print(line, style="dim", markup=False, soft_wrap=True)
 
@@ -115,19 +115,19 @@ def _show(options: SearchOptions) -> int:
     source = options.shown or options.storage
     if source is None:
         raise LimbeckError("'limbeck search show' needs the folder of a search, or the storage of its study.")
-    found = read_searches(source, options.study)
-    values = {"studies": [{"study": name, **result.to_json()} for name, result in found.items()]}
-    output(values, options.json, None, lambda: _print(found, options.top))
+    results = read_searches(source, options.study)
+    values = {"studies": [{"study": name, **result.to_json()} for name, result in results.items()]}
+    output(values, options.json, None, lambda: _print(results, options.top))
     return 0
 
 
-def _print(found: Mapping[str, SearchResult], top: int) -> None:
+def _print(results: Mapping[str, SearchResult], top: int) -> None:
     """The best trials of a search that is alone, and what each search cost."""
     console = result_console()
-    for name, result in found.items():
-        if len(found) == 1:
+    for name, result in results.items():
+        if len(results) == 1:
             console.print(_best_table(name, result, top))
-    console.print(_cost_table(found))
+    console.print(_cost_table(results))
 
 
 def _best_table(name: str, result: SearchResult, top: int) -> Table:
@@ -142,11 +142,11 @@ def _best_table(name: str, result: SearchResult, top: int) -> Table:
     return table
 
 
-def _cost_table(found: Mapping[str, SearchResult]) -> Table:
+def _cost_table(results: Mapping[str, SearchResult]) -> Table:
     table = Table(title="cost, in seconds of all workers", title_justify="left")
     for column in ("search", "strategy", "proxy", "trials", "failed", "best", "unit", "preparing", "scoring"):
         table.add_column(column, justify="left" if column in ("search", "strategy", "proxy", "unit") else "right")
-    for name, result in found.items():
+    for name, result in results.items():
         settings, best = result.settings, result.best
         table.add_row(
             escape(name),

@@ -76,12 +76,13 @@ class Blueprint:
         for node in graph.nodes:
             owned = [] if node.module is None else list(module.get_submodule(node.module).named_parameters())
             slots.append(tuple(slot_of(node.module or "", own, initial, task.space.num_classes) for own, _ in owned))
-        emitted = sorted(slot.name for of_node in slots for slot in of_node)
-        wanted = sorted(name for name, _ in module.named_parameters())
-        if emitted != wanted:
+        slot_names = sorted(slot.name for of_node in slots for slot in of_node)
+        parameter_names = sorted(name for name, _ in module.named_parameters())
+        if slot_names != parameter_names:
             raise LimbeckError(
                 f"The graph of {task.space.text(arch)} in the space {task.space.name} must give every parameter to "
-                f"exactly one node; its nodes have {', '.join(emitted)} and the network {', '.join(wanted)}."
+                f"exactly one node; its nodes have {', '.join(slot_names)} and the network "
+                f"{', '.join(parameter_names)}."
             )
         before: list[list[int]] = [[] for _ in graph.nodes]
         after: list[list[int]] = [[] for _ in graph.nodes]

@@ -17,14 +17,14 @@ from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.spaces.base import Arch, Space
-from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validated
+from limbeck.nas.training import Measure, Schedule, kernels_for, rates, real_batch, validate
 
 _TELL_EVERY = 100
 _STATISTICS_BATCHES = 100  # of what running statistics began with, 0.9¹⁰⁰ is left at the usual momentum
 
 
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:
-    """As ``limbeck.outer.checkpoint.generator``, for what draws with NumPy."""
+    """A NumPy generator whose seed depends on the name of its stream as well, as ``limbeck.common.seeds.generator``."""
     return np.random.default_rng(generator(seed, stream).initial_seed())
 
 
@@ -36,14 +36,14 @@ def distinct(space: Space, count: int, rng: np.random.Generator) -> tuple[Arch, 
     """
     if count > space.size:
         raise LimbeckError(f"{count} different architectures are asked for; the space {space.name} has {space.size}.")
-    found: dict[Arch, None] = {}
-    while len(found) < count:
-        found[space.sample(rng)] = None
-    return tuple(found)
+    archs: dict[Arch, None] = {}
+    while len(archs) < count:
+        archs[space.sample(rng)] = None
+    return tuple(archs)
 
 
 def require_positive(settings: Any, *names: str) -> None:
-    """Refuse what is not above zero; None is nothing to refuse."""
+    """Raise LimbeckError for a setting of these names that is not above zero; None is allowed."""
     for name in names:
         value = getattr(settings, name)
         if value is not None and not value > 0:
@@ -90,7 +90,7 @@ def descend(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> None:
 
 
 @torch.no_grad()
-def validated_as_is(
+def validate_as_is(
     task: Task, module: nn.Module, weights: Tensors, images: int | None, measure: Measure = "accuracy"
 ) -> float:
     """What a network reaches on validation images, in percent, with weights by name that are not trained further.
@@ -107,7 +107,7 @@ def validated_as_is(
             x_1MCHW, y_1MK, _ = real_batch(task.data, 0.0, schedule, draws)
             _, buffers = kernels.learner.inner_loss(state.params, buffers, x_1MCHW[0], y_1MK[0])
     networks = {name: value[None] for name, value in (state.params | buffers).items()}
-    return validated(kernels, networks, task.data, images, measure)
+    return validate(kernels, networks, task.data, images, measure)
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -116,5 +116,5 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def on(device: str, tensors: dict[str, Tensor]) -> Tensors:
-    """The same elsewhere."""
+    """The tensors on a device."""
     return {name: value.to(device) for name, value in tensors.items()}

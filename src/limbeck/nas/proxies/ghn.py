@@ -15,7 +15,7 @@ import torch
 from limbeck.engine import Batch
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.blueprint import Blueprint
-from limbeck.nas.proxies.common import descend, fit, on, require_one_network, require_positive, validated_as_is
+from limbeck.nas.proxies.common import descend, fit, on, require_one_network, require_positive, validate_as_is
 from limbeck.nas.proxies.hypernetwork import HyperNetwork
 from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
@@ -92,4 +92,4 @@ class _Emitter(Scorer):
     def score(self, task: Task, arch: Arch) -> float:
         blueprint = Blueprint.of(task, arch)
         weights = on(task.device, self.network.emit(blueprint))
-        return validated_as_is(task, blueprint.module, weights, self.config.images, self.config.measure)
+        return validate_as_is(task, blueprint.module, weights, self.config.images, self.config.measure)

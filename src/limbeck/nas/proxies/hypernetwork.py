@@ -37,12 +37,11 @@ class HyperNetwork(nn.Module):
         self.hidden, self.rounds, self.seed = hidden, rounds, seed
         self.embeddings = nn.ParameterDict()
         self.decoders = nn.ModuleDict()
-        self.sizes = self._seeded("sizes", lambda: nn.Linear(SIZES, hidden, bias=False))
+        self.sizes = self._make("sizes", lambda: nn.Linear(SIZES, hidden, bias=False))
         self.messages = nn.ModuleList(
-            self._seeded(f"messages {way}", lambda: nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()))
-            for way in (0, 1)
+            self._make(f"messages {way}", lambda: nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())) for way in (0, 1)
         )
-        self.units = nn.ModuleList(self._seeded(f"unit {way}", lambda: nn.GRUCell(hidden, hidden)) for way in (0, 1))
+        self.units = nn.ModuleList(self._make(f"unit {way}", lambda: nn.GRUCell(hidden, hidden)) for way in (0, 1))
 
     def meet(self, blueprint: Blueprint) -> list[nn.Parameter]:
         """Add an embedding for each new operation and a decoder for each new kind of parameter of an architecture.
@@ -74,8 +73,8 @@ class HyperNetwork(nn.Module):
         """V states (D,), one for each node, after all rounds of messages, each along the graph in order and back."""
         states = []
         for op, slots in zip(blueprint.ops, blueprint.slots, strict=True):
-            known = self.embeddings[module_key(op)] if module_key(op) in self.embeddings else self._embedding(op)
-            states.append(known + self.sizes(log_sizes(slots).to(known)))
+            embedding = self.embeddings[module_key(op)] if module_key(op) in self.embeddings else self._embedding(op)
+            states.append(embedding + self.sizes(log_sizes(slots).to(embedding)))
         order = range(len(states))
         for _ in range(self.rounds):
             self.pass_messages(0, order, blueprint.before, states)
@@ -118,7 +117,7 @@ class HyperNetwork(nn.Module):
     def _decoder(self, slot: Slot) -> nn.Module:
         """From a normalised state to a tile, whose numbers have a variance of 1 at first."""
         width = 2 * self.hidden
-        decoder = self._seeded(
+        decoder = self._make(
             f"decoder {slot.kind}",
             lambda: nn.Sequential(nn.Linear(self.hidden, width), nn.ReLU(), nn.Linear(width, math.prod(slot.tile))),
         )
@@ -128,7 +127,7 @@ class HyperNetwork(nn.Module):
             decoder.get_parameter("2.weight").div_(math.sqrt(2))
         return decoder.to(self.sizes.weight)
 
-    def _seeded(self, stream: str, make: Callable[[], _Module]) -> _Module:
+    def _make(self, stream: str, make: Callable[[], _Module]) -> _Module:
         """A module with the weights that the seed gives it; the global random state is left alone."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(self.seed, stream).initial_seed())

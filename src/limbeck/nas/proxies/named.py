@@ -70,7 +70,7 @@ def proxy_named(text: str, *, full: Schedule | None = None) -> Proxy:
     if name not in PROXIES and not os.path.isdir(name):
         if ":" in name:
             return _own(name, read_options(name, words, "proxy"))
-        raise _nothing_named(name)
+        raise _unknown_proxy(name)
     base = PROXIES[name](full or Schedule()) if name in PROXIES else SyntheticData(run=Path(name))
     return _with_options(base, name, text, read_options(name, words, "proxy"))
 
@@ -101,7 +101,7 @@ def _own(name: str, options: dict[str, Any]) -> Proxy:
     return proxy
 
 
-def _nothing_named(name: str) -> LimbeckError:
+def _unknown_proxy(name: str) -> LimbeckError:
     """The error for a name that is neither a proxy nor a folder: a path is told from a misspelt name."""
     if os.path.isfile(name):
         return LimbeckError(f"{name} is a file; a proxy is named by the run directory of a learned set.")
@@ -122,8 +122,8 @@ def _hints(settings: Any) -> dict[str, Any]:
 def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         kinds = " or ".join(getattr(kind, "__name__", str(kind)) for kind in (get_args(hint) or (hint,)))
-        wanted = kinds.replace("NoneType", "None")
-        raise LimbeckError(f"The option {key} of the proxy '{name}' is {value!r}; it must be {wanted}.")
+        expected = kinds.replace("NoneType", "None")
+        raise LimbeckError(f"The option {key} of the proxy '{name}' is {value!r}; it must be {expected}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:

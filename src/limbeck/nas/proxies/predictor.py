@@ -63,14 +63,14 @@ class EncodingPredictor(Proxy):
 
     def prepare(self, task: Task, tell: Tell = lambda text: None) -> Scorer:
         regressor = _regressor(self.regressor, task.seed)
-        pairs = self.pairs or self._trained(task, tell)
+        pairs = self.pairs or self._train_examples(task, tell)
         regressor.fit(
             np.stack([features(task.space, arch) for arch, _ in pairs]), np.array([accuracy for _, accuracy in pairs])
         )
         tell(f"encoding: fitted on {len(pairs)} architectures")
         return _ByEncoding(regressor=regressor)
 
-    def _trained(self, task: Task, tell: Tell) -> tuple[tuple[Arch, float], ...]:
+    def _train_examples(self, task: Task, tell: Tell) -> tuple[tuple[Arch, float], ...]:
         full = RealData(schedule=self.schedule, images=self.images).prepare(task)
         pairs = []
         for arch in _examples(task, self.examples):

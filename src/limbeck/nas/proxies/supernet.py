@@ -14,7 +14,7 @@ from limbeck.engine import Learner, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.models import draw
 from limbeck.nas.proxies.base import Scorer, Task
-from limbeck.nas.proxies.common import on, shapes_of, validated_as_is
+from limbeck.nas.proxies.common import on, shapes_of, validate_as_is
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.training import Measure
 
@@ -39,7 +39,7 @@ class Supernet(Scorer):
         # Stores that training never met get their initial weights for this score only, so that no score depends on
         # another.
         stores = on(task.device, self.stores | new_stores(self.stores, child, task))
-        return validated_as_is(task, child.module, child.cut(stores), self.images, self.measure)
+        return validate_as_is(task, child.module, child.cut(stores), self.images, self.measure)
 
 
 @final

@@ -16,7 +16,7 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Measure, Schedule, together, train_real, validated
+from limbeck.nas.training import Measure, Schedule, together, train_real, validate
 
 
 @final
@@ -69,9 +69,10 @@ class SyntheticData(Proxy):
                 f"The set in {self.run} was learned from {run.info['data']['name']}; the search is on "
                 f"{task.data.name}. Learn a set on that."
             )
-        split, left_out, found = run.config.split, run.config.val_size, task.data.split_seed
+        split, left_out = run.config.split, run.config.val_size
+        search_split = task.data.split_seed
         # Without a seed the data came with a split of its own, of which the run's configuration says nothing.
-        if found is not None and (found != split or len(task.data.val_y) > left_out):
+        if search_split is not None and (search_split != split or len(task.data.val_y) > left_out):
             raise LimbeckError(
                 f"The set in {self.run} may have been learned from images that the search validates on: "
                 f"{task.data.name} was split with seed {split}, and {left_out} images were left out. Search with "
@@ -99,12 +100,12 @@ class _OnLearnedSet(Scorer):
         module = task.space.build(arch).to(task.device)
         learner, images = Learner.of(module, self.source.config.inner.make()), len(self.batches[0].x_MCHW)
         kernels = together(learner, self.config.inits, images, compiled=self.config.compiled)
-        chosen = self.source.config.init
-        init = RandomInit(module=module, distribution=chosen.distribution, gain=chosen.gain)
+        init_config = self.source.config.init
+        init = RandomInit(module=module, distribution=init_config.distribution, gain=init_config.gain)
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
         trained = train(kernels, self.batches, weights)
-        return validated(kernels, trained, task.data, self.config.images, self.config.measure)
+        return validate(kernels, trained, task.data, self.config.images, self.config.measure)
 
 
 @final
@@ -157,4 +158,4 @@ class _OnRealData(Scorer):
         module = task.space.build(arch).to(task.device)
         stream = f"real data {task.space.text(arch)}"
         kernels, networks = train_real(module, task.data, self.config.schedule, seed=task.seed, stream=stream)
-        return validated(kernels, networks, task.data, self.config.images, self.config.measure)
+        return validate(kernels, networks, task.data, self.config.images, self.config.measure)

@@ -130,14 +130,14 @@ def naswot(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) -> 
     In arXiv 2006.04647. The code says which of the A numbers that go into activations are positive: for a rectifier
     those that pass, for a sigmoid those whose output is above a half. −∞ where two images have the same code.
     """
-    with _Codes() as found:
+    with _Codes() as recorder:
         functional_call(module, weights, (x_NCHW,))
-    if not found.codes:
+    if not recorder.codes:
         raise LimbeckError(
             "naswot reads which activations are on, and this network has none that it knows (rectifiers and their kin, "
             "sigmoid, tanh); use another proxy."
         )
-    codes_NA = torch.cat(found.codes, dim=1).double()
+    codes_NA = torch.cat(recorder.codes, dim=1).double()
     kernel_NN = codes_NA @ codes_NA.T + (1 - codes_NA) @ (1 - codes_NA).T
     return float(torch.linalg.slogdet(kernel_NN).logabsdet)
 

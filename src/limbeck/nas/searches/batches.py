@@ -6,10 +6,10 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from limbeck.nas.searches.halving import promoted
+from limbeck.nas.searches.halving import promote
 from limbeck.nas.searches.ledger import Ledger, Open, Trial
 from limbeck.nas.searches.strategies import SearchConfig
-from limbeck.nas.searches.workers import Executor, Job, Outcome, Stopped, measured
+from limbeck.nas.searches.workers import Executor, Job, Outcome, Stopped, measure_size
 from limbeck.nas.spaces.base import Space
 
 
@@ -41,7 +41,7 @@ def run_batch(
     finished: list[Trial] = []
     given_up: set[int] = set()
 
-    def known() -> list[Trial | Open]:
+    def all_trials() -> list[Trial | Open]:
         return [*over, *begun.values()]
 
     def finish() -> None:
@@ -57,8 +57,8 @@ def run_batch(
             if one.failure is None and one.slot not in given_up and len(one.scores) == rung:
                 equal[one.text].append(one)
         # What was scored in another trial is known, be it over or resumed.
-        for trial in known():
-            outcome = _known(trial, rung) if trial.text in equal else None
+        for trial in all_trials():
+            outcome = _outcome_of(trial, rung) if trial.text in equal else None
             if outcome is not None:
                 _record(ledger, equal.pop(trial.text), outcome)
         jobs: list[Job] = []
@@ -66,7 +66,7 @@ def run_batch(
         for text, ones in list(equal.items()):
             job = Job(slot=ones[0].slot, arch=ones[0].arch, rung=rung)
             # Here, not where it is scored: counting operations makes torch load its compiler, in seconds.
-            size = sizes[job.slot] = measured(space, job) if rung == 0 else Outcome(slot=job.slot, rung=rung)
+            size = sizes[job.slot] = measure_size(space, job) if rung == 0 else Outcome(slot=job.slot, rung=rung)
             if size.failure is None:
                 jobs.append(job)
             else:
@@ -81,13 +81,13 @@ def run_batch(
         if equal:
             return  # stopped
         if rung + 1 < rungs:
-            scores = {trial.slot: trial.scores[rung] for trial in known() if len(trial.scores) > rung}
+            scores = {trial.slot: trial.scores[rung] for trial in all_trials() if len(trial.scores) > rung}
             here = [one.slot for one in begun.values() if len(one.scores) > rung]
-            given_up |= set(here) - promoted(scores, here, config.reduction)
+            given_up |= set(here) - promote(scores, here, config.reduction)
             finish()
 
 
-def _known(trial: Trial | Open, rung: int) -> Outcome | None:
+def _outcome_of(trial: Trial | Open, rung: int) -> Outcome | None:
     """The outcome of a trial on a rung, at no cost."""
     if len(trial.scores) <= rung and (trial.failure is None or len(trial.scores) != rung):
         return None

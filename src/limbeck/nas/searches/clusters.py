@@ -15,14 +15,24 @@ from typing import Any, Final, final
 import torch
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.searches.workers import RETRIES, Executor, Job, Outcome, Stopped, Work, perform, pickled, unpickled
+from limbeck.nas.searches.workers import (
+    RETRIES,
+    Executor,
+    Job,
+    Outcome,
+    Stopped,
+    Work,
+    perform,
+    pickle_work,
+    unpickle_work,
+)
 
 ANSWER_SECONDS: Final = 25.0
 """How long a cluster has to answer."""
 
 
 @contextmanager
-def connected(address: str, number: int, gpus: float = 0.0) -> Iterator[None]:
+def connect(address: str, number: int, gpus: float = 0.0) -> Iterator[None]:
     """A connection to a Ray cluster that has room for so many workers; one that was there already is used and stays.
 
     Args:
@@ -67,7 +77,7 @@ class RayWorkers(Executor):
     def __init__(self, work: Work, number: int, gpus: float = 0.0) -> None:
         self._ray = _ray()
         make = self._ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
-        self._work = self._ray.put(pickled(work))
+        self._work = self._ray.put(pickle_work(work))
         # In a list the reference is sent, not what it stands for: a worker that is started again fetches that anew.
         self._workers = [make.remote([self._work]) for _ in range(number)]
 
@@ -99,11 +109,11 @@ class RayWorkers(Executor):
 
 @final
 class _Worker:
-    """An actor: scores what it is told to."""
+    """A Ray actor that scores the architectures of its jobs."""
 
     def __init__(self, sent: Sequence[Any]) -> None:
         torch.set_num_threads(1)
-        self._work = unpickled(_ray().get(sent[0]))
+        self._work = unpickle_work(_ray().get(sent[0]))
 
     def perform(self, job: Job) -> Outcome:
         return perform(self._work, job)
@@ -117,14 +127,14 @@ def _ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Knock at the port first: Ray itself takes minutes to give up."""
+    """Raise LimbeckError unless something listens at the address; Ray itself takes minutes to give up."""
     if address == "auto":
         return
-    found = re.fullmatch(r"(?:ray://)?\[?([^\s\]/]+)\]?:(\d{1,5})", address)
-    if found is None or not 0 < int(found[2]) < 65536:
+    match = re.fullmatch(r"(?:ray://)?\[?([^\s\]/]+)\]?:(\d{1,5})", address)
+    if match is None or not 0 < int(match[2]) < 65536:
         raise LimbeckError(f"--ray is '{address}'; it must be local, auto, or HOST:PORT of a cluster's head.")
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=ANSWER_SECONDS / 2).close()
+        socket.create_connection((match[1], int(match[2])), timeout=ANSWER_SECONDS / 2).close()
     except OSError as error:
         raise LimbeckError(
             f"No Ray cluster answers at {address} ({error.strerror or error}); start one with 'ray start --head', or "
@@ -133,7 +143,7 @@ def _check_answers(address: str) -> None:
 
 
 def _in_time(connect: Any, address: str) -> None:
-    """Connect, or say so if whatever listens there is no cluster."""
+    """Call ``connect``; raise LimbeckError if it fails or takes longer than ``ANSWER_SECONDS``/2."""
     failures: list[BaseException] = []
 
     def attempt() -> None:
@@ -155,10 +165,10 @@ def _in_time(connect: Any, address: str) -> None:
 
 def _check_room(ray: Any, number: int, gpus: float) -> None:
     have = ray.cluster_resources()
-    for kind, wanted in (("CPU", float(number)), ("GPU", number * gpus)):
-        if wanted > have.get(kind, 0.0):
+    for kind, need in (("CPU", float(number)), ("GPU", number * gpus)):
+        if need > have.get(kind, 0.0):
             raise LimbeckError(
-                f"{number} workers need {wanted:g} {kind}(s), and the Ray cluster has {have.get(kind, 0.0):g}; use "
+                f"{number} workers need {need:g} {kind}(s), and the Ray cluster has {have.get(kind, 0.0):g}; use "
                 "fewer --workers."
             )
 

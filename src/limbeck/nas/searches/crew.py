@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from limbeck.errors import LimbeckError
-from limbeck.nas.searches.clusters import RayWorkers, connected
+from limbeck.nas.searches.clusters import RayWorkers, connect
 from limbeck.nas.searches.workers import Executor, InProcess, ProcessPool, Work
 
 
@@ -34,12 +34,12 @@ class SearchWorkers:
         if self.gpus_per_worker and self.ray is None:
             raise LimbeckError("gpus_per_worker shares GPUs among Ray's workers; give --ray, too.")
 
-    def connected(self) -> AbstractContextManager[None]:
+    def connect(self) -> AbstractContextManager[None]:
         """A connection to the Ray cluster, if there is one to be used."""
-        return nullcontext() if self.ray is None else connected(self.ray, self.number, self.gpus_per_worker)
+        return nullcontext() if self.ray is None else connect(self.ray, self.number, self.gpus_per_worker)
 
     def executor(self, work: Work) -> Executor:
-        """Workers that have the task and the scorers; with Ray within ``connected``."""
+        """Workers that have the task and the scorers; with Ray within ``connect``."""
         if self.ray is not None:
             return RayWorkers(work, self.number, self.gpus_per_worker)
         return ProcessPool(work, self.number) if self.number > 1 else InProcess(work)

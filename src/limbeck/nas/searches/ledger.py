@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.scale import UNKNOWN, Scale
 from limbeck.nas.searches.optuna_terms import distributions_of, options_by_choice, quiet
-from limbeck.nas.searches.storages import backend_of, guarded, no_sampler, shown, studies_in
+from limbeck.nas.searches.storages import backend_of, guard, no_sampler, studies_in, without_password
 from limbeck.nas.searches.workers import Outcome
 from limbeck.nas.spaces.base import Arch, Space
 
@@ -54,7 +54,7 @@ class Trial:
     failure: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The trial as JSON has it."""
         return asdict(self)
 
 
@@ -99,8 +99,8 @@ class Ledger:
         """
         import optuna
 
-        where = shown(storage)
-        with guarded(where), quiet():
+        where = without_password(storage)
+        with guard(where), quiet():
             backend = backend_of(storage)
             if name in optuna.get_all_study_names(backend):
                 if not overwrite:
@@ -119,8 +119,8 @@ class Ledger:
         """A study that there is; the only one, if it is not named. Nothing is changed."""
         import optuna
 
-        where = shown(storage)
-        with guarded(where), quiet():
+        where = without_password(storage)
+        with guard(where), quiet():
             names = studies_in(storage)
             backend = backend_of(storage)
             if name is None and len(names) == 1:
@@ -132,49 +132,49 @@ class Ledger:
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
         return self._study.study_name
 
     @property
     def settings(self) -> dict[str, Any]:
         """What its trials depend on; empty for a study of another program."""
-        with guarded(self._where):
+        with guard(self._where):
             return dict(self._study.user_attrs.get(SETTINGS, {}))
 
     @property
     def prepare_seconds(self) -> float:
         """Seconds of preparation in all sittings."""
-        with guarded(self._where):
+        with guard(self._where):
             return float(self._study.user_attrs.get(PREPARED, 0.0))
 
     @property
     def budget(self) -> int | None:
         """How many trials were asked for last; None for a study that does not say."""
-        with guarded(self._where):
+        with guard(self._where):
             budget = self._study.user_attrs.get(BUDGET)
         return budget if isinstance(budget, int) else None
 
     @property
     def scale(self) -> Scale:
         """What the scores say; a study that does not tell has scores without a unit."""
-        with guarded(self._where):
+        with guard(self._where):
             attrs = self._study.user_attrs.get(SCALE)
         return Scale(**attrs) if isinstance(attrs, dict) else UNKNOWN
 
     @property
     def size(self) -> int:
         """How many trials there are, be they over or wait to be begun again."""
-        with guarded(self._where):
+        with guard(self._where):
             return len(self._latest())
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise LimbeckError unless this is the study of a search with these settings."""
-        kept = self.settings
-        if not kept:
+        before = self.settings
+        if not before:
             raise LimbeckError(f"The study '{self._study.study_name}' in {self._where} is no search of Limbeck's.")
         for name, value in settings.items():
-            if kept.get(name) != value:
-                was, now = _apart(kept.get(name), value), _apart(value, kept.get(name))
+            if before.get(name) != value:
+                was, now = _apart(before.get(name), value), _apart(value, before.get(name))
                 raise LimbeckError(
                     f"The study '{self._study.study_name}' in {self._where} was made with {name} "
                     f"{_short(was)}, not {_short(now)}; give the same settings, or choose another --out or --study."
@@ -182,7 +182,7 @@ class Ledger:
 
     def check_free(self) -> None:
         """Raise LimbeckError if another process of this machine adds trials."""
-        with guarded(self._where):
+        with guard(self._where):
             attrs = self._study.user_attrs
         driver = attrs.get(DRIVER) if SETTINGS in attrs else None  # another program's attribute means something else
         if driver and driver["host"] == socket.gethostname() and driver["pid"] != os.getpid() and _alive(driver["pid"]):
@@ -192,7 +192,7 @@ class Ledger:
             )
 
     @contextmanager
-    def driven(self, prepare_seconds: float, budget: int, scale: Scale) -> Iterator[None]:
+    def drive(self, prepare_seconds: float, budget: int, scale: Scale) -> Iterator[None]:
         """While this lasts this process is the one that adds trials; unfinished ones are queued, before and afterwards.
 
         Args:
@@ -201,7 +201,7 @@ class Ledger:
             scale: what their scores say.
         """
         self.check_free()
-        with guarded(self._where):
+        with guard(self._where):
             self._study.set_user_attr(DRIVER, {"host": socket.gethostname(), "pid": os.getpid()})
             self._study.set_user_attr(PREPARED, self.prepare_seconds + prepare_seconds)
             self._study.set_user_attr(BUDGET, budget)
@@ -210,19 +210,19 @@ class Ledger:
         try:
             yield
         finally:
-            with guarded(self._where):
+            with guard(self._where):
                 self._queue_again()
                 self._study.set_user_attr(DRIVER, None)
 
     def trials(self) -> list[Trial]:
-        """Those that are over, by number."""
-        with guarded(self._where):
+        """The trials that are over, by number."""
+        with guard(self._where):
             latest = self._latest()
         return [self._trial(trial) for trial in latest.values() if _over(trial)]
 
     def queued(self) -> dict[int, Arch]:
         """Architectures of the trials that wait to be begun again, by number."""
-        with guarded(self._where):
+        with guard(self._where):
             return {slot: self._arch(t.params) for slot, t in self._latest().items() if t.state.name == "WAITING"}
 
     def begin(self, space: Space, wanted: Mapping[int, Arch]) -> dict[int, Open]:
@@ -231,7 +231,7 @@ class Ledger:
 
         queued, distributions = self.queued(), distributions_of(space)
         begun: dict[int, Open] = {}
-        with guarded(self._where):
+        with guard(self._where):
             for slot, arch in wanted.items():
                 if slot not in queued:
                     # All of it at once, so that no trial is ever half proposed.
@@ -252,7 +252,7 @@ class Ledger:
         return dict(sorted(begun.items()))
 
     def record(self, one: Open, outcome: Outcome) -> None:
-        """Keep what came of a trial on its next rung; it is not over yet."""
+        """Store the outcome of a trial's next rung; the trial is not over yet."""
         one.seconds += outcome.seconds
         attrs: dict[str, Any] = {"seconds": one.seconds}
         if outcome.parameters is not None:
@@ -263,7 +263,7 @@ class Ledger:
             attrs["scores"] = list(one.scores)
         else:
             one.failure = attrs["failure"] = outcome.failure or "it has no score"
-        with guarded(self._where):
+        with guard(self._where):
             for name, value in attrs.items():
                 one.trial.set_user_attr(name, value)
 
@@ -272,7 +272,7 @@ class Ledger:
         from optuna.trial import TrialState
 
         complete = one.failure is None and len(one.scores) == rungs
-        with guarded(self._where):
+        with guard(self._where):
             for rung, score in enumerate(one.scores) if rungs > 1 else ():
                 one.trial.report(score, rung)
             if complete:
@@ -307,9 +307,9 @@ class Ledger:
                 )
 
     def _latest(self) -> dict[int, optuna.trial.FrozenTrial]:
-        """The last that was begun of each number; those before it were abandoned."""
-        found = self._study.get_trials(deepcopy=False)
-        return dict(sorted({t.user_attrs["slot"]: t for t in found if "slot" in t.user_attrs}.items()))
+        """The newest trial of each number; older ones of the same number were abandoned."""
+        trials = self._study.get_trials(deepcopy=False)
+        return dict(sorted({t.user_attrs["slot"]: t for t in trials if "slot" in t.user_attrs}.items()))
 
     def _arch(self, params: Mapping[str, str]) -> Arch:
         return tuple(params[name] for name in self._study.user_attrs[SETTINGS]["choices"])
@@ -339,7 +339,7 @@ def _over(trial: optuna.trial.FrozenTrial) -> bool:
 
 
 def _apart(one: Any, other: Any) -> Any:
-    """One of two values that differ; of nested settings only the entries that do."""
+    """``one`` without the entries of nested settings that ``other`` has, too."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return one
     return {key: _apart(value, other.get(key)) for key, value in one.items() if key not in other or other[key] != value}

@@ -10,8 +10,8 @@ from typing import Any, final
 
 from limbeck.errors import LimbeckError
 from limbeck.nas.searches.ledger import Ledger
-from limbeck.nas.searches.result import JOURNAL, Marked, marked
-from limbeck.nas.searches.storages import is_stored, place_of, shown, studies_in
+from limbeck.nas.searches.result import JOURNAL, Mark, read_mark
+from limbeck.nas.searches.storages import is_stored, place_of, studies_in, without_password
 
 
 @final
@@ -54,9 +54,9 @@ class SearchPlace:
         storage = mark.storage if self.storage is None else self.storage
         if place_of(storage) != place_of(mark.storage) or self.study not in (None, mark.study):
             raise LimbeckError(
-                f"{self.out} holds the search '{mark.study}' in {shown(mark.storage)}, not "
-                f"'{self.study or mark.study}' in {shown(storage)}; choose another --out, or leave out --storage and "
-                "--study."
+                f"{self.out} holds the search '{mark.study}' in {without_password(mark.storage)}, not "
+                f"'{self.study or mark.study}' in {without_password(storage)}; choose another --out, or leave out "
+                "--storage and --study."
             )
         return Site(out=self.out, mark=mark, storage=storage, study=mark.study)
 
@@ -74,7 +74,7 @@ class Site:
     """
 
     out: Path | None
-    mark: Marked | None
+    mark: Mark | None
     storage: str | Path | None
     study: str
 
@@ -92,8 +92,8 @@ class Site:
         ledger.check_free()
         if ledger.size > budget:
             raise LimbeckError(
-                f"The study '{self.study}' in {shown(self.storage)} has {ledger.size} trials, so that a budget of "
-                f"{budget} is spent; raise --budget, or look at what is there with 'limbeck search show'."
+                f"The study '{self.study}' in {without_password(self.storage)} has {ledger.size} trials, so that a "
+                f"budget of {budget} is spent; raise --budget, or look at what is there with 'limbeck search show'."
             )
         return ledger
 
@@ -137,13 +137,13 @@ class Site:
                 Ledger.open(storage, study).check_free()
 
 
-def _mark_of(out: Path | None) -> Marked | None:
+def _mark_of(out: Path | None) -> Mark | None:
     """What a folder says of the search that it holds; None if there is nothing in it yet."""
     if out is None or not out.exists():
         return None
     if not out.is_dir():
         raise LimbeckError(f"{out} is a file; --out must be a folder.")
-    mark = marked(out)
+    mark = read_mark(out)
     if mark is None and any(out.iterdir()):
         raise LimbeckError(f"{out} is not empty and holds no search; choose another --out.")
     return mark

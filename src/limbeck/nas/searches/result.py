@@ -11,10 +11,10 @@ from limbeck.common.files import read_json, write_json
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.scale import UNKNOWN, Scale
 from limbeck.nas.searches.ledger import Ledger, Trial
-from limbeck.nas.searches.storages import is_url, need_optuna, place_of, shown, studies_in
+from limbeck.nas.searches.storages import is_url, need_optuna, place_of, studies_in, without_password
 
 MARK: Final = "search.json"
-"""The file by which a folder is known to hold a search; --overwrite deletes one that ``marked`` knows by it."""
+"""The file by which a folder is known to hold a search; --overwrite deletes one that ``read_mark`` knows by it."""
 
 JOURNAL: Final = "study.log"
 
@@ -71,11 +71,11 @@ class SearchResult:
 
     def top(self, number: int) -> list[Trial]:
         """The best trials, each architecture once."""
-        ranked = sorted((t for t in self.trials if t.score is not None), key=lambda t: (-(t.score or 0.0), t.slot))
-        return list({trial.text: trial for trial in reversed(ranked)}.values())[::-1][:number]
+        by_score = sorted((t for t in self.trials if t.score is not None), key=lambda t: (-(t.score or 0.0), t.slot))
+        return list({trial.text: trial for trial in reversed(by_score)}.values())[::-1][:number]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The search as JSON has it."""
         best = self.best
         return {
             "settings": dict(self.settings),
@@ -94,7 +94,7 @@ class SearchResult:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Marked:
+class Mark:
     """What a folder says of its search: where the study is, its name, and how many trials were asked for."""
 
     storage: str | Path
@@ -111,20 +111,20 @@ def note(out: Path | None, storage: str | Path | None, study: str, result: Searc
         write_json(out / MARK, {"schema": 1, "storage": kept, "study": study, **result.to_json()})
 
 
-def marked(folder: Path) -> Marked | None:
+def read_mark(folder: Path) -> Mark | None:
     """What ``note`` wrote; None if the folder holds no search, be it that another program's file has that name."""
     if not (folder / MARK).is_file():
         return None
     try:
-        noted = read_json(folder / MARK)
+        values = read_json(folder / MARK)
     except LimbeckError:
         return None
-    if not (isinstance(noted, dict) and {"schema", "storage", "study", "budget", "rows"} <= noted.keys()):
+    if not (isinstance(values, dict) and {"schema", "storage", "study", "budget", "rows"} <= values.keys()):
         return None
-    storage, study, budget = noted["storage"], noted["study"], noted["budget"]
+    storage, study, budget = values["storage"], values["study"], values["budget"]
     if not (isinstance(storage, str | None) and isinstance(study, str) and isinstance(budget, int)):
         return None
-    return Marked(storage=storage or folder / JOURNAL, study=study, budget=budget)
+    return Mark(storage=storage or folder / JOURNAL, study=study, budget=budget)
 
 
 def read_search(source: str | Path, study: str | None = None) -> SearchResult:
@@ -158,31 +158,31 @@ def read_searches(source: str | Path, study: str | None = None) -> dict[str, Sea
         study = study or (None if mark is None else mark.study)
         return {str(study): read_search(source, study)}
     ledgers = {name: Ledger.open(storage, name) for name in studies_in(storage)}
-    found = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
-    if not found:
-        raise LimbeckError(f"{shown(source)} holds no search; {_NAME_ONE}")
-    return found
+    results = {name: _read(ledger, None) for name, ledger in ledgers.items() if ledger.settings}
+    if not results:
+        raise LimbeckError(f"{without_password(source)} holds no search; {_NAME_ONE}")
+    return results
 
 
-def _read(ledger: Ledger, mark: Marked | None) -> SearchResult:
+def _read(ledger: Ledger, mark: Mark | None) -> SearchResult:
     """What a study holds; its folder tells the budget where the study does not."""
     trials = tuple(ledger.trials())
-    noted = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
+    budget = mark.budget if mark is not None and mark.study == ledger.name else len(trials)
     return SearchResult(
         trials=trials,
         settings=ledger.settings,
         # A search that went on with a lower budget than it had trials was possible once.
-        budget=max(len(trials), noted if ledger.budget is None else ledger.budget),
+        budget=max(len(trials), budget if ledger.budget is None else ledger.budget),
         prepare_seconds=ledger.prepare_seconds,
         scale=ledger.scale,
     )
 
 
-def _storage_of(source: str | Path) -> tuple[str | Path, Marked | None]:
+def _storage_of(source: str | Path) -> tuple[str | Path, Mark | None]:
     """The storage of a search, and what its folder says of it, if it has one."""
     if is_url(str(source)) or not Path(source).is_dir():
         return source, None
-    mark = marked(Path(source))
+    mark = read_mark(Path(source))
     if mark is None:
         raise LimbeckError(f"{source} holds no search; {_NAME_ONE}")
     return mark.storage, mark

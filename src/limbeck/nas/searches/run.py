@@ -87,14 +87,14 @@ def search(
     else:
         site.check_new(overwrite=place.overwrite)
     with ExitStack() as stack:
-        stack.enter_context(workers.connected())
+        stack.enter_context(workers.connect())
         scorers, prepare_seconds = _prepare(task, proxy, config, tell)
         if ledger is None:
             # Once more: preparation may have taken hours, in which someone else began.
             place.site().check_new(overwrite=place.overwrite)
             ledger = site.create(settings, overwrite=place.overwrite)
         stop = stack.enter_context(interruptible())
-        stack.enter_context(ledger.driven(prepare_seconds, config.budget, proxy.scale))
+        stack.enter_context(ledger.drive(prepare_seconds, config.budget, proxy.scale))
         # Not before it is known that this may go on.
         note(site.out, site.storage, site.study, _result(ledger, settings, config))
         executor = stack.enter_context(workers.executor((task, scorers)))
@@ -126,12 +126,12 @@ def _result(ledger: Ledger, settings: Mapping[str, Any], config: SearchConfig) -
 
 
 def _run(ledger: Ledger, executor: Executor, task: Task, config: SearchConfig, stopped: Stopped, watch: Watch) -> None:
-    """Batch after batch, until the budget is spent."""
+    """Propose and score batch after batch, until the budget is spent or ``stopped`` says so."""
     begun_at = len(ledger.trials())
 
     def report(trials: list[Trial]) -> None:
-        scored = [trial for trial in trials if trial.score is not None]
-        best = max(scored, key=lambda trial: (trial.score or 0.0, -trial.slot), default=None)
+        with_score = [trial for trial in trials if trial.score is not None]
+        best = max(with_score, key=lambda trial: (trial.score or 0.0, -trial.slot), default=None)
         watch(SearchProgress(done=len(trials), total=config.budget, begun_at=begun_at, best=best))
 
     while not stopped():
@@ -142,15 +142,15 @@ def _run(ledger: Ledger, executor: Executor, task: Task, config: SearchConfig, s
         queued = ledger.queued()
         end = max([min(base + config.batch, config.budget), *(slot + 1 for slot in queued)])
         history, mates = over[:base], [trial.arch for trial in over[base:]]
-        known = [(trial.arch, trial.score) for trial in history]
-        wanted: dict[int, Arch] = {}
+        pairs = [(trial.arch, trial.score) for trial in history]
+        archs: dict[int, Arch] = {}
         for slot in range(len(over), end):
-            wanted[slot] = queued.get(slot) or config.propose(
-                Question(space=task.space, seed=task.seed, slot=slot, history=known, mates=mates)
+            archs[slot] = queued.get(slot) or config.propose(
+                Question(space=task.space, seed=task.seed, slot=slot, history=pairs, mates=mates)
             )
-            mates.append(wanted[slot])
+            mates.append(archs[slot])
 
-        run_batch(ledger, over, ledger.begin(task.space, wanted), executor, task.space, config, stopped, report)
+        run_batch(ledger, over, ledger.begin(task.space, archs), executor, task.space, config, stopped, report)
 
 
 def _prepare(task: Task, proxy: Proxy, config: SearchConfig, tell: Tell) -> tuple[tuple[Scorer, ...], float]:
@@ -164,7 +164,7 @@ def _prepare(task: Task, proxy: Proxy, config: SearchConfig, tell: Tell) -> tupl
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """What is prepared again when a search goes on must be the same, on however many cores: as scores are."""
+    """Compute with one thread: what is prepared again when a search goes on must be the same on any number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -198,10 +198,10 @@ def _proxy_settings(task: Task, proxy: Proxy) -> dict[str, Any]:
 
     A label is what people call the proxy, often the path of its set, and no setting.
     """
-    told = describe(task, proxy)["proxy"]
-    settings = dict(told["settings"]) or {"repr": repr(proxy)}
-    name = {} if settings.pop("label", None) == told["name"] else {"name": told["name"]}
-    plain: dict[str, Any] = json.loads(_placeless(json.dumps({"class": told["kind"], **name, **settings})))
+    description = describe(task, proxy)["proxy"]
+    settings = dict(description["settings"]) or {"repr": repr(proxy)}
+    name = {} if settings.pop("label", None) == description["name"] else {"name": description["name"]}
+    plain: dict[str, Any] = json.loads(_placeless(json.dumps({"class": description["kind"], **name, **settings})))
     return plain
 
 

@@ -24,8 +24,8 @@ def studies_in(storage: str | Path) -> list[str]:
     import optuna
 
     if _file_of(storage) is None:
-        raise LimbeckError(f"{shown(storage)} does not exist; there is no search to read.")
-    with guarded(shown(storage)), quiet():
+        raise LimbeckError(f"{without_password(storage)} does not exist; there is no search to read.")
+    with guard(without_password(storage)), quiet():
         return list(optuna.get_all_study_names(backend_of(storage)))
 
 
@@ -97,15 +97,15 @@ def place_of(storage: str | Path) -> str:
 
 
 def no_sampler() -> optuna.samplers.BaseSampler:
-    """Trials come with their architecture; Optuna is not asked for one."""
+    """A sampler that is never asked: trials are added with their architecture."""
     import optuna
 
     return optuna.samplers.RandomSampler(seed=0)
 
 
 @contextmanager
-def guarded(where: str) -> Iterator[None]:
-    """Whatever goes wrong with a storage is one sentence."""
+def guard(where: str) -> Iterator[None]:
+    """Turn every error of a storage into a LimbeckError of one sentence."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -121,6 +121,6 @@ def guarded(where: str) -> Iterator[None]:
         ) from None
 
 
-def shown(storage: str | Path | None) -> str:
+def without_password(storage: str | Path | None) -> str:
     """A storage without its password."""
     return "memory" if storage is None else re.sub(r"://([^:@/]+):[^@]*@", r"://\1:***@", str(storage))

@@ -67,6 +67,6 @@ class Strategy:
 
 
 def generator(seed: int, stream: str) -> np.random.Generator:
-    """A generator of its own for each purpose."""
+    """A generator whose seed depends on the name of its stream as well."""
     digest = hashlib.sha256(f"{seed}:search {stream}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))

@@ -90,7 +90,7 @@ class Executor(ABC):
 
 @final
 class InProcess(Executor):
-    """One after the other, in this process."""
+    """Scores one architecture after the other, in this process."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -116,7 +116,7 @@ class ProcessPool(Executor):
     """
 
     def __init__(self, work: Work, number: int) -> None:
-        sent = pickled(work)
+        sent = pickle_work(work)
         self._number = number
         # A file, not the pipe to each worker: written once, whatever the number of workers and pools.
         self._folder = tempfile.TemporaryDirectory(prefix="limbeck-search-")
@@ -152,7 +152,7 @@ class ProcessPool(Executor):
             if broken:
                 losses += 1
                 if losses > RETRIES:
-                    raise lost([*running.values(), *left][: self._number])
+                    raise lost_workers([*running.values(), *left][: self._number])
                 left.extendleft(reversed(running.values()))
                 running = {}
                 self._stop()
@@ -192,7 +192,7 @@ def perform(work: Work, job: Job) -> Outcome:
     )
 
 
-def measured(space: Space, job: Job) -> Outcome:
+def measure_size(space: Space, job: Job) -> Outcome:
     """The size of an architecture without a score, or why it cannot be built."""
     try:
         parameters, flops = space.parameters(job.arch), space.flops(job.arch)
@@ -201,7 +201,7 @@ def measured(space: Space, job: Job) -> Outcome:
     return Outcome(slot=job.slot, rung=job.rung, parameters=parameters, flops=flops)
 
 
-def pickled(work: Work) -> bytes:
+def pickle_work(work: Work) -> bytes:
     """What workers are sent, with the places of modules; raises LimbeckError if something of one's own cannot be."""
     places = [os.path.abspath(place) for place in (*sys.path, "")]
     try:
@@ -213,15 +213,15 @@ def pickled(work: Work) -> bytes:
         ) from None
 
 
-def unpickled(sent: bytes) -> Work:
-    """Inverse of ``pickled``, in another process: modules are found where they were found before."""
+def unpickle_work(sent: bytes) -> Work:
+    """Inverse of ``pickle_work``, in another process: modules are found where they were found before."""
     places, inside = pickle.loads(sent)
     sys.path.extend(place for place in places if place not in sys.path)
     work: Work = pickle.loads(inside)
     return work
 
 
-def lost(jobs: Sequence[Job]) -> LimbeckError:
+def lost_workers(jobs: Sequence[Job]) -> LimbeckError:
     """The error for jobs whose workers die again and again."""
     archs = "; ".join(", ".join(job.arch) for job in jobs)
     return LimbeckError(
@@ -251,7 +251,7 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
 
 @lru_cache(maxsize=1)
 def _work(path: str) -> Work:
-    return unpickled(Path(path).read_bytes())
+    return unpickle_work(Path(path).read_bytes())
 
 
 def _perform(path: str, job: Job) -> Outcome:

@@ -115,9 +115,9 @@ class Space(ABC):
             raise LimbeckError(
                 f"An architecture of the space {self.name} makes {len(self.choices)} choices, not {len(arch)}."
             )
-        for (name, options), chosen in zip(self.choices.items(), arch, strict=True):
-            if chosen not in options:
-                raise LimbeckError(f"{name} is '{chosen}'; the space {self.name} has {', '.join(options)}.")
+        for (name, options), choice in zip(self.choices.items(), arch, strict=True):
+            if choice not in options:
+                raise LimbeckError(f"{name} is '{choice}'; the space {self.name} has {', '.join(options)}.")
         return arch
 
     @final
@@ -142,8 +142,8 @@ class Space(ABC):
         self.check(arch)
         return np.array(
             [
-                float(option == chosen)
-                for chosen, options in zip(arch, self.choices.values(), strict=True)
+                float(option == choice)
+                for choice, options in zip(arch, self.choices.values(), strict=True)
                 for option in options
             ]
         )

@@ -85,11 +85,11 @@ class Cells(SizedSpace):
                     f"'{text}' has {name}={value}; the space {self.name} was made with {name}={self._options[name]}."
                 )
         return tuple(
-            chosen
+            choice
             for plan in plans
             for terms in plan
             for operation, source in terms
-            for chosen in (operation, str(source))
+            for choice in (operation, str(source))
         )
 
     def plans(self, arch: Arch) -> tuple[Plan, Plan]:
@@ -134,8 +134,8 @@ class Cells(SizedSpace):
             return self._kinds[-1]
         if place[0] != "cells" or place[2] != "inputs":
             return None
-        made_by = int(place[1]) - 2 + int(place[3])
-        return self._kinds[made_by] if made_by >= 0 else None
+        source = int(place[1]) - 2 + int(place[3])
+        return self._kinds[source] if source >= 0 else None
 
 
 def _draw_cell(drawing: Drawing, plan: Plan, path: str, given: tuple[int, int]) -> int:

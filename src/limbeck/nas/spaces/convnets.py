@@ -52,8 +52,8 @@ class ConvNets(SizedSpace):
         return self.build_learner(self.text(arch))
 
     def text(self, arch: Arch) -> str:
-        chosen = zip(self.choices, self.check(arch), strict=True)
-        return ",".join((_LEARNER, *(f"{name}={option}" for name, option in chosen)))
+        pairs = zip(self.choices, self.check(arch), strict=True)
+        return ",".join((_LEARNER, *(f"{name}={option}" for name, option in pairs)))
 
     def read(self, text: str) -> Arch:
         options = self.options_of(_LEARNER, text)

@@ -16,7 +16,7 @@ from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces import space_named
 from limbeck.nas.studies.proxy_rows import Rows, rows_of, seconds_on_learned_set
-from limbeck.nas.studies.study_sets import learned_for, set_config, task_for
+from limbeck.nas.studies.study_sets import learners_for, set_config, task_for
 from limbeck.nas.training import Schedule
 
 DATA: Final = "cifar10,size=16"
@@ -35,7 +35,7 @@ def cells_oracle() -> RealData:
 def cells_config(seed: int) -> Config:
     """The learned set: ten images a step, for eight networks of the space and any initial weights."""
     space = space_named(SPACE, shape=(3, 16, 16), num_classes=10)
-    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=160, real_batch=64)
+    return set_config(DATA, learners_for(space, SAMPLE, FAMILY, seed), seed, iterations=160, real_batch=64)
 
 
 def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None) -> Task:
@@ -45,16 +45,16 @@ def cells_task(seed: int = 0, device: str = "cpu", data_dir: Path | None = None)
 
 def cells_proxies(run: Path, steps: int) -> Rows:
     """What is ranked: the set in ``run``, learned for so many steps, real data, and what costs nothing."""
-    judged: dict[str, Any] = {"images": 200, "measure": "probability"}
+    judging: dict[str, Any] = {"images": 200, "measure": "probability"}
 
     def real(label: str, **how: Any) -> Proxy:
-        return RealData(schedule=Schedule(batch=10, warmup=0, **how), label=label, **judged)
+        return RealData(schedule=Schedule(batch=10, warmup=0, **how), label=label, **judging)
 
     def same_seconds(tables: Mapping[str, Any]) -> Proxy:
         return real("real, same seconds", steps=None, seconds=seconds_on_learned_set(tables))
 
     return rows_of(
-        SyntheticData(run=run, inits=1, **judged),
+        SyntheticData(run=run, inits=1, **judging),
         real("real, same steps", steps=steps),
         ("real, same seconds", same_seconds),
         ZeroCost(kind="naswot"),

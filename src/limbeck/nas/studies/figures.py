@@ -18,7 +18,7 @@ from limbeck.nas.studies.rank import Estimate
 
 _COLUMNS: Final = 4
 _MARKS: Final = "osD^v<>Phd*X"
-"""Of points, so that two of the same colour can be told apart."""
+"""Marks of points, so that two of the same colour can be told apart."""
 _SHORTEST: Final = 0.001
 """Seconds that are drawn where a cost is less, on a logarithmic scale."""
 
@@ -33,7 +33,7 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """Of both."""
+        """Seconds of both."""
         return self.prepare + self.score
 
 
@@ -47,10 +47,10 @@ def scatter_chart(
     figure = new_figure((2.6 * columns + 0.6, 2.4 * rows + 0.6))
     for index, (name, scores) in enumerate(proxies.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        known = [text for text in oracle if math.isfinite(oracle[text]) and text in scores]
-        good = [text for text in known if math.isfinite(scores[text])]
+        texts = [text for text in oracle if math.isfinite(oracle[text]) and text in scores]
+        good = [text for text in texts if math.isfinite(scores[text])]
         axes.scatter([scores[text] for text in good], [oracle[text] for text in good], s=12, alpha=0.7)
-        failed = [oracle[text] for text in known if text not in good]
+        failed = [oracle[text] for text in texts if text not in good]
         axes.scatter(
             [0.02] * len(failed), failed, s=16, marker="x", color="tab:red", transform=axes.get_yaxis_transform()
         )
@@ -77,13 +77,13 @@ def cost_chart(path: Path, points: Mapping[str, tuple[Cost, Estimate]], *, title
         scoring, total = max(cost.score, _SHORTEST), max(cost.total, _SHORTEST)
         error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
         mark = _MARKS[index % len(_MARKS)]
-        drawn = axes.errorbar(
+        container = axes.errorbar(
             [scoring], [estimate.value], yerr=error, fmt=mark, capsize=3, markersize=5, linewidth=1, label=name
         )
         axes.plot(
             [scoring, total],
             [estimate.value] * 2,
-            color=drawn[0].get_color(),
+            color=container[0].get_color(),
             marker=mark,
             markevery=[1],
             markersize=5,
@@ -106,13 +106,13 @@ def frontier_chart(
     path: Path, parameters: Mapping[str, int], accuracy: Mapping[str, float], *, title: str, y: str
 ) -> Path:
     """Accuracy against parameters, logarithmic, and the frontier: those that no smaller one beats."""
-    shown = {text: (count, accuracy[text]) for text, count in parameters.items() if math.isfinite(accuracy[text])}
-    _refuse_nothing(shown, "architecture")
+    points = {text: (count, accuracy[text]) for text, count in parameters.items() if math.isfinite(accuracy[text])}
+    _refuse_nothing(points, "architecture")
     figure = new_figure((6.8, 4.2))
     axes = figure.add_subplot()
-    axes.scatter([x for x, _ in shown.values()], [value for _, value in shown.values()], s=12, alpha=0.5)
-    best = frontier(shown)
-    xs, ys = [shown[text][0] for text in best], [shown[text][1] for text in best]
+    axes.scatter([x for x, _ in points.values()], [value for _, value in points.values()], s=12, alpha=0.5)
+    best = frontier(points)
+    xs, ys = [points[text][0] for text in best], [points[text][1] for text in best]
     axes.step(xs, ys, where="post", color="tab:red", linewidth=1, marker=".")
     for index, text in enumerate(best):
         axes.annotate(text, (xs[index], ys[index]), xytext=(3, -7), textcoords="offset points", fontsize=5)
@@ -130,12 +130,12 @@ def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
     >>> frontier({"a": (1, 5.0), "b": (2, 4.0), "c": (2, 6.0), "d": (3, 6.0)})
     ['a', 'c']
     """
-    best, kept = -math.inf, []
+    best, names = -math.inf, []
     for name, (_, value) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
         if value > best:
             best = value
-            kept.append(name)
-    return kept
+            names.append(name)
+    return names
 
 
 def cost_bars(path: Path, costs: Mapping[str, Cost], *, title: str) -> Path:
@@ -195,15 +195,15 @@ def depths(graph: Graph) -> list[int]:
     Raises:
         LimbeckError: an edge does not lead from a lower to a higher node.
     """
-    found = [0] * len(graph.nodes)
+    depth_of = [0] * len(graph.nodes)
     for low, high in sorted(graph.edges):
         if not 0 <= low < high < len(graph.nodes):
             raise LimbeckError(
                 f"An edge leads from node {low} to {high} of {len(graph.nodes)}; edges lead from lower nodes to higher."
             )
     for low, high in sorted(graph.edges, key=lambda edge: edge[1]):
-        found[high] = max(found[high], found[low] + 1)
-    return found
+        depth_of[high] = max(depth_of[high], depth_of[low] + 1)
+    return depth_of
 
 
 def layout(graph: Graph) -> list[tuple[float, float]]:

@@ -30,11 +30,11 @@ from limbeck.nas.proxies.zero_cost import ZeroCost
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, frontier_chart, graph_chart
 from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of
-from limbeck.nas.studies.rank import worst_filled
+from limbeck.nas.studies.rank import fill_worst
 from limbeck.nas.studies.ranking import IMAGES, INITS, Scores, learn_set, score_all, slug
-from limbeck.nas.studies.study_sets import sampled
+from limbeck.nas.studies.study_sets import draw_sample
 from limbeck.nas.table import ScoreTable
-from limbeck.nas.training import Schedule, tested, train_real
+from limbeck.nas.training import Schedule, score_on, train_real
 
 BUDGET: Final = 60
 """Architectures that each search looks at, the same ones."""
@@ -80,7 +80,7 @@ class Setting:
 
 
 def final_settings() -> tuple[Setting, ...]:
-    """Plain, with cutout, and with cutout at twice the width."""
+    """The settings in which winners are trained: plain, with cutout, and with cutout at twice the width."""
     plain = Schedule(steps=500, batch=32, inits=3)
     cut = dataclasses.replace(plain, cutout=8)
     return (
@@ -91,7 +91,7 @@ def final_settings() -> tuple[Setting, ...]:
 
 
 def search_proxies(run: Path) -> Rows:
-    """What is searched with; ``run`` holds the learned set."""
+    """The proxies that are searched with; ``run`` holds the learned set."""
     real = Schedule(steps=REAL_STEPS, batch=32)
     return rows_of(
         SyntheticData(run=run, inits=INITS, images=IMAGES),
@@ -106,36 +106,36 @@ def best(table: ScoreTable, k: int) -> list[str]:
     """The ``k`` architectures with the best scores, the first of equals; raises LimbeckError for an empty table."""
     if not table.scores:
         raise LimbeckError(f"The table of {table.name} is empty, so that nothing has won.")
-    values_N = worst_filled(np.array(list(table.values.values())))
+    values_N = fill_worst(np.array(list(table.values.values())))
     return [list(table.scores)[i] for i in np.argsort(-values_N, kind="stable")[:k]]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Searched:
+class Winner:
     """What a search chose, and its cost."""
 
     winner: str
     cost: Cost
 
 
-def searched(scores: Scores) -> dict[str, Searched]:
+def choose_winners(scores: Scores) -> dict[str, Winner]:
     """The search with each proxy, and the one in which real data chooses among the best of the learned set."""
-    found = {
-        name: Searched(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
+    winners = {
+        name: Winner(winner=best(table, 1)[0], cost=Cost(prepare=scores.prepare_seconds(name), score=table.seconds))
         for name, table in scores.tables.items()
     }
-    if LEARNED in found and REAL in found:
+    if LEARNED in winners and REAL in winners:
         shortlist = scores.tables[REAL].of(best(scores.tables[LEARNED], SHORTLIST))
-        cost = found[LEARNED].cost
-        found[SHORTLISTED] = Searched(
+        cost = winners[LEARNED].cost
+        winners[SHORTLISTED] = Winner(
             winner=best(shortlist, 1)[0],
             cost=Cost(prepare=cost.prepare + scores.prepare_seconds(REAL), score=cost.score + shortlist.seconds),
         )
-    return found
+    return winners
 
 
-def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
+def build_wider(task: Task, arch: Arch, factor: int) -> nn.Module:
     """A network of a space whose texts are names of learners, so many times as wide.
 
     Raises:
@@ -150,7 +150,7 @@ def widened(task: Task, arch: Arch, factor: int) -> nn.Module:
     return build(",".join(wide), shape=task.space.shape, num_classes=task.space.num_classes)
 
 
-def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: Widen = widened) -> dict[str, Any]:
+def train_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen: Widen = build_wider) -> dict[str, Any]:
     """Train a winner to the end and try it on the test set, unless that is done: what ``path`` holds, or will.
 
     Returns:
@@ -163,33 +163,33 @@ def trained_final(task: Task, arch: Arch, setting: Setting, path: Path, *, widen
     text = task.space.text(arch)
     about = {"arch": text, "setting": dataclasses.asdict(setting), "data": task.data.sha256, "seed": task.seed}
     if path.is_file():
-        found: dict[str, Any] = read_json(path)
-        if {name: found.get(name) for name in about} != about:
+        result: dict[str, Any] = read_json(path)
+        if {name: result.get(name) for name in about} != about:
             raise LimbeckError(f"{path} holds the result of another network or training; choose another folder.")
-        return found
+        return result
     begun = time.perf_counter()
     module = widen(task, arch, setting.wider).to(task.device)
     stream = f"final {setting.name} {text}"
     kernels, networks = train_real(module, task.data, setting.schedule, seed=task.seed, stream=stream)
-    found_B = tested(kernels, networks, task.data, split="test")
-    made = about | {
-        "mean": 100 - found_B.mean,
-        "std": found_B.std,
-        "n": found_B.n,
+    accuracies = score_on(kernels, networks, task.data, split="test")
+    result = about | {
+        "mean": 100 - accuracies.mean,
+        "std": accuracies.std,
+        "n": accuracies.n,
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "seconds": time.perf_counter() - begun,
     }
-    write_json(path, made)
-    return made
+    write_json(path, result)
+    return result
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class FinalsResult:
     """What the study found: its rows, the searches behind them, and the winner of each and of none."""
 
     rows: list[dict[str, Any]]
-    searches: dict[str, Searched]
+    searches: dict[str, Winner]
     winners: dict[str, str]
 
 
@@ -202,11 +202,11 @@ def run_finals(
     proxies: Callable[[Path], Rows] = search_proxies,
     names: Sequence[str] = (),
     settings: Sequence[Setting] | None = None,
-    widen: Widen = widened,
+    widen: Widen = build_wider,
     reporter: Reporter | None = None,
     tell: Tell = lambda text: None,
     stop: Stop | None = None,
-) -> Found | None:
+) -> FinalsResult | None:
     """Learn the set, search with every proxy among the same architectures, train every winner in every setting.
 
     Args:
@@ -228,7 +228,7 @@ def run_finals(
     Raises:
         LimbeckError: the space is smaller than ``n``, or ``out`` holds something else.
     """
-    archs = sampled(task.space, n, task.seed, "search")
+    archs = draw_sample(task.space, n, task.seed, "search")
     settings = final_settings() if settings is None else settings
     run = out / LEARNED
     chosen = choose(proxies(run), names, dataclasses.replace(settings[0].schedule, inits=1))
@@ -237,7 +237,7 @@ def run_finals(
     scores = score_all(task, archs, chosen, out, tell=tell, stop=stop)
     if scores is None:
         return None
-    searches = searched(scores)
+    searches = choose_winners(scores)
     winners = {name: search.winner for name, search in searches.items()} | {RANDOM: task.space.text(archs[0])}
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for setting in settings:
@@ -245,23 +245,23 @@ def run_finals(
             if stop is not None and stop.requested:
                 return None
             path = out / "finals" / f"{slug(f'{text} {setting.name}'.strip())}.json"
-            made = trained_final(task, task.space.read(text), setting, path, widen=widen)
-            results[setting.name, text] = made
-            tell(f"{text} {setting.name}: test error {made['mean']:.2f} % in {made['seconds']:.0f} s")
+            result = train_final(task, task.space.read(text), setting, path, widen=widen)
+            results[setting.name, text] = result
+            tell(f"{text} {setting.name}: test error {result['mean']:.2f} % in {result['seconds']:.0f} s")
     rows = final_rows(winners, results, [setting.name for setting in settings], searches)
-    return Found(rows=rows, searches=searches, winners=winners)
+    return FinalsResult(rows=rows, searches=searches, winners=winners)
 
 
-def draw_finals(task: Task, found: Found, folder: Path) -> list[Path]:
+def draw_finals(task: Task, result: FinalsResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
-    named: dict[str, list[str]] = {}
-    for name, text in found.winners.items():
-        named.setdefault(text, []).append(name)
-    graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in named.items()}
+    names_of: dict[str, list[str]] = {}
+    for name, text in result.winners.items():
+        names_of.setdefault(text, []).append(name)
+    graphs = {", ".join(names): task.space.graph(task.space.read(text)) for text, names in names_of.items()}
     about = f"{task.space.name}, {task.data.name}"
-    costs = {name: search.cost for name, search in found.searches.items()}
-    accuracy = {row["row"]: 100 - row["mean"] for row in found.rows}
-    parameters = {row["row"]: row["parameters"] for row in found.rows}
+    costs = {name: search.cost for name, search in result.searches.items()}
+    accuracy = {row["row"]: 100 - row["mean"] for row in result.rows}
+    parameters = {row["row"]: row["parameters"] for row in result.rows}
     return [
         graph_chart(folder / "winners", graphs, title=f"Networks that each search found: {about}"),
         frontier_chart(
@@ -275,7 +275,7 @@ def final_rows(
     winners: Mapping[str, str],
     results: Mapping[tuple[str, str], Mapping[str, Any]],
     settings: Sequence[str],
-    searches: Mapping[str, Searched],
+    searches: Mapping[str, Winner],
 ) -> list[dict[str, Any]]:
     """A row for each setting and search, from the winners by search and the results by setting and architecture.
 
@@ -286,20 +286,20 @@ def final_rows(
     rows = []
     for setting in settings:
         for name, text in winners.items():
-            made = results[setting, text]
+            result = results[setting, text]
             row = f"{name}, {setting}" if setting else name
             cost = searches[name].cost if name in searches else Cost(prepare=0.0, score=0.0)
             rows.append(
                 {
                     "row": row,
                     "paper": PAPER.get(row),
-                    "mean": made["mean"],
-                    "std": made["std"],
-                    "n": made["n"],
-                    "parameters": made["parameters"],
+                    "mean": result["mean"],
+                    "std": result["std"],
+                    "n": result["n"],
+                    "parameters": result["parameters"],
                     "seconds": cost.score,
                     "prepare_seconds": cost.prepare,
-                    "training_seconds": made["seconds"],
+                    "training_seconds": result["seconds"],
                     "arch": text,
                 }
             )

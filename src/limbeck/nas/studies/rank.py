@@ -18,7 +18,7 @@ Values: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Values, Values], float]
 
 DRAWS = 1000
-"""Bootstrap draws."""
+"""Number of bootstrap draws."""
 
 
 @final
@@ -59,7 +59,7 @@ class Ranking:
     failed: int
 
 
-def ranked(
+def compare(
     oracle: Mapping[str, float], proxy: Mapping[str, float], *, k: int = 10, draws: int = DRAWS, seed: int = 0
 ) -> Ranking:
     """Compare scores by a proxy with those by an oracle; needs the extra ``nas`` (scipy).
@@ -91,14 +91,14 @@ def ranked(
             "architectures, 2 draws and k = 1."
         )
     raw_N = np.array([proxy[text] for text in oracle], dtype=np.float64)
-    truth_N, score_N = worst_filled(np.array(list(oracle.values()), dtype=np.float64)), worst_filled(raw_N)
+    truth_N, score_N = fill_worst(np.array(list(oracle.values()), dtype=np.float64)), fill_worst(raw_N)
     rows_DN = np.random.default_rng(seed).integers(len(truth_N), size=(draws, len(truth_N)))
 
     def estimate(statistic: Statistic) -> Estimate:
-        drawn_D = np.array([statistic(truth_N[rows_N], score_N[rows_N]) for rows_N in rows_DN])
-        low, high = np.quantile(drawn_D, [0.025, 0.975])
+        statistic_D = np.array([statistic(truth_N[rows_N], score_N[rows_N]) for rows_N in rows_DN])
+        low, high = np.quantile(statistic_D, [0.025, 0.975])
         return Estimate(
-            value=statistic(truth_N, score_N), std=float(drawn_D.std(ddof=1)), low=float(low), high=float(high)
+            value=statistic(truth_N, score_N), std=float(statistic_D.std(ddof=1)), low=float(low), high=float(high)
         )
 
     k = min(k, len(truth_N))
@@ -116,7 +116,7 @@ def ranked(
 
 
 def scipy_missing() -> str | None:
-    """What ranking lacks, or None."""
+    """The sentence that scipy is missing, or None where it is installed."""
     try:
         import scipy  # noqa: F401
     except ImportError:
@@ -124,16 +124,16 @@ def scipy_missing() -> str | None:
     return None
 
 
-def worst_filled(values_N: Values) -> Values:
+def fill_worst(values_N: Values) -> Values:
     """What is not finite is replaced by a number just below the others, so that it ranks last.
 
-    >>> filled = worst_filled(np.array([2.0, np.nan, 1.0, -np.inf]))
+    >>> filled = fill_worst(np.array([2.0, np.nan, 1.0, -np.inf]))
     >>> bool((filled[[1, 3]] < 1.0).all()), float(filled[1].round(6))
     (True, 1.0)
     """
-    known_N = np.isfinite(values_N)
-    worst = np.nextafter(values_N[known_N].min(), -np.inf) if known_N.any() else 0.0
-    return np.where(known_N, values_N, worst)
+    finite_N = np.isfinite(values_N)
+    worst = np.nextafter(values_N[finite_N].min(), -np.inf) if finite_N.any() else 0.0
+    return np.where(finite_N, values_N, worst)
 
 
 def spearman(truth_N: Values, score_N: Values) -> float:
@@ -171,15 +171,15 @@ def overlap(truth_N: Values, score_N: Values, k: int) -> float:
 
 
 def better_half(truth_N: Values) -> npt.NDArray[np.bool_]:
-    """Which are not below the median."""
-    kept: npt.NDArray[np.bool_] = truth_N >= np.median(truth_N)
-    return kept
+    """(N,): which architectures are not below the median by the oracle."""
+    mask_N: npt.NDArray[np.bool_] = truth_N >= np.median(truth_N)
+    return mask_N
 
 
 def _on_better_half(statistic: Statistic) -> Statistic:
     def on_half(truth_N: Values, score_N: Values) -> float:
-        kept_N = better_half(truth_N)
-        return statistic(truth_N[kept_N], score_N[kept_N])
+        mask_N = better_half(truth_N)
+        return statistic(truth_N[mask_N], score_N[mask_N])
 
     return on_half
 

@@ -30,8 +30,8 @@ from limbeck.nas.spaces import space_named
 from limbeck.nas.spaces.base import Arch
 from limbeck.nas.studies.figures import Cost, cost_bars, cost_chart, cost_of, estimate_of, frontier_chart, scatter_chart
 from limbeck.nas.studies.proxy_rows import LEARNED, Rows, choose, rows_of, seconds_on_learned_set
-from limbeck.nas.studies.rank import DRAWS, Estimate, ranked, scipy_missing
-from limbeck.nas.studies.study_sets import learned_for, sampled_for, set_config, task_for
+from limbeck.nas.studies.rank import DRAWS, Estimate, compare, scipy_missing
+from limbeck.nas.studies.study_sets import draw_sample_for, learners_for, set_config, task_for
 from limbeck.nas.table import ScoreTable, describe, fill
 from limbeck.nas.training import Schedule
 from limbeck.outer.loop import distill
@@ -61,7 +61,7 @@ def oracle() -> RealData:
 def synthetic_config(seed: int) -> Config:
     """The learned set: ten images a step, for 32 networks of the space and any initial weights."""
     space = space_named(SPACE, shape=(1, 28, 28), num_classes=10)
-    return set_config(DATA, learned_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
+    return set_config(DATA, learners_for(space, SAMPLE, FAMILY, seed), seed, iterations=384, real_batch=128)
 
 
 def ranking_proxies(run: Path, steps: int) -> Rows:
@@ -72,22 +72,22 @@ def ranking_proxies(run: Path, steps: int) -> Rows:
     """
     real = Schedule(steps=steps, batch=64, inits=INITS, warmup=0)
     few = dataclasses.replace(real, batch=10)
-    trained, shared = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
-    judged: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
+    examples, supernet = Schedule(steps=300, batch=32), Schedule(steps=1000, batch=32)
+    judging: dict[str, Any] = {"images": IMAGES, "measure": "probability"}
 
     def same_seconds(tables: Mapping[str, ScoreTable]) -> Proxy:
         schedule = dataclasses.replace(few, steps=None, seconds=seconds_on_learned_set(tables))
-        return RealData(schedule=schedule, label="real, same seconds", **judged)
+        return RealData(schedule=schedule, label="real, same seconds", **judging)
 
     return rows_of(
-        SyntheticData(run=run, inits=INITS, **judged),
-        RealData(schedule=real, label="real, same steps", **judged),
-        RealData(schedule=few, label="real, same steps and images", **judged),
+        SyntheticData(run=run, inits=INITS, **judging),
+        RealData(schedule=real, label="real, same steps", **judging),
+        RealData(schedule=few, label="real, same steps and images", **judging),
         ("real, same seconds", same_seconds),
-        WeightSharing(schedule=shared, **judged),
-        GraphHyperNetwork(schedule=dataclasses.replace(shared, lr=0.001), **judged),
-        EncodingPredictor(examples=12, schedule=trained, images=IMAGES),
-        CurvePredictor(examples=12, schedule=trained, images=IMAGES),
+        WeightSharing(schedule=supernet, **judging),
+        GraphHyperNetwork(schedule=dataclasses.replace(supernet, lr=0.001), **judging),
+        EncodingPredictor(examples=12, schedule=examples, images=IMAGES),
+        CurvePredictor(examples=12, schedule=examples, images=IMAGES),
         ZeroCost(kind="synflow"),
         ZeroCost(kind="jacob_cov"),
         ZeroCost(kind="naswot"),
@@ -134,7 +134,7 @@ def score_all(
         LimbeckError: the folder holds scores of something else, or a proxy does not fit the task.
     """
     tables: dict[str, ScoreTable] = {}
-    learned: dict[str, float] = {}
+    learning: dict[str, float] = {}
     for make in proxies.values():
         proxy = make(tables)
         table = fill(table_path(out, proxy.name), task, proxy, archs, tell=tell, stop=stop)
@@ -142,8 +142,8 @@ def score_all(
             return None
         tables[proxy.name] = table.of(map(task.space.text, archs))
         if isinstance(proxy, SyntheticData):
-            learned[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
-    return Scores(tables=tables, learned_seconds=learned)
+            learning[proxy.name] = float(Distilled.load(proxy.run).info["seconds"])
+    return Scores(tables=tables, learned_seconds=learning)
 
 
 def oracle_table(
@@ -164,8 +164,8 @@ def oracle_table(
         if table.same_question(describe(task, proxy)) and set(texts) <= table.scores.keys():
             tell(f"{proxy.name}: the scores in {known} are taken")
             return table.of(texts)
-    made = score_all(task, archs, rows_of(proxy), out, tell=tell, stop=stop)
-    return None if made is None else made.tables[proxy.name]
+    scores = score_all(task, archs, rows_of(proxy), out, tell=tell, stop=stop)
+    return None if scores is None else scores.tables[proxy.name]
 
 
 def table_path(out: Path, name: str) -> Path:
@@ -192,13 +192,13 @@ def learn_set(
 ) -> bool:
     """Learn a set in the folder ``out`` unless it is finished there; whether it is now, or someone stopped it."""
     begun = (out / CHECKPOINT).is_file()
-    made = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
-    return bool(made.info["finished"])
+    run = distill(config, data, out=out, device=device, resume=begun, overwrite=True, reporter=reporter)
+    return bool(run.info["finished"])
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ranked:
+class RankingResult:
     """What the study found: its rows, the tables behind them, and the architectures."""
 
     rows: list[dict[str, Any]]
@@ -220,7 +220,7 @@ def run_ranking(
     reporter: Reporter | None = None,
     tell: Tell = lambda text: None,
     stop: Stop | None = None,
-) -> Ranked | None:
+) -> RankingResult | None:
     """Learn the set, score a sample of the space with every proxy and with the oracle, and compare.
 
     Args:
@@ -245,7 +245,7 @@ def run_ranking(
     missing = scipy_missing()
     if missing is not None:
         raise LimbeckError(missing)
-    archs = sampled_for(task, config, n)
+    archs = draw_sample_for(task, config, n)
     run, truth = out / LEARNED, truth or oracle()
     chosen = choose(proxies(run, config.inner_steps), names, getattr(truth, "schedule", None))
     if LEARNED in chosen and not learn_set(config, run, device=task.device, data=task.data, reporter=reporter):
@@ -256,19 +256,19 @@ def run_ranking(
     table = oracle_table(task, archs, out, proxy=truth, known=known, tell=tell, stop=stop)
     if table is None:
         return None
-    return Ranked(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
+    return RankingResult(rows=ranking_rows(table, scores, seed=task.seed), oracle=table, scores=scores, archs=archs)
 
 
-def draw_ranking(task: Task, found: Ranked, folder: Path) -> list[Path]:
+def draw_ranking(task: Task, result: RankingResult, folder: Path) -> list[Path]:
     """The study's figures; needs the extra ``figures``. Returns their paths without endings."""
     space, y = task.space, "validation accuracy, %"
-    costs = {row["row"]: cost_of(row) for row in found.rows}
-    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in found.rows}
-    parameters = {space.text(arch): space.parameters(arch) for arch in found.archs}
-    about = f"{len(found.archs)} architectures of {space.name}, {task.data.name}"
-    tables = {name: table.values for name, table in found.scores.tables.items()}
-    bars = {"oracle": Cost(prepare=found.oracle.prepare_seconds, score=found.oracle.seconds), **costs}
-    truth = found.oracle.values
+    costs = {row["row"]: cost_of(row) for row in result.rows}
+    points = {row["row"]: (costs[row["row"]], estimate_of(row)) for row in result.rows}
+    parameters = {space.text(arch): space.parameters(arch) for arch in result.archs}
+    about = f"{len(result.archs)} architectures of {space.name}, {task.data.name}"
+    tables = {name: table.values for name, table in result.scores.tables.items()}
+    bars = {"oracle": Cost(prepare=result.oracle.prepare_seconds, score=result.oracle.seconds), **costs}
+    truth = result.oracle.values
     return [
         scatter_chart(folder / "scatter", truth, tables, title=f"Scores against the oracle: {about}", y=y),
         cost_chart(folder / "cost", points, title=f"Rank correlation against cost: {about}", y="Spearman's ρ"),
@@ -289,21 +289,21 @@ def ranking_rows(
     """
     rows = []
     for name, table in scores.tables.items():
-        found = ranked(oracle.values, table.values, k=k, seed=seed, draws=draws)
+        comparison = compare(oracle.values, table.values, k=k, seed=seed, draws=draws)
         prepare = scores.prepare_seconds(name)
         rows.append(
             {
                 "row": name,
                 "paper": PAPER.get(name),
-                **_estimated(found.spearman),
-                **_estimated(found.kendall, "kendall"),
-                **_estimated(found.better_spearman, "better_half"),
-                **_estimated(found.better_kendall, "better_half_kendall"),
-                **_estimated(found.regret, "regret"),
-                "overlap": found.overlap,
-                "k": found.k,
-                "n": found.n,
-                "failed": found.failed,
+                **_columns(comparison.spearman),
+                **_columns(comparison.kendall, "kendall"),
+                **_columns(comparison.better_spearman, "better_half"),
+                **_columns(comparison.better_kendall, "better_half_kendall"),
+                **_columns(comparison.regret, "regret"),
+                "overlap": comparison.overlap,
+                "k": comparison.k,
+                "n": comparison.n,
+                "failed": comparison.failed,
                 "seconds": table.seconds,
                 "prepare_seconds": prepare,
                 "share": (table.seconds + prepare) / oracle.seconds if oracle.seconds else None,
@@ -312,7 +312,8 @@ def ranking_rows(
     return rows
 
 
-def _estimated(estimate: Estimate, name: str = "") -> dict[str, float]:
+def _columns(estimate: Estimate, name: str = "") -> dict[str, float]:
+    """An estimate as columns of a row; without a name those of the row's main statistic."""
     values = dataclasses.asdict(estimate)
     if not name:
         return {"mean": values.pop("value"), **values}

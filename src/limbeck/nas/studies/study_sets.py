@@ -43,11 +43,11 @@ def set_config(data: str, learners: Sequence[str], seed: int, *, iterations: int
     )
 
 
-def learned_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
+def learners_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
     """So many learners, drawn like the ``sample`` architectures that are ranked, but others."""
-    ranked_ones = set(sampled(space, sample, seed))
-    drawn = sampled(space, sample + count, seed, "learned for")
-    return [space.text(arch) for arch in drawn if arch not in ranked_ones][:count]
+    ranked_archs = set(draw_sample(space, sample, seed))
+    archs = draw_sample(space, sample + count, seed, "learned for")
+    return [space.text(arch) for arch in archs if arch not in ranked_archs][:count]
 
 
 def task_for(config: Config, space: str, device: str = "cpu", data_dir: Path | None = None) -> Task:
@@ -57,7 +57,7 @@ def task_for(config: Config, space: str, device: str = "cpu", data_dir: Path | N
     return Task(space=found, data=data, seed=config.seed, device=device)
 
 
-def sampled(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[Arch, ...]:
+def draw_sample(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[Arch, ...]:
     """Distinct architectures that can be built, drawn uniformly; the first ones of a larger sample are a smaller one.
 
     Raises:
@@ -86,11 +86,11 @@ def sampled(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[A
     return tuple(found)
 
 
-def sampled_for(task: Task, config: Config, n: int) -> tuple[Arch, ...]:
-    """The first n of ``sampled`` for which no set was learned."""
+def draw_sample_for(task: Task, config: Config, n: int) -> tuple[Arch, ...]:
+    """The first n of ``draw_sample`` for which no set was learned."""
     count = n
     while True:
-        others = [a for a in sampled(task.space, count, task.seed) if task.space.text(a) not in config.learners]
+        others = [a for a in draw_sample(task.space, count, task.seed) if task.space.text(a) not in config.learners]
         if len(others) >= n:
             return tuple(others[:n])
         count += n - len(others)
