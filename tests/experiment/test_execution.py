@@ -276,7 +276,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
 
 def test_the_estimate_counts_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("limbeck.experiment.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("limbeck.cli.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     text = io.StringIO()
     reporter = ConsoleReporter(Console(file=text, width=200))
     for seconds, spent in ((50.0, 0.1), (90.0, 0.3)):  # the first took long: it compiled
