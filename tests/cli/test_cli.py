@@ -123,8 +123,8 @@ def test_show(finished: Path, tmp_path: Path) -> None:
     assert "step sizes" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     values = json.loads(limbeck("show", finished, "--json").stdout)
-    assert values["schema"] == 2
-    assert len(values["hyperparameters"]["lr"]) == 2
+    assert values["schema"] == 3
+    assert len(values["training"]["hyperparameters.lr"]) == 2
 
 
 def test_show_of_a_large_set_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,8 @@ def _text(path: Path) -> str:
         (["data", "get"], "needs the name"),
         (["data", "get", "mnits"], "did you mean 'mnist'"),
         (["reproduce", "mnist"], "recipe"),
-        (["distill", "mnist", "--curriculum", "fulll"], "did you mean 'full'"),
+        (["distill", "mnist", "--source", "generator", "--curriculum", "fulll"], "did you mean 'full'"),
+        (["distill", "mnist", "--curriculum", "full"], "--curriculum belongs to --source generator"),
         (["distill", "mnist", "--data", "cifar10"], "mnist and --data cifar10 are two data sets"),
         (["distill", "mnist", "--trust"], "--trust does nothing without --resume"),
         (["show", "nowhere", "--device", "cpu:0", "--threads", "2"], "--device and --threads do nothing with"),

@@ -111,11 +111,11 @@ def curve_table(result: Evaluation) -> Table:
 
 
 def _schedule_rows(run: Distilled) -> dict[str, str]:
-    """What was learned of each step, where steps were."""
+    """The hyper-parameters of each step, where a set was learned step by step."""
     if not isinstance(run.training, LearnedSchedule):
         return {}
     names = {name: "step sizes" if name == "lr" else name.replace("_", " ") for name in run.hyperparameters}
-    values = {names[name]: ", ".join(f"{float(v):.4g}" for v in value) for name, value in run.hyperparameters.items()}
+    values = {names[name]: _numbers(value) for name, value in run.hyperparameters.items()}
     return {"inner optimiser": run.training.inner.optimizer, **values}
 
 
