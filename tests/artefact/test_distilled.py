@@ -195,7 +195,7 @@ def test_a_missing_tensor(saved: Path, name: str) -> None:
     tensors = load_file(saved / "distilled.safetensors")
     del tensors[name]
     save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
-    with pytest.raises(LimbeckError, match=f"'{name}' is missing"):
+    with pytest.raises(LimbeckError, match=f"'{name.removeprefix('training.')}' is missing"):
         Distilled.load(saved)
 
 

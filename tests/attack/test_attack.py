@@ -26,7 +26,7 @@ from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabe
 from limbeck.cli.commands.attacking import class_index
 from limbeck.cli.main import run as run_in_process
 from limbeck.data import TaskData, load
-from limbeck.engine import RealConfig, Batch, Learner, Relabelled, Tensors
+from limbeck.engine import Batch, Learner, RealConfig, Relabelled, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, OuterConfig

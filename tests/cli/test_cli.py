@@ -278,6 +278,8 @@ def _text(path: Path) -> str:
         (["data", "get", "mnits"], "did you mean 'mnist'"),
         (["reproduce", "mnist"], "recipe"),
         (["distill", "mnist", "--source", "generator", "--curriculum", "fulll"], "did you mean 'full'"),
+        (["distill", "mnist", "--curriculum", "full"], "--curriculum belongs to --source generator"),
+        (["distill", "mnist", "--data", "cifar10"], "mnist and --data cifar10 are two data sets"),
         (["distill", "mnist", "--trust"], "--trust does nothing without --resume"),
         (["show", "nowhere", "--device", "cpu:0", "--threads", "2"], "--device and --threads do nothing with"),
         (["show", "nowhere", "--seed", "1"], "Unknown option --seed"),

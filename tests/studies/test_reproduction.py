@@ -20,6 +20,7 @@ from limbeck.cli import main as cli
 from limbeck.cli.commands import reproducing
 from limbeck.common import charts as figures
 from limbeck.common.charts import Line, histogram_chart, line_chart
+from limbeck.engine import GeneratorConfig
 from limbeck.engine.source.generator import CURRICULA
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -81,10 +82,16 @@ def test_studies_are_complete_and_decided_by_the_seed(name: str) -> None:
     assert {variant.seed for variant in other.variants}.isdisjoint({-1}) and min(v.seed for v in other.variants) == 7
 
 
+def generator_of(variant: Variant) -> GeneratorConfig:
+    source = variant.config.source
+    assert isinstance(source, GeneratorConfig)
+    return source
+
+
 def test_curricula_have_three_seeds_each() -> None:
     variants = study("gtn-curriculum").variants
     assert {(v.group, v.seed) for v in variants} == {(c, s) for c in CURRICULA for s in range(3)}
-    assert all(v.config.source.curriculum == v.group for v in variants)
+    assert all(generator_of(v).curriculum == v.group for v in variants)
 
 
 def test_weight_norm_is_the_only_difference_of_a_pair() -> None:
@@ -93,9 +100,9 @@ def test_weight_norm_is_the_only_difference_of_a_pair() -> None:
     off = [v for v in variants if not v.config.weight_norm]
     assert len(on) == len(off) == 20
     for one, other in zip(on, off, strict=True):
-        assert one.config.source.generator_weight_norm and not other.config.source.generator_weight_norm
-        part = dataclasses.replace(other.config.source, generator_weight_norm=True)
-        assert dataclasses.replace(other.config, weight_norm=True, generator=part) == one.config
+        assert generator_of(one).generator_weight_norm and not generator_of(other).generator_weight_norm
+        part = dataclasses.replace(generator_of(other), generator_weight_norm=True)
+        assert dataclasses.replace(other.config, weight_norm=True, source=part) == one.config
     assert len({v.config.inner.lr for v in on}) == 20
     assert all(0.01 <= v.config.inner.lr <= 0.5 and v.config.outer.max_rollbacks == 0 for v in variants)
 

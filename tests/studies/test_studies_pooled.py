@@ -19,6 +19,7 @@ from limbeck.cli import main as cli
 from limbeck.cli.commands import reproducing
 from limbeck.cli.tables import study_table
 from limbeck.data import TaskData, load
+from limbeck.engine import PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import FINE_TUNING
 from limbeck.evaluation.judge import evaluate
@@ -145,7 +146,7 @@ def test_adapt_on_the_command_line(pool: Path, file: Path, tmp_path: Path, capsy
     assert run.config.data == f"{file},invert=True"
     assert run.evaluate(n=3).distilled.scores.mean == pytest.approx(values["rows"][0]["mean"])  # by its name
     assert cli.run([*words, "--resume", "--epochs", "3"]) == 2
-    assert "began with pixels epochs 1, not 3" in capsys.readouterr().err
+    assert "began with source epochs 1, not 3" in capsys.readouterr().err
     assert cli.run([*words, "--resume", "--seed", "4"]) == 2
     assert "began with seed 0, not 4" in capsys.readouterr().err
     assert cli.run([*words, "--resume", "--n", "0"]) == 2
@@ -276,8 +277,13 @@ def test_pooled_studies_name_pools_that_they_make() -> None:
 
 def test_a_grid_has_every_combination() -> None:
     toy = grid(grid_config(), steps=(3, 1), epochs=(1, 2), ipc=(1,), n=5)
-    pixels = [variant.config.source for variant in toy.variants]
-    assert [(p.steps, p.epochs, p.ipc) for p in pixels] == [(1, 1, 1), (3, 1, 1), (1, 2, 1), (3, 2, 1)]
+    sources = [variant.config.source for variant in toy.variants]
+    assert [(s.steps, s.epochs, s.ipc) for s in sources if isinstance(s, PixelConfig)] == [
+        (1, 1, 1),
+        (3, 1, 1),
+        (1, 2, 1),
+        (3, 2, 1),
+    ]
     with pytest.raises(LimbeckError, match="at least one value"):
         grid(grid_config(), steps=(0,), epochs=(1,), ipc=(1,), n=5)
 

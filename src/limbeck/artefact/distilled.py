@@ -195,18 +195,22 @@ class Distilled:
         for batch in recipe.batches(self.images, self.labels, device=device, seed=seed):
             with torch.enable_grad():
                 logits = learner(batch.x_MCHW)
-            if logits.shape != batch.y_MK.shape:
-                raise LimbeckError(
-                    f"The model gives outputs of shape {tuple(logits.shape)}; this set has {self.num_classes} classes, "
-                    f"expected {tuple(batch.y_MK.shape)}. Give the model {self.num_classes} outputs."
-                )
-            loss = soft_cross_entropy(logits, batch.y_MK)
+                loss = self._loss(logits, batch.y_MK)
             grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
             with torch.no_grad():
                 state = optimizer.update(state, dict(zip(parameters, grads, strict=True)), batch.h)
                 for name, parameter in parameters.items():
                     parameter.copy_(state.params[name])
         return model.eval() if fresh else model
+
+    def _loss(self, logits_MK: Tensor, y_MK: Tensor) -> Tensor:
+        """The loss of a step; raises LimbeckError for a model whose output is not (M, K)."""
+        if logits_MK.shape != y_MK.shape:
+            raise LimbeckError(
+                f"The model gives outputs of shape {tuple(logits_MK.shape)}; this set has {self.num_classes} classes, "
+                f"expected {tuple(y_MK.shape)}. Give the model {self.num_classes} outputs."
+            )
+        return soft_cross_entropy(logits_MK, y_MK)
 
     def _starts_right(self, model: nn.Module) -> bool:
         """Whether the model's parameters are θ₀."""

@@ -111,7 +111,7 @@ def curve_table(result: Evaluation) -> Table:
 
 
 def _schedule_rows(run: Distilled) -> dict[str, str]:
-    """What was learned of each step, where steps were."""
+    """The hyper-parameters of each step, where a set was learned step by step."""
     if not isinstance(run.training, LearnedSchedule):
         return {}
     names = {name: "step sizes" if name == "lr" else name.replace("_", " ") for name in run.hyperparameters}

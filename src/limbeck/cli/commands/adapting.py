@@ -8,8 +8,8 @@ from pathlib import Path
 from limbeck.cli.commands.shared import (
     baseline_choice,
     checkpoint_of,
-    given,
-    learned,
+    explicit_options,
+    learn_set,
     log_console,
     output,
     parse,
@@ -35,7 +35,7 @@ def adapt(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)
     selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
-    chosen = given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
+    chosen = explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
         options.to,
@@ -47,7 +47,7 @@ def adapt(argv: list[str]) -> int:
     )
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = task_of(config, data_dir=options.data_dir, device=options.device)
-    run = learned(
+    run = learn_set(
         config,
         out,
         options,

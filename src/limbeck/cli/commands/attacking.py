@@ -13,8 +13,8 @@ from limbeck.attack.report import AttackReport, attack_report, check_report
 from limbeck.cli.commands.shared import (
     baseline_choice,
     checkpoint_of,
-    given,
-    learned,
+    explicit_options,
+    learn_set,
     log_console,
     output,
     parse,
@@ -43,7 +43,7 @@ def attack(argv: list[str]) -> int:
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
     selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
     outer = attack_outer(
-        **(selection | given(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
+        **(selection | explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
     )
     config = attack_config(
         options.pool,
@@ -67,7 +67,7 @@ def attack(argv: list[str]) -> int:
     data = _task(config, card["data"]["sha256"], options, options.data)
     baselines = baseline_choice(options.baselines)
     check_report(config, data, n=options.n, baselines=baselines or (), transfer=options.transfer)
-    run = learned(
+    run = learn_set(
         config,
         out,
         options,

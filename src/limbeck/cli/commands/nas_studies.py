@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from limbeck.cli.commands.shared import given, log_console, output, prepare, refuse_not_positive, result_console
+from limbeck.cli.commands.shared import (
+    explicit_options,
+    log_console,
+    output,
+    prepare,
+    refuse_not_positive,
+    result_console,
+)
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import ReproduceOptions
 from limbeck.common.charts import figures_missing
@@ -47,7 +54,7 @@ def reproduce_nas(options: ReproduceOptions) -> int:
     out = options.out or Path("runs") / options.name
     console = log_console()
     prepare(options)
-    changes: dict[str, Any] = given(options, "iterations", "max_time")
+    changes: dict[str, Any] = explicit_options(options, "iterations", "max_time")
     config = nas_config(options.name, options.seed)
     config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
     settings = {"iterations": options.iterations, "max_time": options.max_time, "n": options.n}
@@ -91,7 +98,7 @@ def _run(
     options: ReproduceOptions, task: Task, config: Config, out: Path, reporter: ConsoleReporter, tell: Tell, stop: Stop
 ) -> tuple[list[dict[str, Any]], list[Path]] | None:
     """The study's rows and figures; None if someone stopped it."""
-    size: dict[str, Any] = given(options, "n")
+    size: dict[str, Any] = explicit_options(options, "n")
     folder, can_draw = out / "figures", figures_missing() is None
     if options.name != "nas-search":
         if options.name == "nas-cells":

@@ -14,7 +14,7 @@ from limbeck.cli.commands.pooling import show_progress
 from limbeck.cli.commands.shared import (
     baseline_choice,
     checkpoint_of,
-    learned,
+    learn_set,
     log_console,
     output,
     parse,
@@ -68,7 +68,7 @@ def reproduce(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.name}{suffix}"
     console = log_console()
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
-    run = learned(config, out, options, resume=options.resume, overwrite=options.overwrite)
+    run = learn_set(config, out, options, resume=options.resume, overwrite=options.overwrite)
     if not run.info["finished"]:
         console.print("interrupted: nothing is scored; go on with --resume")
         return 130

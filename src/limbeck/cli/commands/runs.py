@@ -44,6 +44,8 @@ def distill(argv: list[str]) -> int:
     default = DistillOptions(config=choose_members(base, partial(value_of, argv)))
     options = parse(DistillOptions, argv, default, owners_of_flags())
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
+    if options.data is not None and options.config.data not in (options.data, default.config.data):
+        raise LimbeckError(f"{options.data} and --data {options.config.data} are two data sets; name one of them.")
     if options.resume is not None and options.out not in (None, options.resume):
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
     if options.resume is not None and _names_settings(options):

@@ -113,14 +113,14 @@ def baseline_choice(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return () if names == ("none",) else names
 
 
-def given(options: Common, *names: str) -> dict[str, Any]:
-    """Those of the options that are not left at None."""
+def explicit_options(options: Common, *names: str) -> dict[str, Any]:
+    """Those of the options that are not left at None, by name."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def refuse_not_positive(options: Common, *names: str) -> None:
     """Raise LimbeckError for an option that is given and not above 0."""
-    for name, value in given(options, *names).items():
+    for name, value in explicit_options(options, *names).items():
         if not value > 0:
             raise LimbeckError(f"--{name.replace('_', '-')} is {value}; it must be a positive number.")
 
@@ -177,7 +177,7 @@ def _settings(values: dict[str, Any], part: str = "") -> Iterator[tuple[str, Any
             yield part + name, value
 
 
-def learned(
+def learn_set(
     config: Config,
     out: Path,
     options: Common,
@@ -187,7 +187,7 @@ def learned(
     trust: bool = False,
     data: TaskData | None = None,
 ) -> Distilled:
-    """Distil into a run directory, told about on the console."""
+    """The set that is learned in a run directory, with progress on the console."""
     return distill(
         config,
         data,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from limbeck.cli import allocator as memory
+from limbeck.cli import allocator
 from limbeck.cli.allocator import tune_allocator
 
 GLIBC = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
@@ -40,7 +40,7 @@ print(json.dumps({"done": done, "held": held, "kept": resident() - before}))
 
 def measure(mode: str) -> dict[str, Any]:
     """What the setting returned, and the resident MiB above the start with 100 MiB allocated and after freeing them."""
-    words = [sys.executable, "-c", SCRIPT, memory.__file__, mode]
+    words = [sys.executable, "-c", SCRIPT, allocator.__file__, mode]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
     values: dict[str, Any] = json.loads(done.stdout)
     return values
@@ -96,6 +96,6 @@ def test_a_c_library_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_the_library_does_not_touch_the_allocator() -> None:
     """Only the command line may: a process that imports limbeck has an allocator of its own to look after."""
-    sources = Path(memory.__file__).parents[1]
+    sources = Path(allocator.__file__).parents[1]
     users = [path.name for path in sources.rglob("*.py") if "tune_allocator" in path.read_text()]
     assert sorted(users) == ["allocator.py", "shared.py"]
