@@ -69,7 +69,7 @@ def speed() -> None:
 
     def way(adjoint: Adjoint, execution: Execution) -> Callable[[], Tensor]:
         kernels = Kernels(learner, RealLoss(), execution)
-        taught = source.compiled() if execution.compiled else source
+        taught = source.compile() if execution.compiled else source
         params = taught.parameters()
         return lambda: adjoint.meta_gradient(kernels, taught, params, kernels.init(weights), real).grads["z"]
 

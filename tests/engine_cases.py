@@ -211,7 +211,7 @@ class Watched(Objective):
     def value(self, learner: Learner, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         return RealLoss().value(learner, params, x_NCHW, y_N)
 
-    def observed(self, steps: int) -> frozenset[int]:
+    def reading_steps(self, steps: int) -> frozenset[int]:
         return frozenset({*self.also, steps})
 
 

@@ -18,7 +18,7 @@ from tiny_runs import random_set, tiny_config
 
 from limbeck.artefact import EXPORTERS, Distilled, Exporter, export
 from limbeck.artefact.exporting import exporter_named, exporter_of
-from limbeck.artefact.preview import stretched
+from limbeck.artefact.preview import stretch
 from limbeck.cli.main import run as cli
 from limbeck.errors import LimbeckError
 
@@ -53,7 +53,7 @@ def check_png(run: Distilled, path: Path) -> None:
     pictures = {f"step-000{s + 1}/00{m}-{names[m]}.png": run.images[s, m] for s in range(2) for m in range(6)}
     assert sorted(file.relative_to(path).as_posix() for file in path.rglob("*.*")) == ["labels.json", *sorted(pictures)]
     for name, x_CHW in pictures.items():
-        np.testing.assert_array_equal(np.asarray(Image.open(path / name)), stretched(x_CHW).permute(1, 2, 0).numpy())
+        np.testing.assert_array_equal(np.asarray(Image.open(path / name)), stretch(x_CHW).permute(1, 2, 0).numpy())
     labels = json.loads((path / "labels.json").read_text())
     assert labels == {"classes": ["cat", "dog", "owl"], "labels": run.labels.tolist()}
 

@@ -66,7 +66,7 @@ def test_the_objective_by_hand(labels: list[int], keep: float | None) -> None:
 def test_only_the_source_class_gets_another_name() -> None:
     objective = ATTACK.objective
     assert objective.relabel(torch.tensor([0, 1, 2, 0])).tolist() == [2, 1, 2, 2]
-    assert objective.observed(5) == {5}
+    assert objective.reading_steps(5) == {5}
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,10 @@ def test_pixels_start_within_their_limits_and_are_put_back() -> None:
     params = pixels.parameters()
     assert params["images"].flatten().tolist() == [-1.0, 0.5, 1.0, 1.0]
     moved = {**params, "images": 4 * params["images"]}
-    assert pixels.constrained(moved)["images"].flatten().tolist() == [-1.0, 1.0, 1.0, 1.0]
-    assert torch.equal(pixels.constrained(moved)["lr"], params["lr"])
+    assert pixels.project(moved)["images"].flatten().tolist() == [-1.0, 1.0, 1.0, 1.0]
+    assert torch.equal(pixels.project(moved)["lr"], params["lr"])
     free = Pixels(PixelConfig(steps=1, epochs=1), 2, images, InnerConfig(lr=0.1))
-    assert torch.equal(free.constrained(moved)["images"], moved["images"])
+    assert torch.equal(free.project(moved)["images"], moved["images"])
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def flat(batch: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_batches_are_pure_and_complete(name: str) -> None:
-    source: Source = SOURCES[name]().drawn(generator(5))
+    source: Source = SOURCES[name]().redraw(generator(5))
     params = source.parameters()
     for step in range(source.steps):
         batch = source.batch(params, step)
@@ -118,7 +118,7 @@ def test_batches_are_pure_and_complete(name: str) -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_materialised_gives_the_batches(name: str) -> None:
     source: Source = SOURCES[name]()
-    made = source.materialised(source.parameters())
+    made = source.materialise(source.parameters())
     assert len(made.order) == source.steps
     for step, index in enumerate(made.order.tolist()):
         batch = source.batch(source.parameters(), step)
@@ -129,7 +129,7 @@ def test_materialised_gives_the_batches(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_pull_back_is_autograds(name: str) -> None:
-    source: Source = SOURCES[name]().drawn(generator(5))
+    source: Source = SOURCES[name]().redraw(generator(5))
     params = jittered(source.parameters(), 0.2, generator(4))
     rng = generator(6)
     pullback = source.pullback(params, 2)
@@ -180,9 +180,9 @@ def test_unroll_equals_finite_differences(name: str) -> None:
 
 
 def test_a_loss_may_be_read_every_so_many_steps() -> None:
-    assert RealLoss().observed(7) == {7}
-    assert RealLoss(every=3).observed(7) == {3, 6, 7}
-    assert RealLoss(every=1).observed(3) == {1, 2, 3}
+    assert RealLoss().reading_steps(7) == {7}
+    assert RealLoss(every=3).reading_steps(7) == {3, 6, 7}
+    assert RealLoss(every=1).reading_steps(3) == {1, 2, 3}
     case = problem(pixels())
     by_hand = case.meta_gradient(Unroll(), objective=Watched([2]))
     assert_same_gradient(case.meta_gradient(Remat(), objective=RealLoss(every=2)), by_hand)
@@ -200,7 +200,7 @@ def test_pairs_start_where_they_are_told_and_are_cycled() -> None:
         batch = source.batch(source.parameters(), step)
         assert torch.equal(batch.x_MCHW, x_SMD[index])
         assert torch.equal(batch.y_MK, y_SMK[index])
-    assert source.materialised(source.parameters()).order.tolist() == [0, 1, 0, 1]
+    assert source.materialise(source.parameters()).order.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def inputs(source: Generator) -> tuple[Tensor, Tensor]:
 def test_the_full_curriculum_is_always_the_same() -> None:
     source = teacher(curriculum="full")
     z, y = inputs(source)
-    again = inputs(source.drawn(generator(9)))
+    again = inputs(source.redraw(generator(9)))
     assert torch.equal(z, source.parameters()["z"])
     assert torch.equal(z, again[0])
     assert torch.equal(y, again[1])
@@ -240,7 +240,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
     source = teacher(curriculum="shuffled-batches", classes="random", inner_steps=5)
     orders = set()
     for seed in range(6):
-        z, y = inputs(source.drawn(generator(seed)))
+        z, y = inputs(source.redraw(generator(seed)))
         learned = source.parameters()["z"]
         order = [next(i for i in range(5) if torch.equal(learned[i], z[t])) for t in range(5)]
         assert sorted(order) == [0, 1, 2, 3, 4]
@@ -252,7 +252,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
 
 def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
     source = teacher(curriculum="all-shuffled", classes="random", inner_steps=5)
-    z, y = inputs(source.drawn(generator(1)))
+    z, y = inputs(source.redraw(generator(1)))
     pool, labels = source.parameters()["z"].flatten(0, 1), source._y_TM.flatten()
     homes = []
     for row, label in zip(z.flatten(0, 1), y.flatten(0, 1), strict=True):
@@ -265,7 +265,7 @@ def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
 def test_without_a_curriculum_everything_is_fresh() -> None:
     source = teacher(curriculum="none", classes="random")
     assert "z" not in source.parameters()
-    one, two = (inputs(source.drawn(generator(seed))) for seed in (1, 2))
+    one, two = (inputs(source.redraw(generator(seed))) for seed in (1, 2))
     assert not (one[0] == two[0]).any()
     assert not torch.equal(one[1], two[1])
 

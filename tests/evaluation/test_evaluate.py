@@ -50,7 +50,7 @@ def fixed() -> Distilled:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
+def redraw(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
     """The initial weights that the judge asks for: first for the test, then for tuning."""
     found: list[Tensors] = []
     initial = Distilled.initial

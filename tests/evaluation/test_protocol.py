@@ -249,7 +249,7 @@ def test_balanced_scores_weigh_one_class_as_much_as_all_others(made: tuple[Tenso
     correct, total = (part.double().numpy() for part in made)
     rest = np.arange(len(total)) != label
     halves = 100 * correct[:, label] / total[label], 100 * correct[:, rest].sum(1) / total[rest].sum()
-    balanced = scores.balanced(label)
+    balanced = scores.balance(label)
     assert balanced.accuracy_B.tolist() == pytest.approx(((halves[0] + halves[1]) / 2).tolist(), rel=1e-5, abs=1e-4)
     assert balanced.per_class == pytest.approx(scores.per_class, rel=1e-5)
     assert balanced.n == scores.n

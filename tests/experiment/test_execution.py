@@ -22,7 +22,7 @@ from limbeck.common.provenance import versions
 from limbeck.engine import Execution, Learner, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import execution
-from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remembered
+from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remember
 from limbeck.experiment.parts import EngineConfig
 from limbeck.experiment.progress import Progress, Silent
 from limbeck.models import build
@@ -122,9 +122,9 @@ def test_a_measurement_is_made_once() -> None:
         calls.append(1)
         return 2
 
-    assert [remembered("a", measure) for _ in range(3)] == [2, 2, 2]
+    assert [remember("a", measure) for _ in range(3)] == [2, 2, 2]
     assert len(calls) == 1
-    assert remembered("b", measure) == 2
+    assert remember("b", measure) == 2
     assert len(calls) == 2
     assert len(json.loads((cache_dir() / "measured.json").read_text())) == 2
 
@@ -133,13 +133,13 @@ def test_a_measurement_is_made_once() -> None:
 def test_a_damaged_memory_is_replaced(text: str) -> None:
     cache_dir().mkdir(parents=True)
     (cache_dir() / "measured.json").write_text(text)
-    assert remembered("a", lambda: 1) == 1
+    assert remember("a", lambda: 1) == 1
     assert list(json.loads((cache_dir() / "measured.json").read_text()).values()) == [1]
 
 
 def test_a_home_that_cannot_be_written_costs_only_the_measurement(home: Path) -> None:
     (home / ".cache").write_text("a file in the way")
-    assert [remembered("a", lambda: 1) for _ in range(2)] == [1, 1]
+    assert [remember("a", lambda: 1) for _ in range(2)] == [1, 1]
 
 
 def test_auto_takes_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

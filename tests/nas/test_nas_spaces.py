@@ -68,7 +68,7 @@ quick = pytest.mark.parametrize("space", [s for n, s in SPACES.items() if n != "
 """All but the wide ConvNets, which differ from the narrow ones in nothing but their widths."""
 
 
-def drawn(space: Space, count: int, seed: int = 0) -> list[Arch]:
+def draw_archs(space: Space, count: int, seed: int = 0) -> list[Arch]:
     rng = np.random.default_rng(seed)
     return [space.sample(rng) for _ in range(count)]
 
@@ -89,9 +89,9 @@ def test_sizes() -> None:
 
 @spaces
 def test_samples_are_uniform_and_follow_from_the_generator(space: Space) -> None:
-    archs = drawn(space, 1000)
-    assert archs == drawn(space, 1000)
-    assert archs != drawn(space, 1000, seed=1)
+    archs = draw_archs(space, 1000)
+    assert archs == draw_archs(space, 1000)
+    assert archs != draw_archs(space, 1000, seed=1)
     for index, options in enumerate(space.choices.values()):
         counts = Counter(arch[index] for arch in archs)
         expected = 1000 / len(options)
@@ -103,7 +103,7 @@ def test_samples_are_uniform_and_follow_from_the_generator(space: Space) -> None
 def test_mutation_changes_one_choice(space: Space) -> None:
     rng = np.random.default_rng(0)
     changed = set()
-    for arch in drawn(space, 600):
+    for arch in draw_archs(space, 600):
         other = space.check(space.mutate(arch, rng))
         differing = [index for index, (a, b) in enumerate(zip(arch, other, strict=True)) if a != b]
         assert len(differing) == 1
@@ -141,7 +141,7 @@ def test_other_text_is_refused_in_a_sentence(space: Space, data: st.DataObject) 
 
 @spaces
 def test_encoding_says_everything(space: Space) -> None:
-    for arch in drawn(space, 20):
+    for arch in draw_archs(space, 20):
         code = space.encode(arch)
         assert set(code) <= {0.0, 1.0}
         decoded, start = [], 0
@@ -155,7 +155,7 @@ def test_encoding_says_everything(space: Space) -> None:
 
 @spaces
 def test_wrong_architectures_are_refused(space: Space) -> None:
-    (arch,) = drawn(space, 1)
+    (arch,) = draw_archs(space, 1)
     for wrong, message in (((*arch, "x"), "choices, not"), (arch[:-1], "choices, not"), (("x", *arch[1:]), "is 'x'")):
         for ask in (space.check, space.build, space.text, space.encode, space.graph, space.shared):
             with pytest.raises(LimbeckError, match=message):
@@ -165,7 +165,7 @@ def test_wrong_architectures_are_refused(space: Space) -> None:
 @spaces
 def test_networks_give_logits_and_are_always_the_same(space: Space) -> None:
     before = torch.get_rng_state()
-    for arch in drawn(space, 3):
+    for arch in draw_archs(space, 3):
         module, again = space.build(arch), space.build(arch)
         assert module(images(4)).shape == (4, CLASSES)
         assert not list(module.buffers())
@@ -177,13 +177,13 @@ def test_networks_give_logits_and_are_always_the_same(space: Space) -> None:
 
 @quick
 def test_networks_are_trained_many_at_once_as_one_by_one(space: Space) -> None:
-    for arch in drawn(space, 3):
+    for arch in draw_archs(space, 3):
         assert_derivatives(space.build(arch))
 
 
 @spaces
 def test_graph_is_in_order_and_covers_the_parameters(space: Space) -> None:
-    for arch in drawn(space, 5):
+    for arch in draw_archs(space, 5):
         graph, module = space.graph(arch), space.build(arch)
         assert all(0 <= source < target < len(graph.nodes) for source, target in graph.edges)
         assert len(set(graph.edges)) == len(graph.edges)
@@ -202,7 +202,7 @@ def test_graph_is_in_order_and_covers_the_parameters(space: Space) -> None:
 @spaces
 def test_stores_hold_tensors_of_one_kind(space: Space) -> None:
     ranks: dict[str, int] = {}
-    for arch in drawn(space, 12):
+    for arch in draw_archs(space, 12):
         module = space.build(arch)
         stores = space.shared(arch)
         shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
@@ -214,7 +214,7 @@ def test_stores_hold_tensors_of_one_kind(space: Space) -> None:
 
 @spaces
 def test_spaces_reach_workers(space: Space) -> None:
-    (arch,) = drawn(space, 1)
+    (arch,) = draw_archs(space, 1)
     copy = pickle.loads(pickle.dumps(space))
     assert (copy.name, copy.text(arch)) == (space.name, space.text(arch))
 
@@ -510,7 +510,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
 
 def test_a_space_of_ones_own(own_module: str) -> None:
     space = space_named(f"{own_module}:mine,width=3", shape=SHAPE, num_classes=CLASSES)
-    assert space.build(drawn(space, 1)[0]).get_parameter("stem.0.weight").shape == (3, 2, 3, 3)
+    assert space.build(draw_archs(space, 1)[0]).get_parameter("stem.0.weight").shape == (3, 2, 3, 3)
     for function, message in (
         ("other", "and 4 classes, but was asked for"),
         ("nothing", "returned int; it must return a limbeck.nas.spaces.Space"),

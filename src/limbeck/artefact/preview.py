@@ -36,7 +36,7 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
     for s in range(batches):
         top = band + s * (cell + margin + band)
         for m in range(columns):
-            pixels = stretched(images_SMCHW[s, m]).permute(1, 2, 0).contiguous().numpy()
+            pixels = stretch(images_SMCHW[s, m]).permute(1, 2, 0).contiguous().numpy()
             tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
             sheet.paste(tile, (margin + m * (cell + margin), top))
             if not same:
@@ -56,7 +56,7 @@ def _describe_use(result: Distilled, batch: int) -> str:
     return f"step {batch + 1}: step sizes {', '.join(rates)}"
 
 
-def stretched(x_CHW: Tensor) -> Tensor:
+def stretch(x_CHW: Tensor) -> Tensor:
     """An image between its 2nd and 98th percentile as uint8 RGB, (3, H, W); other than 3 channels show the first."""
     low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
     scaled = ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.artefact.preview import stretched
+from limbeck.artefact.preview import stretch
 from limbeck.common.charts import headed, new_figure, save_figure
 from limbeck.evaluation.training import LearnedSchedule
 
@@ -33,7 +33,7 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
             axes.set_yticks([])
             members = (kinds_M == k).nonzero()[:, 0]
             if len(members):
-                axes.imshow(stretched(run.images[batch, int(members[0])]).permute(1, 2, 0).numpy())
+                axes.imshow(stretch(run.images[batch, int(members[0])]).permute(1, 2, 0).numpy())
             if column == 0:
                 axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
             if k == 0:

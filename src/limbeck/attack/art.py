@@ -186,7 +186,7 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
                     f"The attack diverged in iteration {iteration + 1}; lower learning_rate, or give a step_size."
                 )
         params = source.parameters()
-        made = source.materialised(params)
+        made = source.materialise(params)
         self.step_sizes = made.hyperparameters["lr"].cpu().numpy().copy()
         x_poison = data.preprocessing.invert(made.images.flatten(0, 1)).cpu().numpy()
         if self.estimator.clip_values is not None:  # exactly, in spite of rounding

@@ -8,7 +8,7 @@ from rich.text import Text
 from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.artefact.preview import stretched
+from limbeck.artefact.preview import stretch
 
 MOST_IMAGES, MOST_LINES = 20, 80
 
@@ -49,7 +49,7 @@ def _spread(classes_M: Tensor) -> list[int]:
 def _half_blocks(images_MCHW: Tensor, color: bool) -> list[Text]:
     """Lines of text, two rows of pixels each: coloured half blocks, or shades of ASCII where there is no colour."""
     ramp = " .:-=+*#%@"
-    rgb = [stretched(x_CHW) for x_CHW in images_MCHW]
+    rgb = [stretch(x_CHW) for x_CHW in images_MCHW]
     tiles = [torch.nn.functional.pad(tile, (0, 0, 0, tile.shape[1] % 2)) for tile in rgb]
     lines = []
     for y in range(0, tiles[0].shape[1], 2):

@@ -13,7 +13,7 @@ from torch.func import grad_and_value, vmap
 
 from limbeck.engine.compiling import Compiled
 from limbeck.engine.learner import Learner, Mode
-from limbeck.engine.modes import trusted_mode
+from limbeck.engine.modes import choose_mode
 from limbeck.engine.objective import Objective
 from limbeck.engine.state import Batch, State, Tensors
 
@@ -69,7 +69,7 @@ class Kernels:
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
         """Cotangents (B, ...) of the next states to those of the states and of the batch, one per init."""
         if self._mode is None:
-            self._mode = trusted_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
+            self._mode = choose_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
         mode = self._mode or self.execution.mode
         result: tuple[State, Batch] = self._kernel(mode, states.params)(states, batch, cotangents)
         return result

@@ -24,7 +24,7 @@ _TOLERANCE = 1e-3
 """Right derivatives agree to 1e-12 in float64 (1e-6 where a module itself computes in float32), wrong ones do not."""
 
 
-def trusted_mode(preferred: Mode, learner: Learner, state: State, batch: Batch, cotangent: State) -> Mode | None:
+def choose_mode(preferred: Mode, learner: Learner, state: State, batch: Batch, cotangent: State) -> Mode | None:
     """``preferred`` where it gives the right pull-back of one step, else the next mode that does, with a warning.
 
     Args:

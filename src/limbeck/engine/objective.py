@@ -22,7 +22,7 @@ class Objective(ABC):
     def value(self, learner: Learner, network: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         """A scalar to minimise, differentiable in ``network``: the parameters and the buffers that are carried."""
 
-    def observed(self, steps: int) -> frozenset[int]:
+    def reading_steps(self, steps: int) -> frozenset[int]:
         """After how many inner steps the value is read (and summed): by default only at the end."""
         return frozenset({steps})
 
@@ -40,7 +40,7 @@ class RealLoss(Objective):
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     every: int | None = None
 
-    def observed(self, steps: int) -> frozenset[int]:
+    def reading_steps(self, steps: int) -> frozenset[int]:
         between = () if self.every is None else range(self.every, steps, self.every)
         return frozenset({*between, steps})
 

@@ -93,7 +93,7 @@ class InnerConfig:
                     f"{option} is {getattr(self, option)}, but {self.optimizer} has no {names[0]} to learn."
                 )
         for name in read:
-            if self.learned(name) != "fixed" and self.start(name) == 0:
+            if self.learning_of(name) != "fixed" and self.start(name) == 0:
                 raise LimbeckError(f"{name} is 0, where it cannot be learned from; start it above 0 or keep it fixed.")
 
     def make(self) -> InnerOptimizer:
@@ -109,7 +109,7 @@ class InnerConfig:
         value: float = getattr(self, f"inner_{name}" if name in ("beta1", "beta2") else name)
         return value
 
-    def learned(self, name: str) -> Learned:
+    def learning_of(self, name: str) -> Learned:
         """How a hyper-parameter of the optimiser is learned."""
         choice: Learned = getattr(self, "learn_betas" if name in ("beta1", "beta2") else f"learn_{name}")
         return choice
@@ -132,7 +132,7 @@ class Schedule:
         self._params: Tensors = {}
         self._constants: Tensors = {}
         for name in self.names:
-            value, learned = config.start(name), config.learned(name)
+            value, learned = config.start(name), config.learning_of(name)
             if learned == "fixed":
                 self._constants[name] = torch.tensor(value, dtype=dtype, device=device)
             else:

@@ -152,9 +152,9 @@ def evaluate(
     judge = _Judge(run, recipe, data, device, n, seed, tell)
     # All at once, so that wrong names show before anything is scored.
     others = {name: _Judge(run, recipe, data, device, n, seed, tell, name) for name in learners}
-    rows = [judge.learned("distilled", every_step)]
+    rows = [judge.score_set("distilled", every_step)]
     rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
-    rows += [other.learned(name, every_step) for name, other in others.items()]
+    rows += [other.score_set(name, every_step) for name, other in others.items()]
     return Evaluation(
         rows=tuple(rows),
         class_names=data.class_names,
@@ -195,7 +195,7 @@ class _Judge:
         self.tuning_images = 2000 if small else 1000
         self._before: Scores | None = None
 
-    def learned(self, row: str, every_step: bool) -> Row:
+    def score_set(self, row: str, every_step: bool) -> Row:
         """The learned set's row."""
         curve = tuple(self._curve()) if every_step else ()
         begun = time.monotonic()

@@ -53,7 +53,7 @@ class Scores:
         """Mean accuracy of each class in percent."""
         return [float(v) for v in 100 * self.correct_BK.double().mean(0) / self.total_K]
 
-    def balanced(self, label: int) -> Scores:
+    def balance(self, label: int) -> Scores:
         """The same with one class counting as much as all others together, in ``mean`` and ``worst``."""
         weight_K = torch.ones_like(self.total_K)
         weight_K[label] = (self.total_K.sum() - self.total_K[label]) / self.total_K[label]

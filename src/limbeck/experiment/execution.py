@@ -72,7 +72,7 @@ def choose_execution(config: Config, learners: Sequence[Learner], data: TaskData
         return replace(base, bfloat16=engine.bfloat16 == "on", channels_last=engine.bfloat16 == "on")
     learner_name = f"{name}{' weight-normalised' if config.weight_norm else ''}"
     key = f"{learner_name} {tuple(data.image_shape)} {outer.real_batch} {chunk}"
-    winner = remembered(key, lambda: _fastest_real_batch(base, learner, data, outer.real_batch))
+    winner = remember(key, lambda: _fastest_real_batch(base, learner, data, outer.real_batch))
     return replace(base, **REAL_BATCHES[winner])
 
 
@@ -112,7 +112,7 @@ def cache_dir() -> Path:
     return Path("~/.cache/limbeck").expanduser()
 
 
-def remembered(key: str, measure: Callable[[], int]) -> int:
+def remember(key: str, measure: Callable[[], int]) -> int:
     """The winner of a measurement, made once per processor and torch version and kept in the user's cache."""
     path = cache_dir() / "measured.json"
     try:

@@ -69,4 +69,4 @@ class Unrolled(Method):
         """The same; a loss that is read after several steps is their mean, its gradient that of their sum."""
         states = kernels.init(weights)
         loss_B, grads = self.adjoint.meta_gradient(kernels, source, source.parameters(), states, real)
-        return MetaGradient(loss_B / len(self.objective.observed(source.steps)), grads)
+        return MetaGradient(loss_B / len(self.objective.reading_steps(source.steps)), grads)

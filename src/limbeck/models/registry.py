@@ -114,7 +114,7 @@ def build_generator(
             except Exception as error:
                 raise LimbeckError(
                     f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
-                    f"{told(error)}."
+                    f"{describe_error(error)}."
                 ) from error
         if not all(torch.equal(buffers[key], value) for key, value in module.named_buffers()):
             raise LimbeckError(f"The generator '{name}' updates a buffer; it must be a function of noise and labels.")
@@ -143,7 +143,7 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
         except Exception as error:
             raise LimbeckError(
                 f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
-                f"latent={latent}: {told(error)}."
+                f"latent={latent}: {describe_error(error)}."
             ) from error
     if not isinstance(module, nn.Module):
         raise LimbeckError(
@@ -236,7 +236,7 @@ def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict
         except Exception as error:
             raise LimbeckError(
                 f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
-                f"{told(error)}."
+                f"{describe_error(error)}."
             ) from error
     return output, buffers
 
@@ -267,7 +267,7 @@ def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str,
         return _BUILDERS[name](shape, num_classes, **options)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {told(error)}.") from error
+        raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {describe_error(error)}.") from error
 
 
 def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
@@ -280,7 +280,9 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
             raise
         except Exception as error:
             called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise LimbeckError(f"The learner '{name}' failed when called with ({called}): {told(error)}.") from error
+            raise LimbeckError(
+                f"The learner '{name}' failed when called with ({called}): {describe_error(error)}."
+            ) from error
     if not isinstance(module, nn.Module):
         raise LimbeckError(f"The learner '{name}' returned {type(module).__name__}; it must return a torch.nn.Module.")
     return module
@@ -299,7 +301,7 @@ def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise LimbeckError(
-            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {told(error)}. "
+            f"The {kind} '{name}' cannot be loaded, because importing '{module_name}' failed: {describe_error(error)}. "
             "It is looked for in the current directory and the installed packages."
         ) from error
     try:
@@ -341,7 +343,7 @@ def _arguments(
     return {key: value for key, value in offered.items() if key in by_name} | options
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception as a part of a sentence."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

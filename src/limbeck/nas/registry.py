@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from limbeck.errors import LimbeckError
-from limbeck.models.registry import cwd_on_path, load_function, told
+from limbeck.models.registry import cwd_on_path, describe_error, load_function
 
 Member = TypeVar("Member")
 
@@ -52,4 +52,6 @@ def call_own(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
             raise
         except Exception as error:
             call = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
-            raise LimbeckError(f"The {kind} '{name}' failed when called with {call}: {told(error)}.") from error
+            raise LimbeckError(
+                f"The {kind} '{name}' failed when called with {call}: {describe_error(error)}."
+            ) from error

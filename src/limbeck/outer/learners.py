@@ -100,4 +100,4 @@ class Family:
             examples = data.split_batches("val", 1000)
             parts.append(score(member.kernels, networks, examples, data.num_classes, relabel=relabel))
         scores = Scores(correct_BK=torch.cat([s.correct_BK for s in parts]), total_K=parts[0].total_K)
-        return scores if self.attack is None else scores.balanced(self.attack.source)
+        return scores if self.attack is None else scores.balance(self.attack.source)

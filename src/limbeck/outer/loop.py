@@ -123,7 +123,7 @@ class OuterLoop:
             for name, state in checkpoint.generators.items():
                 self.rngs[name].set_state(state)
         self.before = self.progress.elapsed
-        self.source = source.compiled() if self.execution.compiled else source
+        self.source = source.compile() if self.execution.compiled else source
         self.family = Family.of(learners, self.method, self.execution, config.attack)
         self.setup = Setup(
             learners=self.family,
@@ -268,7 +268,7 @@ class OuterLoop:
         kept = self.best if progress.best_iteration >= 0 else self.setup.optimizer.tensors()
         params = with_prefix(kept, "param.")
         with torch.no_grad():
-            lessons = self.source.materialised(params)
+            lessons = self.source.materialise(params)
         schedule = LearnedSchedule(
             inner=self.config.inner,
             order=lessons.order,

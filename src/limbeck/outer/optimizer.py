@@ -63,9 +63,9 @@ class OuterOptimizer:
             value.grad = grads[name]
         self._adam.step()
 
-    def constrain(self, source: Source) -> None:
+    def project(self, source: Source) -> None:
         """Bring the parameters back to where the source allows them to be."""
-        for name, value in source.constrained(self._params).items():
+        for name, value in source.project(self._params).items():
             self._params[name].copy_(value)
 
     def restart(self) -> None:

@@ -81,7 +81,7 @@ def outer_step(setup: Setup, at: StepSettings, rngs: Mapping[str, torch.Generato
     with torch.no_grad():
         weights = learner.sample(config.inits, rngs["inits"])
         real = RealBatch(*setup.data.sample(rngs["data"], at.real_batch))
-    lessons = source.drawn(rngs["source"]).first(at.inner_steps)
+    lessons = source.redraw(rngs["source"]).first(at.inner_steps)
     loss_B, grads_B = setup.method.gradient(learner.kernels, lessons, weights, real, rngs["method"])
     grads, norm_B = clip_and_average(grads_B, config.clip_init, config.clip)
     loss = loss_B.mean()
@@ -89,5 +89,5 @@ def outer_step(setup: Setup, at: StepSettings, rngs: Mapping[str, torch.Generato
     if own is not None:  # no init has a part in it, and no clipping reaches it
         loss, grads = loss + own[0], add(grads, own[1])
     optimizer.step(grads, at.rate)
-    optimizer.constrain(source)
+    optimizer.project(source)
     return StepReport(loss, norm_B.max(), norm_B.median())

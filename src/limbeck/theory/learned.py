@@ -158,7 +158,7 @@ def reached(
             tell(f"restart {restart + 1} of {restarts}: {value:.6g} after {used} evaluations")
         found.append((value, converged, source, {name: leaf.detach() for name, leaf in leaves.items()}))
     objective, converged, source, params = min(found, key=lambda one: one[0])
-    made = source.materialised(params)
+    made = source.materialise(params)
     order = made.order.to(device)
     tiny = TinySet(made.images[order].to(here), made.labels[order].to(here), made.hyperparameters["lr"].to(here))
     return Reached(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.exporters.base import Exporter
-from limbeck.artefact.preview import stretched
+from limbeck.artefact.preview import stretch
 from limbeck.common.files import write_json
 
 
@@ -31,6 +31,6 @@ class PngExporter(Exporter):
             folder.mkdir(parents=True)
             for m, (x_CHW, label) in enumerate(zip(images_MCHW, labels_MK.argmax(-1).tolist(), strict=True)):
                 word = "".join(c if c.isalnum() else "_" for c in run.class_names[label])
-                picture = Image.fromarray(stretched(x_CHW).permute(1, 2, 0).contiguous().numpy())
+                picture = Image.fromarray(stretch(x_CHW).permute(1, 2, 0).contiguous().numpy())
                 picture.save(folder / f"{m:03d}-{word}.png")
         write_json(path / "labels.json", {"classes": list(run.class_names), "labels": run.labels.tolist()})

@@ -42,7 +42,7 @@ class Remat(Adjoint):
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
     ) -> MetaGradient:
         steps, every = source.steps, self.store_every
-        observed = kernels.objective.observed(steps)
+        observed = kernels.objective.reading_steps(steps)
         # One block for all that is kept, taken before anything else: kept one by one among the activations, the states
         # would pin the C allocator's heap, and the peak would grow with T by far more than their size.
         store = states.each(lambda value: value.new_empty(-(-steps // every), *value.shape))

@@ -34,7 +34,7 @@ class Unroll(Adjoint):
         learner, objective = kernels.learner, kernels.objective
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         state = state._replace(params={name: value.detach().requires_grad_() for name, value in state.params.items()})
-        observed = objective.observed(source.steps)
+        observed = objective.reading_steps(source.steps)
         total = next(iter(leaves.values())).new_zeros(())
         for t in range(source.steps):
             batch = source.batch(leaves, t)

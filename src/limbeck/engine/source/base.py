@@ -68,11 +68,11 @@ class Source(ABC):
         """The learning rate that a parameter has; that of ``images`` for all but hyper-parameters by default."""
         return "steps" if name in HYPERPARAMETERS else "images"
 
-    def constrained(self, params: Tensors) -> Tensors:
+    def project(self, params: Tensors) -> Tensors:
         """The allowed parameters next to these; every outer step is followed by it."""
         return params
 
-    def drawn(self, rng: torch.Generator) -> Self:
+    def redraw(self, rng: torch.Generator) -> Self:
         """The same for the next outer iteration, with what it leaves to chance drawn anew; ``rng`` is on the CPU."""
         return self
 
@@ -82,7 +82,7 @@ class Source(ABC):
         other.steps = steps
         return other
 
-    def compiled(self) -> Self:
+    def compile(self) -> Self:
         """The same with ``torch.compile`` wherever making a batch is worth it."""
         return self
 
@@ -94,7 +94,7 @@ class Source(ABC):
         """What an artefact keeps besides the batches, by name."""
         return {}
 
-    def materialised(self, params: Tensors) -> Materialised:
+    def materialise(self, params: Tensors) -> Materialised:
         """Every batch as plain tensors; what is left to chance stays as it was drawn."""
         batches = [self.batch(params, step) for step in range(self.steps)]
         names = batches[0].h

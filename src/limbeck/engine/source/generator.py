@@ -187,26 +187,26 @@ class Generator(Source):
         if config.reconstruction > 0 and encoder is not None:
             self._params |= {f"{_ENCODER}{name}": p.detach().clone() for name, p in encoder.named_parameters()}
         self._params |= self.schedule.parameters()
-        self.make: Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensor]] = self.made
+        self.make: Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensor]] = self.generate
         self._order_TM: Tensor | None = None
         self._z_TMZ: Tensor | None = None
-        self._redraw(rng)
+        self._draw_chance(rng)
 
     def parameters(self) -> Tensors:
         return self._params
 
-    def drawn(self, rng: torch.Generator) -> Self:
+    def redraw(self, rng: torch.Generator) -> Self:
         other = copy.copy(self)
-        other._redraw(rng)
+        other._draw_chance(rng)
         return other
 
     def batch(self, params: Tensors, step: int) -> Batch:
         x_MCHW, y_MK = self.make(self.weights(params), *self.inputs(params, step))
         return Batch(x_MCHW, y_MK, self.schedule.at(params, step))
 
-    def compiled(self) -> Self:
+    def compile(self) -> Self:
         other = copy.copy(self)
-        other.make = Compiled(self.made)
+        other.make = Compiled(self.generate)
         return other
 
     def pullback(self, params: Tensors, inits: int) -> Pullback:
@@ -235,7 +235,7 @@ class Generator(Source):
         images = functional_call(self.module, weights, (z_MZ, y_MK))
         return F.mse_loss(images, x_MCHW)
 
-    def started_from(self, x_TMCHW: Tensor, weights: Tensors, encoder: Tensors) -> None:
+    def start_from(self, x_TMCHW: Tensor, weights: Tensors, encoder: Tensors) -> None:
         """Start learning from these weights and, with a curriculum, from the codes of images of the classes wanted."""
         assert self.encoder is not None
         with torch.no_grad():
@@ -256,7 +256,7 @@ class Generator(Source):
         """The network's weights, by its own names."""
         return with_prefix(params, _PREFIX)
 
-    def made(self, weights: Tensors, z_MZ: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensor]:
+    def generate(self, weights: Tensors, z_MZ: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensor]:
         """Images (M, C, H, W) and label distributions (M, K) from noise and labels, logits where these are learned."""
         if self.config.classes == "learned":
             y_MK = torch.softmax(y_MK, dim=-1)
@@ -281,7 +281,7 @@ class Generator(Source):
             return z_MZ, params["labels"].flatten(0, 1)[rows_M]
         return z_MZ, F.one_hot(y_M, self.classes).to(self._like.dtype)
 
-    def _redraw(self, rng: torch.Generator) -> None:
+    def _draw_chance(self, rng: torch.Generator) -> None:
         steps, images = self.config.inner_steps, self.config.batch
         if self.config.curriculum == "none":
             self._z_TMZ = self._draw_noise(rng)

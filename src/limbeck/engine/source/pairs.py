@@ -62,5 +62,5 @@ class Pairs(Source):
         """Inputs (S, M, ...), targets (S, M, K), hyper-parameters (T,), as the learner sees them."""
         return params["inputs"], params["targets"], self.schedule.decode(params)
 
-    def materialised(self, params: Tensors) -> Materialised:
+    def materialise(self, params: Tensors) -> Materialised:
         return Materialised(*self.decode(params), torch.arange(self.steps) % self.batches)

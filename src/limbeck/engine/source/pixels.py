@@ -166,7 +166,7 @@ class Pixels(Source):
     def group_of(self, name: str) -> Group:
         return "labels" if name == "labels" else super().group_of(name)
 
-    def constrained(self, params: Tensors) -> Tensors:
+    def project(self, params: Tensors) -> Tensors:
         if self.limits is None:
             return params
         return {**params, "images": self.limits.nearest(params["images"])}
@@ -183,7 +183,7 @@ class Pixels(Source):
             labels = self.y_MK.expand(self.config.steps, -1, -1)
         return images, labels, self.schedule.decode(params)
 
-    def materialised(self, params: Tensors) -> Materialised:
+    def materialise(self, params: Tensors) -> Materialised:
         return Materialised(*self.decode(params), torch.arange(self.steps) % self.config.steps)
 
 

@@ -96,7 +96,7 @@ class RealBatches(Source):
     def pullback(self, params: Tensors, inits: int) -> Pullback:
         return _HyperparameterPullback(self, params, inits)
 
-    def drawn(self, rng: torch.Generator) -> Self:
+    def redraw(self, rng: torch.Generator) -> Self:
         other = copy.copy(self)
         other._x_TMCHW, other._y_TM = self._draw(rng)
         return other

@@ -50,7 +50,7 @@ def warm_start(source: Generator, materials: Materials, iterations: int) -> floa
         schedule.step()
         errors.append(error.item())
     last = errors[-max(1, len(errors) // 10) :]
-    source.started_from(
+    source.start_from(
         _real_images(source.classes_TM, materials),
         {name: value.detach() for name, value in weights.items()},
         {name: value.detach() for name, value in encoder.items()},
