@@ -21,7 +21,7 @@ from turns import one_at_a_time, taking_turns
 from limbeck.cli.allocator import tune_allocator
 from limbeck.data import TaskData, load
 from limbeck.engine import Execution, Kernels, RealLoss
-from limbeck.experiment.execution import use_compile_cache
+from limbeck.experiment.compilers import use_compile_cache
 from limbeck.models import build, draw
 from limbeck.pools.adam import adam_batch, adam_learner
 from limbeck.pools.config import PoolConfig

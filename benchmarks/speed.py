@@ -15,7 +15,7 @@ from turns import taking_turns
 
 from limbeck.data import load
 from limbeck.engine import Adjoint, Execution, Kernels, Learner, PixelConfig, Pixels, RealBatch, RealLoss, Remat, Unroll
-from limbeck.experiment.execution import use_compile_cache
+from limbeck.experiment.compilers import use_compile_cache
 from limbeck.models import LeNet, draw
 
 INITS, REAL, ROUNDS = 8, 128, 7

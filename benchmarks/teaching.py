@@ -39,7 +39,7 @@ from limbeck.engine import (
 )
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.build import build_source, initial_weights, network_for
-from limbeck.experiment.execution import use_compile_cache
+from limbeck.experiment.compilers import use_compile_cache
 from limbeck.studies import study
 
 ROUNDS = 5

@@ -6,7 +6,7 @@ import pytest
 from engine_cases import CLASSES, LEARNED, LinearGenerator, around, assert_same_gradient, problem
 
 from limbeck.engine import Execution, Remat
-from limbeck.experiment.execution import compiler_missing
+from limbeck.experiment.compilers import compiler_missing
 from limbeck.models import MLP, WeightNorm
 
 pytestmark = [

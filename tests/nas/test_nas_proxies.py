@@ -24,7 +24,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.common.seeds import generator as stream_generator
 from limbeck.engine import Kernels
 from limbeck.errors import LimbeckError
-from limbeck.experiment.execution import compiler_missing
+from limbeck.experiment.compilers import compiler_missing
 from limbeck.models import BatchNorm, Shape, build, draw
 from limbeck.nas.proxies import (
     PROXIES,

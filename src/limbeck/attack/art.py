@@ -20,7 +20,6 @@ from limbeck.attack.config import attack_outer
 from limbeck.common.seeds import generator
 from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import (
-    Execution,
     GradientDescent,
     InnerConfig,
     Learner,
@@ -31,8 +30,8 @@ from limbeck.engine import (
     Tensors,
 )
 from limbeck.errors import DivergedError, LimbeckError
-from limbeck.experiment.execution import default_chunk
 from limbeck.experiment.parts import AttackConfig
+from limbeck.experiment.planner import Work, plan_work
 from limbeck.methods import Unrolled
 from limbeck.models import check, refuse_unsupported, with_carried_state
 from limbeck.outer.optimizer import OuterOptimizer
@@ -163,13 +162,20 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
         learner, networks = self._networks(data)
         objective = AttackConfig(source=self.source_class, target=self.target_class, keep=self.keep).objective
         method = Unrolled(adjoint=Remat(), objective=objective)
-        chunk = min(NETWORKS, default_chunk(learner, data, self.images // self.steps))
+        work = Work(
+            learner=learner,
+            image_shape=data.image_shape,
+            networks=NETWORKS,
+            images=self.images // self.steps,
+            differentiated=True,
+        )
+        execution = plan_work(work, compile="off").execution
         pixels = Preprocessing.measure(data.train_x)
         source = self._source(data, pixels, rng)
         spread = sum(own / unit for own, unit in zip(pixels.std, data.preprocessing.std, strict=True)) / len(pixels.std)
         outer = attack_outer(iterations=self.max_iter, inits=NETWORKS, lr_images=self.learning_rate * spread)
         setup = Setup(
-            learners=Classifiers(kernels=method.kernels(learner, Execution(chunk=chunk)), networks=networks),
+            learners=Classifiers(kernels=method.kernels(learner, execution), networks=networks),
             method=method,
             source=source,
             optimizer=OuterOptimizer(outer, source.parameters(), source.group_of),

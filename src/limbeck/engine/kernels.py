@@ -30,6 +30,8 @@ class Execution:
         bfloat16: autocast the real batch to bfloat16.
         channels_last: lay the real batch out as N, H, W, C, where the learner's operators can.
         chunk: how many initial weights are computed at once; 1 runs them one after another, without vmap.
+        score_chunk: how many are at a time where they only predict, ``chunk`` by default; with 1 that is not compiled,
+            which gains nothing there.
     """
 
     mode: Mode = "reverse-over-forward"
@@ -37,6 +39,7 @@ class Execution:
     bfloat16: bool = False
     channels_last: bool = False
     chunk: int = 8
+    score_chunk: int | None = None
 
 
 @final
@@ -109,7 +112,8 @@ class Kernels:
         }
         function, has_inits = kinds[name]
         kernel = (_vmapped if batched else _single)(function, has_inits)
-        return Compiled(kernel) if self.execution.compiled else kernel
+        alone = name == "predict" and self.execution.score_chunk == 1
+        return Compiled(kernel) if self.execution.compiled and not alone else kernel
 
     def _value(self, params: Tensors, buffers: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         context: AbstractContextManager[Any] = nullcontext()

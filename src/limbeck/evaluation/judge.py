@@ -34,7 +34,7 @@ from limbeck.evaluation.baselines import (
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
 from limbeck.evaluation.training import TrainingRecipe
-from limbeck.experiment.execution import default_chunk, judging_kernels
+from limbeck.experiment.planner import Work, plan_judging
 from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
 from limbeck.models import RandomInit
@@ -182,14 +182,16 @@ class _Judge:
         self.recipe = recipe
         learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
-        small = default_chunk(learner, data, run.images.shape[1]) > 1
+        images, count = run.images.shape[1], run.images.shape[0] * run.images.shape[1]
+        small = Work(learner=learner, image_shape=data.image_shape, networks=1, images=images).small
         init = run.config.init
         pool = init.pooled and other is None
         most = init.held_out if pool else 200  # a pool holds out only so many
         few = run.config.outer.validate_inits if pool else 200
         fixed = bool(run.weights) and other is None
         self.n = 1 if fixed else (n or min(most, 200 if small else 40))
-        self.kernels = judging_kernels(learner, data, self.n, small=small, tell=tell)
+        plan = plan_judging(learner, data, self.n, images=images, steps=recipe.count_steps(count), tell=tell)
+        self.kernels = Kernels(learner, RealLoss(), plan.execution)
         self.initial = self._weights(self.n, "test")
         self.tuning_inits = self._weights(1 if fixed else min(few, 8 if small else 3), "tuning")
         self.tuning_images = 2000 if small else 1000

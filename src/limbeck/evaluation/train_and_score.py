@@ -130,7 +130,7 @@ def score(
 @torch.no_grad()
 def confusion(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
     """How often each of B networks takes class k for class l, (B, K, K), on labelled batches as in ``score``."""
-    parts = list(chunks(params, kernels.execution.chunk))
+    parts = list(chunks(params, kernels.execution.score_chunk or kernels.execution.chunk))
     counts = [torch.zeros(inits(part), classes * classes) for part in parts]
     for x_NCHW, y_N in examples:
         for part, count in zip(parts, counts, strict=True):

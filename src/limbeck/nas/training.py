@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.data.dataset import Split
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score
-from limbeck.experiment.execution import compiler_missing, use_compile_cache
-from limbeck.models import RandomInit
+from limbeck.experiment.planner import Work, plan_work
+from limbeck.models import RandomInit, Shape
 from limbeck.pools.adam import adam_batch, adam_learner
 
 Measure: TypeAlias = Literal["accuracy", "probability"]
@@ -30,7 +30,6 @@ Measure: TypeAlias = Literal["accuracy", "probability"]
 to the right class, on average. The latter tells networks apart that were trained for a few steps only and have hardly
 learned anything but to doubt less; networks at the end of their training are judged by the former."""
 
-_TOGETHER = 16  # images a step; with more, vmap's grouped convolutions lose on a CPU
 _IMAGES_AT_ONCE = 100  # what they become in a layer should stay in the processor's cache
 
 
@@ -100,7 +99,7 @@ def train_real(
     Returns:
         The kernels with which to go on, and the networks (B, ...) by name.
     """
-    kernels = kernels_for(module, schedule)
+    kernels = kernels_for(module, data.image_shape, schedule)
     if initial is None:
         initial = initial_weights(module, schedule, seed=seed, stream=stream)
     networks = initial
@@ -129,25 +128,20 @@ def _share(batch: Batch, start: int, size: int) -> Batch:
     return Batch(batch.x_MCHW[rows], batch.y_MK[rows], {name: value[rows] for name, value in batch.h.items()})
 
 
-def kernels_for(module: nn.Module, schedule: Schedule) -> Kernels:
-    """How networks of this architecture take the steps of a schedule."""
-    return together(adam_learner(module), schedule.inits, schedule.batch, compiled=schedule.compiled)
+def kernels_for(module: nn.Module, shape: Shape, schedule: Schedule) -> Kernels:
+    """How networks of this architecture take the steps of a schedule on images of a shape (C, H, W)."""
+    return plan_kernels(adam_learner(module), shape, schedule.inits, schedule.batch, compiled=schedule.compiled)
 
 
-def together(learner: Learner, inits: int, images: int, *, compiled: bool = False) -> Kernels:
-    """What trains networks on so many images a step, all of them at once where that is faster.
+def plan_kernels(learner: Learner, shape: Shape, inits: int, images: int, *, compiled: bool = False) -> Kernels:
+    """What trains networks on so many images (C, H, W) a step, all of them at once where that is faster.
 
     Raises:
         LimbeckError: a compiler is wanted and missing.
     """
-    device = next(iter(learner.module.parameters())).device.type
-    if compiled:
-        missing = compiler_missing(device)
-        if missing is not None:
-            raise LimbeckError(f"compiled=true needs {missing}; install it or leave the option out.")
-        use_compile_cache()
-    at_once = compiled or device != "cpu" or images <= _TOGETHER
-    return Kernels(learner, RealLoss(), Execution(chunk=inits if at_once else 1, compiled=compiled))
+    work = Work(learner=learner, image_shape=shape, networks=inits, images=images)
+    plan = plan_work(work, compile="on" if compiled else "off", most=inits, option="compiled=true")
+    return Kernels(learner, RealLoss(), plan.execution)
 
 
 def initial_weights(module: nn.Module, schedule: Schedule, *, seed: int, stream: str) -> Tensors:
@@ -167,18 +161,14 @@ def validate(
     """What B networks reach on average on the first images of the validation split, all by default, in percent."""
     if measure == "accuracy":
         return validation_accuracy(kernels, networks, data, images)
-    return _right_probability(_one_by_one(kernels), networks, _examples(data, images, "val"))
+    return _right_probability(kernels, networks, _examples(data, images, "val"))
 
 
 def score_on(
     kernels: Kernels, networks: Tensors, data: TaskData, images: int | None = None, *, split: Split = "val"
 ) -> Scores:
-    """Accuracy of B networks on the first images of a split, all by default.
-
-    The networks take their turns: together, vmap makes grouped convolutions of them, which take two to three times as
-    long on so many images.
-    """
-    return score(_one_by_one(kernels), networks, _examples(data, images, split), data.num_classes)
+    """Accuracy of B networks on the first images of a split, all by default."""
+    return score(kernels, networks, _examples(data, images, split), data.num_classes)
 
 
 @torch.no_grad()
@@ -186,15 +176,11 @@ def _right_probability(kernels: Kernels, networks: Tensors, examples: Iterator[t
     """The probability in percent that B networks give to the right class, mean over them and N examples."""
     total, count = 0.0, 0
     for x_NCHW, y_N in examples:
-        for network in chunks(networks, 1):
-            given_1NK = kernels.predict(network, x_NCHW).softmax(-1)
-            total += float(given_1NK[0].gather(1, y_N[:, None]).sum())
-            count += len(y_N)
+        for part in chunks(networks, kernels.execution.score_chunk or kernels.execution.chunk):
+            p_BNK = kernels.predict(part, x_NCHW).softmax(-1)
+            total += float(p_BNK[:, torch.arange(len(y_N)), y_N].sum())
+            count += len(p_BNK) * len(y_N)
     return 100 * total / count
-
-
-def _one_by_one(kernels: Kernels) -> Kernels:
-    return Kernels(kernels.learner, kernels.objective, Execution(chunk=1))
 
 
 def _examples(data: TaskData, images: int | None, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

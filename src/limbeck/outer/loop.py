@@ -22,8 +22,9 @@ from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores
 from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.build import gather_materials
+from limbeck.experiment.compilers import use_compile_cache
 from limbeck.experiment.config import Config
-from limbeck.experiment.execution import choose_execution, use_compile_cache
+from limbeck.experiment.planner import plan_distilling
 from limbeck.experiment.progress import Progress, Reporter, Silent, interruptible
 from limbeck.outer.budget import Budget
 from limbeck.outer.checkpoint import Checkpoint
@@ -103,7 +104,8 @@ class OuterLoop:
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
             self.progress = Progress()
-            self.execution = choose_execution(config, [learner for learner, _ in learners], self.data, reporter)
+            plan = plan_distilling(config, [learner for learner, _ in learners], self.data, reporter)
+            self.execution = plan.execution
             preparation = config.source.prepare(source, materials)
             if preparation is not None:
                 reporter.message(preparation)

@@ -19,9 +19,9 @@ import torch
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import Execution, Kernels, RealLoss, State, Tensors
+from limbeck.engine import Kernels, RealLoss, State, Tensors
 from limbeck.evaluation.train_and_score import score
-from limbeck.experiment.execution import compiler_missing, default_chunk, use_compile_cache
+from limbeck.experiment.planner import Work, plan_work
 from limbeck.experiment.progress import Stop, interruptible
 from limbeck.models import build, draw, save_pool
 from limbeck.pools.adam import adam_batch, adam_learner
@@ -31,9 +31,6 @@ from limbeck.pools.pool import Pool, open_pool
 
 GROUPS = range(25, 9, -1)
 """Sizes of a group of small networks, the preferred ones first; beyond 25 nothing is gained per network."""
-
-COMPILE_PAYS_AFTER = 20_000
-"""Training steps, over all networks, from which compiling is won back."""
 
 WARMUP = 50
 """Steps over which the rate rises before it falls as a cosine."""
@@ -182,15 +179,19 @@ class _Training:
         self.config, self.data, self.device = config, data, device
         self.module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
         learner = adam_learner(self.module)
-        small = default_chunk(learner, data, config.batch) > 1
-        self.sizes = group_sizes(config.n, config.group or (None if small else 1))
-        self.compiled = _compile_pays(config, device)
+        work = Work(
+            learner=learner,
+            image_shape=data.image_shape,
+            networks=config.n,
+            images=config.batch,
+            steps=config.n * config.steps,
+        )
+        self.sizes = group_sizes(config.n, config.group or (None if work.small else 1))
+        plan = plan_work(work, compile=config.compile, at_once=max(self.sizes))
+        self.compiled = plan.execution.compiled
         if self.compiled:
             tell("compiling the training step (20-60 s, from the cache 5-10 s)")
-            use_compile_cache()
-        chunk = max(self.sizes)
-        self.kernels = Kernels(learner, RealLoss(), Execution(chunk=chunk, compiled=self.compiled))
-        self.judge = Kernels(learner, RealLoss(), Execution(chunk=min(10, chunk), compiled=self.compiled and small))
+        self.kernels = Kernels(learner, RealLoss(), plan.execution)
 
     @torch.no_grad()
     def take_steps(self, index: int, start: tuple[State, int] | None) -> Iterator[tuple[State, int]]:
@@ -213,7 +214,7 @@ class _Training:
         """The accuracy of each network on a split, in percent."""
         networks = {name: value.to(self.data.train_x.device) for name, value in networks.items()}
         batches = self.data.split_batches(split, 1000)
-        accuracy: list[float] = score(self.judge, networks, batches, self.data.num_classes).accuracy_B.tolist()
+        accuracy: list[float] = score(self.kernels, networks, batches, self.data.num_classes).accuracy_B.tolist()
         return accuracy
 
 
@@ -228,10 +229,3 @@ def group_sizes(n: int, group: int | None) -> list[int]:
     size = group or next((size for size in GROUPS if n % size == 0), min(n, 20))
     full, rest = divmod(n, size)
     return [size] * full + [rest] * (rest > 0)
-
-
-def _compile_pays(config: PoolConfig, device: str) -> bool:
-    """Whether the training step is to be compiled."""
-    if config.compile == "auto":
-        return config.n * config.steps >= COMPILE_PAYS_AFTER and not compiler_missing(device)
-    return config.compile == "on"

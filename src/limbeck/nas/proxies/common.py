@@ -98,7 +98,7 @@ def validate_as_is(
     Layers that normalise by running statistics first get those of these weights from training batches (Guo et al. 2020,
     arXiv 1904.00420, recalculate them for each architecture as well).
     """
-    kernels = kernels_for(module, Schedule())
+    kernels = kernels_for(module, task.space.shape, Schedule())
     state = kernels.learner.init(weights)
     buffers = state.buffers
     if buffers:

@@ -180,7 +180,7 @@ def learning_curve(
     """
     module = task.space.build(arch).to(task.device)
     stream = f"real data {task.space.text(arch)}"
-    kernels = kernels_for(module, schedule)
+    kernels = kernels_for(module, task.space.shape, schedule)
     initial = initial_weights(module, schedule, seed=task.seed, stream=stream)
     curve: list[float] = []
     training = train_steps(kernels, initial, task.data, schedule, seed=task.seed, stream=stream)

@@ -16,7 +16,7 @@ from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.proxies.scale import Scale, scale_of
 from limbeck.nas.spaces.base import Arch
-from limbeck.nas.training import Measure, Schedule, together, train_real, validate
+from limbeck.nas.training import Measure, Schedule, plan_kernels, train_real, validate
 
 
 @final
@@ -98,8 +98,8 @@ class _OnLearnedSet(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         module = task.space.build(arch).to(task.device)
-        learner, images = Learner.of(module, self.source.config.inner.make()), len(self.batches[0].x_MCHW)
-        kernels = together(learner, self.config.inits, images, compiled=self.config.compiled)
+        learner, images = Learner.of(module, self.source.training.optimizer), len(self.batches[0].x_MCHW)
+        kernels = plan_kernels(learner, task.space.shape, self.config.inits, images, compiled=self.config.compiled)
         init_config = self.source.config.init
         init = RandomInit(module=module, distribution=init_config.distribution, gain=init_config.gain)
         stream = f"learned set {task.space.text(arch)}"
