@@ -315,8 +315,9 @@ def test_reproduce_refuses_networks_where_there_are_none(capsys: pytest.CaptureF
 
 def test_reproduce_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from limbeck.cli.commands import bounding
+    from limbeck.theory.bound import BoundConfig
 
-    monkeypatch.setattr(bounding, "RUNS", (("random", 3, {"images": (2, 3)}),))
+    monkeypatch.setattr(bounding, "RUNS", (("random", 3, BoundConfig(images=(2, 3))),))
     monkeypatch.setattr(bounding, "figures_missing", lambda: "no charts")  # they have a test of their own
     assert "bound" in reproducing.recipe_names()
     words = ["reproduce", "bound", "--n", "20", "--out", str(tmp_path / "b"), "--json"]
