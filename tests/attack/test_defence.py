@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.attack.defences import (
-    COST_BATCHES,
-    HONEST_BATCHES,
+    DEFENCES,
+    Calibration,
     Defence,
-    Defended,
     GradientClipping,
     HeldOutCheck,
     Noise,
     Undefended,
     UpdateBound,
-    _stepped,
-    difference,
-    try_defences,
+    defences_by_name,
 )
+from limbeck.attack.difference import compare_with_honest
+from limbeck.attack.honest import HONEST_BATCHES
+from limbeck.attack.trial import COST_BATCHES, DefenceResult, take_steps, try_defences
 from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, State, Tensors
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import confusion, train
 from limbeck.models import BatchNorm, build, draw, with_carried_state
 
@@ -110,7 +111,7 @@ def test_undefended_is_the_gradient(name: str) -> None:
     for b in range(INITS):
         assert_close(row(found, b), gradient(name, row(weights(name), b), batch().x_MCHW, batch().y_MK)[1])
     before, after = states_of(name)[1], states_of(name)[1]
-    assert Undefended().accepted(before, after) is after
+    assert Undefended().accept(before, after) is after
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +142,7 @@ def test_updates_are_no_longer_than_the_bound(bound: float) -> None:
     learner, before = states_of()
     grads = Undefended().gradients(learner, before, batch(), generator())
     after = State({n: v - LR * grads[n] for n, v in before.params.items()}, {})
-    bounded = UpdateBound(bound).accepted(before, after).params
+    bounded = UpdateBound(bound).accept(before, after).params
     for b in range(INITS):
         full = length({n: LR * v for n, v in row(grads, b).items()})
         scale = min(1.0, bound / full)
@@ -154,7 +155,7 @@ def test_updates_are_no_longer_than_the_bound(bound: float) -> None:
 def test_no_gradient_and_no_update_stay_none() -> None:
     learner, states = states_of()
     zeros = {name: torch.zeros_like(value) for name, value in states.params.items()}
-    assert same_tensors(UpdateBound(1.0).accepted(states, states).params, states.params)
+    assert same_tensors(UpdateBound(1.0).accept(states, states).params, states.params)
 
     flat = batch()._replace(x_MCHW=torch.zeros(3, 1, 8, 8), y_MK=torch.full((3, 3), 1 / 3))
     still = states._replace(params=zeros)
@@ -176,13 +177,13 @@ def test_the_check_refuses_harmful_steps_and_takes_harmless_ones_network_by_netw
     forgetful["linear.bias"][[0, 2]] += 0.5  # which changes nothing
     opt = {name: value + 1 for name, value in before.opt.items()}
     after = State(forgetful, opt, before.buffers)
-    taken = check.accepted(before, after)
+    taken = check.accept(before, after)
     for left, old, new in zip(taken, before, after, strict=True):
         for name, value in left.items():
             assert torch.equal(value[[0, 2]], new[name][[0, 2]])
             assert torch.equal(value[1], old[name][1])
     lenient = HeldOutCheck(held, x_NCHW, y_N, 3, tolerance=100.0)
-    assert same_tensors(lenient.accepted(before, after).params, forgetful)
+    assert same_tensors(lenient.accept(before, after).params, forgetful)
 
 
 def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
@@ -194,7 +195,7 @@ def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
     params = {n: v[:1].expand(40, *v.shape[1:]).clone() for n, v in weights().items()}
     moved = {n: v + 0.05 * torch.randn(v.shape, generator=rng) for n, v in params.items()}
     before, after = held.init(params), held.init(moved)
-    taken = check.accepted(before, after).params["linear.weight"]
+    taken = check.accept(before, after).params["linear.weight"]
 
     def recall(networks: Tensors) -> list[list[float]]:
         found = []
@@ -250,6 +251,71 @@ def test_noise_has_the_size_that_is_asked_for() -> None:
     assert (first - second).abs().max() > 0.1  # each network has noise of its own
 
 
+# --- the table of defences -------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def calibration(norm: float) -> Calibration:
+    x_NCHW = DATA.preprocessing.apply(DATA.val_x)
+    return Calibration(
+        gradient_norm=norm, update_norm=norm, kernels=kernels(), x_NCHW=x_NCHW, y_N=DATA.val_y, classes=3
+    )
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_a_defence_gives_gradients_and_states_of_the_networks(name: str) -> None:
+    """The contract of every defence: its own kind and name, tensors as they were, arguments that it leaves alone."""
+    kind = DEFENCES[name]
+    assert kind.name == name
+    defence = kind.calibrate(calibration(0.5))
+    assert type(defence) is kind
+    assert defence.row
+    assert kind.calibrate(calibration(0.5)).row == defence.row
+    learner, before = states_of(params=trained())
+    copies = {key: value.clone() for key, value in before.params.items()}
+    (attack,) = harmful()
+    grads = defence.gradients(learner, before, attack, generator(1))
+    assert same_tensors(grads, defence.gradients(learner, before, attack, generator(1)))
+    assert {key: value.shape for key, value in grads.items()} == {key: value.shape for key, value in copies.items()}
+    after = before._replace(params={key: value - 3.0 * grads[key] for key, value in before.params.items()})
+    stepped = {key: value.clone() for key, value in after.params.items()}
+    accepted = defence.accept(before, after)
+    for old, new in zip(before, accepted, strict=True):
+        assert {key: (v.shape, v.dtype) for key, v in new.items()} == {
+            key: (v.shape, v.dtype) for key, v in old.items()
+        }
+    assert same_tensors(before.params, copies)
+    assert same_tensors(after.params, stepped)
+    for b in range(INITS):  # somewhere between staying and the whole step
+        moved, full = (
+            length({key: value[b] - copies[key][b] for key, value in params.items()})
+            for params in (accepted.params, stepped)
+        )
+        assert moved <= full * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_no_step_stays_none_behind_a_defence(name: str) -> None:
+    before = states_of(params=trained())[1]
+    assert same_tensors(DEFENCES[name].calibrate(calibration(0.5)).accept(before, before).params, before.params)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENCES if name != "none"])
+def test_a_defence_changes_a_harmful_step(name: str) -> None:
+    defence = DEFENCES[name].calibrate(calibration(0.05))
+    free, after = (
+        take_steps(kernels().learner, each, trained(), harmful(), generator(1), 2) for each in (Undefended(), defence)
+    )
+    for b in range(INITS):
+        assert not all(torch.equal(after[key][b], value[b]) for key, value in free.items())
+
+
+def test_a_name_stands_for_one_defence() -> None:
+    assert list(defences_by_name(Noise, Undefended)) == ["noise", "none"]
+    with pytest.raises(LimbeckError, match="Two defences are named none, Undefended and Undefended; rename one"):
+        defences_by_name(Undefended, Noise, Undefended)
+
+
 # --- all of them -----------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +331,7 @@ def harmful(steps: int = 1) -> list[Batch]:
 
 
 @functools.cache
-def defended() -> tuple[Defended, ...]:
+def defended() -> tuple[DefenceResult, ...]:
     return tuple(try_defences(kernels(), trained(), harmful(), DATA, generator(3), rate_of))
 
 
@@ -368,7 +434,7 @@ def test_undefended_steps_are_the_usual_ones(name: str, chunk: int) -> None:
     held = Kernels(Learner.of(module), RealLoss(), Execution(chunk=chunk))
     params = draw(module, "xavier", INITS, generator(4))
     steps = [batch(), batch(seed=2, lr=0.1)]
-    found = _stepped(held.learner, Undefended(), params, steps, generator(), chunk)
+    found = take_steps(held.learner, Undefended(), params, steps, generator(), chunk)
     assert_close(found, train(held, steps, params))
 
 
@@ -391,12 +457,16 @@ def test_several_steps_are_each_defended() -> None:
     bound = 0.01
 
     class Tiny(Defence):
-        row = "tiny"
+        name = row = "tiny"
+
+        @classmethod
+        def calibrate(cls, calibration: Calibration) -> Tiny:
+            return cls()
 
         def gradients(self, learner: Learner, states: State, batch: Batch, rng: torch.Generator) -> Tensors:
             return GradientClipping(bound).gradients(learner, states, batch, rng)
 
-    after = _stepped(kernels().learner, Tiny(), trained(), steps, generator(), 2)
+    after = take_steps(kernels().learner, Tiny(), trained(), steps, generator(), 2)
     for b in range(INITS):
         moved = length({name: value[b] - trained()[name][b] for name, value in after.items()})
         assert moved <= 3 * 3.0 * bound * (1 + 1e-3)
@@ -421,7 +491,8 @@ def test_the_check_decides_on_other_images_than_it_is_judged_on(monkeypatch: pyt
         seen.append(pairs[0][0])
         return confusion(kernels, networks, pairs, classes)
 
-    monkeypatch.setattr("limbeck.attack.defences.confusion", watched)
+    for module in ("defences", "trial"):
+        monkeypatch.setattr(f"limbeck.attack.{module}.confusion", watched)
     list(try_defences(kernels(), trained(), harmful(), DATA, generator(3), rate_of))
     decides, judges = {frozenset(tuple(row) for row in x.flatten(1).tolist()) for x in seen}
     assert len(decides) + len(judges) == len(decides | judges) == len(DATA.val_y)
@@ -436,7 +507,9 @@ def test_steps_that_run_away_count_as_taken_and_are_plain_json() -> None:
     assert (rows[0].accepted, rows[0].honest_accepted) == (100, 100)
     plain = json.loads(json.dumps([each.to_json() for each in rows], allow_nan=False))
     assert plain[0]["honest_kept"] is None
-    found = difference(kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3))
+    found = compare_with_honest(
+        kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3)
+    )
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["loss"] is None
 
 
@@ -451,7 +524,7 @@ def test_the_same_stream_gives_the_same_rows() -> None:
 def test_gradients_and_losses_against_honest_ones(name: str) -> None:
     params = weights(name)
     (attack,) = harmful()
-    found = difference(kernels(name), params, [attack], DATA, generator(3))
+    found = compare_with_honest(kernels(name), params, [attack], DATA, generator(3))
     own = [gradient(name, row(params, b), attack.x_MCHW, attack.y_MK) for b in range(INITS)]
     honest = [gradient(name, row(params, b), *given) for given in honest_steps() for b in range(INITS)]
     assert found.gradient_norm == pytest.approx(sum(length(g) for _, g in own) / INITS, rel=1e-4)
@@ -466,7 +539,7 @@ def test_neighbours_and_pixels_by_hand() -> None:
     x_MCHW = 2 * torch.randn(6, 1, 8, 8, generator=generator(9))
     x_MCHW[0] = DATA.preprocessing.apply(DATA.train_x[:1])[0] + 0.01  # nearly a training image, of class 0
     given = Batch(x_MCHW, torch.eye(3)[[1, 1, 2, 0, 1, 2]], {"lr": torch.tensor(0.1)})
-    found = difference(kernels(), weights(), [given], DATA, generator(3))
+    found = compare_with_honest(kernels(), weights(), [given], DATA, generator(3))
     std, mean = DATA.preprocessing.std[0], DATA.preprocessing.mean[0]
     known = DATA.train_x.double()
 
@@ -493,7 +566,7 @@ def test_neighbours_and_pixels_by_hand() -> None:
 
 def test_real_images_do_not_differ() -> None:
     given = Batch(DATA.preprocessing.apply(DATA.train_x[:6]), torch.eye(3)[DATA.train_y[:6]], {"lr": torch.tensor(0.1)})
-    found = difference(kernels(), trained(), [given], DATA, generator(3))
+    found = compare_with_honest(kernels(), trained(), [given], DATA, generator(3))
     assert found.neighbour < 0.02
     assert (found.wrong_neighbours, found.out_of_range) == (0, 0)
     assert found.gradient_norm < 3 * found.honest_gradient_norm
