@@ -266,12 +266,12 @@ def test_nothing_is_learned_or_chosen_on_the_networks_of_the_report(
         method = getattr(PoolInit, kind)
 
         def call(self: PoolInit, *args: Any) -> Tensors:
-            drawn: Tensors = method(self, *args)
-            value: Tensor = next(iter(drawn.values())).flatten(1)
+            networks: Tensors = method(self, *args)
+            value: Tensor = next(iter(networks.values())).flatten(1)
             rows = (value[:, None] == first[None]).all(-1).nonzero()[:, 1].tolist()
             assert len(rows) == len(value)
             seen.setdefault(kind, set()).update(rows)
-            return drawn
+            return networks
 
         return call
 
@@ -414,11 +414,11 @@ def test_one_network_of_a_pool_is_attacked_alone(pool: Path, data: TaskData) -> 
     states = open_pool(pool).states
     for name, value in alone.weights.items():
         assert torch.equal(value, states[name][2])
-    found = attack_report(alone, data, baselines=["average"])
-    assert found.info["n"] == 1
+    report = attack_report(alone, data, baselines=["average"])
+    assert report.info["n"] == 1
     batches = list(alone.batches())
     expected = counts_by_hand("linear", data, {name: value[2:3] for name, value in states.items()}, batches)
-    assert found.learned_row.after.counts_BKK.tolist() == expected
+    assert report.learned_row.after.counts_BKK.tolist() == expected
 
 
 # --- the pool decides how data is split, and is known again ----------------------------------------------------------
@@ -437,11 +437,11 @@ def test_data_is_split_as_the_pools_was_whatever_the_seed(
     assert same_split(task_of(config), data)
     plain = replace(config, split_seed=None, val_size=30)  # as limbeck distill --init pool:FILE has it
     for started in (config, plain):
-        made = distill(started)
-        assert made.config.seed == seed
-        assert (made.config.split, made.config.val_size) == (0, 40)
-        assert same_split(task_of(made.config), data)
-        assert same_split(task_of(made.config, source=str(file)), data)
+        run = distill(started)
+        assert run.config.seed == seed
+        assert (run.config.split, run.config.val_size) == (0, 40)
+        assert same_split(task_of(run.config), data)
+        assert same_split(task_of(run.config, source=str(file)), data)
     other = adapt_config(pool, f"{file},invert=True", AdaptSettings(seed=seed))
     assert torch.equal(task_of(other).val_x, 255 - data.val_x)
     assert adapt_config(pool, "digits", AdaptSettings(seed=seed)).split == seed
@@ -480,9 +480,9 @@ def test_a_run_knows_its_pool_again(pool: Path, other_pool: Path, data: TaskData
     run = Distilled.load(tmp_path / "after" / "runs" / "a")
     assert run.config.init.pool == tmp_path / "after" / "nets.safetensors"
     assert attack_report(run, data, baselines=[]).info["n"] == HELD_OUT
-    found = open_pool(pool)
-    states = {name: value.flip(0) for name, value in found.states.items()}
-    save_pool(tmp_path / "after" / "nets.safetensors", states, found.card)
+    networks = open_pool(pool)
+    states = {name: value.flip(0) for name, value in networks.states.items()}
+    save_pool(tmp_path / "after" / "nets.safetensors", states, networks.card)
     with pytest.raises(LimbeckError, match="holds other networks than the run began with"):
         attack_report(run, data, baselines=[])
     with pytest.raises(LimbeckError, match="holds other networks"):
@@ -605,8 +605,8 @@ def test_a_resumed_attack_refuses_other_options(
 
 
 def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = open_pool(pool)
-    save_pool(tmp_path / "other.safetensors", {name: -v for name, v in found.states.items()}, found.card)
+    networks = open_pool(pool)
+    save_pool(tmp_path / "other.safetensors", {name: -v for name, v in networks.states.items()}, networks.card)
     (tmp_path / "same.safetensors").write_bytes(pool.read_bytes())
     rest = ["--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(tmp_path / "run")]
     assert run_in_process(["attack", str(pool), *rest]) == 0
@@ -618,7 +618,7 @@ def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsy
 def test_an_attack_is_evaluated_from_another_folder(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pool and run are found again; data that was named by a relative path is named again."""
+    """Pool and run are where they were; data that was named by a relative path is named again."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "rows.npz").write_bytes(file.read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -107,9 +107,9 @@ def assert_close(actual: Tensors, expected: Tensors) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_undefended_is_the_gradient(name: str) -> None:
-    found = gradients_of(Undefended(), name, batch())
+    grads = gradients_of(Undefended(), name, batch())
     for b in range(INITS):
-        assert_close(row(found, b), gradient(name, row(weights(name), b), batch().x_MCHW, batch().y_MK)[1])
+        assert_close(row(grads, b), gradient(name, row(weights(name), b), batch().x_MCHW, batch().y_MK)[1])
     before, after = states_of(name)[1], states_of(name)[1]
     assert Undefended().accept(before, after) is after
 
@@ -160,8 +160,8 @@ def test_no_gradient_and_no_update_stay_none() -> None:
     flat = batch()._replace(x_MCHW=torch.zeros(3, 1, 8, 8), y_MK=torch.full((3, 3), 1 / 3))
     still = states._replace(params=zeros)
     for defence in (GradientClipping(1.0), Noise(1.0, 0.0)):
-        found = defence.gradients(learner, still, flat, generator())
-        assert all(value.abs().max() < 1e-6 for value in found.values())
+        grads = defence.gradients(learner, still, flat, generator())
+        assert all(value.abs().max() < 1e-6 for value in grads.values())
 
 
 @pytest.mark.parametrize("optimizer", ["descent", "adam"])
@@ -198,11 +198,11 @@ def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
     taken = check.accept(before, after).params["linear.weight"]
 
     def recall(networks: Tensors) -> list[list[float]]:
-        found = []
+        recalls = []
         for b in range(40):
             right = functional_call(module_of("linear"), row(networks, b), (x_NCHW,)).argmax(1) == y_N
-            found.append([100 * right[y_N == k].double().mean().item() for k in range(3)])
-        return found
+            recalls.append([100 * right[y_N == k].double().mean().item() for k in range(3)])
+        return recalls
 
     decided = []
     for b, (old, new) in enumerate(zip(recall(params), recall(moved), strict=True)):
@@ -217,7 +217,7 @@ def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
 @pytest.mark.parametrize("bound", [0.3, 1e6])
 def test_each_examples_gradient_is_clipped(bound: float, name: str) -> None:
     given = batch()
-    found = gradients_of(Noise(bound, 0.0), name, given)
+    grads = gradients_of(Noise(bound, 0.0), name, given)
     cut = 0
     for b in range(INITS):
         params = row(weights(name), b)
@@ -227,7 +227,7 @@ def test_each_examples_gradient_is_clipped(bound: float, name: str) -> None:
             scale = min(1.0, bound / length(own))
             cut += scale < 1
             total = {key: value + scale * own[key] / len(given.x_MCHW) for key, value in total.items()}
-        assert_close(row(found, b), total)
+        assert_close(row(grads, b), total)
     assert (cut == 0) == (bound > 1e3)
 
 
@@ -338,8 +338,8 @@ def defended() -> tuple[DefenceResult, ...]:
 def honest_steps(count: int = HONEST_BATCHES, seed: int = 3) -> list[tuple[Tensor, Tensor]]:
     """What the defender draws: real images with their own labels, as many as the attack has, from the same stream."""
     rng = generator(seed)
-    drawn = [DATA.sample(rng, 6) for _ in range(count)]
-    return [(x_MCHW, F.one_hot(y_M, 3).float()) for x_MCHW, y_M in drawn]
+    examples = [DATA.sample(rng, 6) for _ in range(count)]
+    return [(x_MCHW, F.one_hot(y_M, 3).float()) for x_MCHW, y_M in examples]
 
 
 def held_out_after(count: int, seed: int = 3) -> Tensor:
@@ -382,7 +382,7 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
     bound = quantile(honest_norms())
 
     def rates(scale_of: Callable[[float], float]) -> list[float]:
-        found = []
+        values = []
         for b in range(INITS):
             params = row(trained(), b)
             _, grads = gradient("linear", params, attack.x_MCHW, attack.y_MK)
@@ -390,8 +390,8 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
             after = {name: value - 3.0 * scale * grads[name] for name, value in params.items()}
             x_NCHW = DATA.preprocessing.apply(DATA.test_x[DATA.test_y == 0])
             taken = functional_call(module_of("linear"), after, (x_NCHW,)).argmax(1) == 2
-            found.append(100 * taken.double().mean().item())
-        return found
+            values.append(100 * taken.double().mean().item())
+        return values
 
     free, clipped = rates(lambda own: 1.0), rates(lambda own: min(1.0, bound / own))
     none, clipping, update, check = defended()[:4]
@@ -408,7 +408,7 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
 def test_what_defences_cost_on_honest_batches() -> None:
     none, clipping, update, _, noise = defended()
     assert (none.honest_kept, none.honest_accepted, none.accepted) == (pytest.approx(1), 100, 100)
-    accuracy, kept, full = [], [], []
+    accuracy, lengths, full = [], [], []
     norms = honest_norms()
     judged = held_out_after(HONEST_BATCHES + COST_BATCHES)[len(DATA.val_y) // 2 :]
     for given in honest_steps(HONEST_BATCHES + COST_BATCHES)[HONEST_BATCHES:]:  # none that a threshold is from
@@ -417,13 +417,13 @@ def test_what_defences_cost_on_honest_batches() -> None:
             _, grads = gradient("linear", params, *given)
             own = length(grads)
             full.append(own)
-            kept.append(min(own, quantile(norms)))
+            lengths.append(min(own, quantile(norms)))
             after = {name: value - 3.0 * grads[name] for name, value in params.items()}
             logits = functional_call(module_of("linear"), after, (DATA.preprocessing.apply(DATA.val_x[judged]),))
             accuracy.append(100 * (logits.argmax(1) == DATA.val_y[judged]).double().mean().item())
     assert none.honest_accuracy == pytest.approx(sum(accuracy) / len(accuracy), abs=1e-3)
-    for found in (clipping, update):
-        assert found.honest_kept == pytest.approx(sum(kept) / sum(full), rel=1e-3)
+    for result in (clipping, update):
+        assert result.honest_kept == pytest.approx(sum(lengths) / sum(full), rel=1e-3)
     assert noise.honest_kept > none.honest_kept
 
 
@@ -434,8 +434,8 @@ def test_undefended_steps_are_the_usual_ones(name: str, chunk: int) -> None:
     held = Kernels(Learner.of(module), RealLoss(), Execution(chunk=chunk))
     params = draw(module, "xavier", INITS, generator(4))
     steps = [batch(), batch(seed=2, lr=0.1)]
-    found = take_steps(held.learner, Undefended(), params, steps, generator(), chunk)
-    assert_close(found, train(held, steps, params))
+    networks = take_steps(held.learner, Undefended(), params, steps, generator(), chunk)
+    assert_close(networks, train(held, steps, params))
 
 
 def test_running_statistics_and_keys_are_no_part_of_an_update() -> None:
@@ -507,10 +507,10 @@ def test_steps_that_run_away_count_as_taken_and_are_plain_json() -> None:
     assert (rows[0].accepted, rows[0].honest_accepted) == (100, 100)
     plain = json.loads(json.dumps([each.to_json() for each in rows], allow_nan=False))
     assert plain[0]["honest_kept"] is None
-    found = compare_with_honest(
+    difference = compare_with_honest(
         kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3)
     )
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["loss"] is None
+    assert json.loads(json.dumps(difference.to_json(), allow_nan=False))["loss"] is None
 
 
 def test_the_same_stream_gives_the_same_rows() -> None:
@@ -524,22 +524,22 @@ def test_the_same_stream_gives_the_same_rows() -> None:
 def test_gradients_and_losses_against_honest_ones(name: str) -> None:
     params = weights(name)
     (attack,) = harmful()
-    found = compare_with_honest(kernels(name), params, [attack], DATA, generator(3))
+    difference = compare_with_honest(kernels(name), params, [attack], DATA, generator(3))
     own = [gradient(name, row(params, b), attack.x_MCHW, attack.y_MK) for b in range(INITS)]
     honest = [gradient(name, row(params, b), *given) for given in honest_steps() for b in range(INITS)]
-    assert found.gradient_norm == pytest.approx(sum(length(g) for _, g in own) / INITS, rel=1e-4)
-    assert found.honest_gradient_norm == pytest.approx(sum(length(g) for _, g in honest) / len(honest), rel=1e-4)
+    assert difference.gradient_norm == pytest.approx(sum(length(g) for _, g in own) / INITS, rel=1e-4)
+    assert difference.honest_gradient_norm == pytest.approx(sum(length(g) for _, g in honest) / len(honest), rel=1e-4)
     bound = quantile([length(g) for _, g in honest])
-    assert found.above == pytest.approx(100 * sum(length(g) > bound for _, g in own) / INITS)
-    assert found.loss == pytest.approx(sum(loss for loss, _ in own) / INITS, rel=1e-4)
-    assert found.honest_loss == pytest.approx(sum(loss for loss, _ in honest) / len(honest), rel=1e-4)
+    assert difference.above == pytest.approx(100 * sum(length(g) > bound for _, g in own) / INITS)
+    assert difference.loss == pytest.approx(sum(loss for loss, _ in own) / INITS, rel=1e-4)
+    assert difference.honest_loss == pytest.approx(sum(loss for loss, _ in honest) / len(honest), rel=1e-4)
 
 
 def test_neighbours_and_pixels_by_hand() -> None:
     x_MCHW = 2 * torch.randn(6, 1, 8, 8, generator=generator(9))
     x_MCHW[0] = DATA.preprocessing.apply(DATA.train_x[:1])[0] + 0.01  # nearly a training image, of class 0
     given = Batch(x_MCHW, torch.eye(3)[[1, 1, 2, 0, 1, 2]], {"lr": torch.tensor(0.1)})
-    found = compare_with_honest(kernels(), weights(), [given], DATA, generator(3))
+    difference = compare_with_honest(kernels(), weights(), [given], DATA, generator(3))
     std, mean = DATA.preprocessing.std[0], DATA.preprocessing.mean[0]
     known = DATA.train_x.double()
 
@@ -549,24 +549,26 @@ def test_neighbours_and_pixels_by_hand() -> None:
 
     pixels = x_MCHW.double() * std + mean
     near = [nearest(image) for image in pixels]
-    assert found.neighbour == pytest.approx(sorted(d for d, _ in near)[2], rel=1e-3)  # torch's median is the lower one
+    assert difference.neighbour == pytest.approx(
+        sorted(d for d, _ in near)[2], rel=1e-3
+    )  # torch's median is the lower one
     labels = given.y_MK.argmax(1).tolist()
     wrong = sum(kind != label for (_, kind), label in zip(near, labels, strict=True))
-    assert found.wrong_neighbours == pytest.approx(100 * wrong / 6)
+    assert difference.wrong_neighbours == pytest.approx(100 * wrong / 6)
     real = [nearest(image) for image in DATA.val_x.double()]
-    assert found.honest_neighbour == pytest.approx(sorted(d for d, _ in real)[(len(real) - 1) // 2], rel=1e-3)
+    assert difference.honest_neighbour == pytest.approx(sorted(d for d, _ in real)[(len(real) - 1) // 2], rel=1e-3)
     wrong = sum(kind != label for (_, kind), label in zip(real, DATA.val_y.tolist(), strict=True))
-    assert found.honest_wrong_neighbours == pytest.approx(100 * wrong / len(real))
+    assert difference.honest_wrong_neighbours == pytest.approx(100 * wrong / len(real))
     low, high = DATA.train_x.min(), DATA.train_x.max()
     outside = ((pixels < low - 1e-4) | (pixels > high + 1e-4)).double().mean().item()
-    assert found.out_of_range == pytest.approx(100 * outside)
+    assert difference.out_of_range == pytest.approx(100 * outside)
     assert 0 < outside < 1
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == vars(found)
+    assert json.loads(json.dumps(difference.to_json(), allow_nan=False)) == vars(difference)
 
 
 def test_real_images_do_not_differ() -> None:
     given = Batch(DATA.preprocessing.apply(DATA.train_x[:6]), torch.eye(3)[DATA.train_y[:6]], {"lr": torch.tensor(0.1)})
-    found = compare_with_honest(kernels(), trained(), [given], DATA, generator(3))
-    assert found.neighbour < 0.02
-    assert (found.wrong_neighbours, found.out_of_range) == (0, 0)
-    assert found.gradient_norm < 3 * found.honest_gradient_norm
+    difference = compare_with_honest(kernels(), trained(), [given], DATA, generator(3))
+    assert difference.neighbour < 0.02
+    assert (difference.wrong_neighbours, difference.out_of_range) == (0, 0)
+    assert difference.gradient_norm < 3 * difference.honest_gradient_norm
