@@ -120,6 +120,7 @@ def test_around_zero_the_engine_ends_between_the_bounds(
     mean_DK = torch.zeros_like(one.best_DK)
     lower, upper = bounds(one, 2, mean_DK=mean_DK)
     result = distill_regression(one, images, steps=steps, epochs=epochs, config=AROUND_ZERO)
+    assert result.tiny.inputs_SMD.shape == (steps * epochs, images, 5)
     assert lower < result.excess < upper
     own = span_excess(one, result.tiny.inputs_SMD.flatten(0, 1).T, mean_DK, 1.0)
     assert result.excess == pytest.approx(own, rel=1e-4)
@@ -204,14 +205,17 @@ def test_rows_are_a_grid() -> None:
 
 def test_rows_are_what_the_engine_reaches_and_json() -> None:
     one = make_regression("random", features=4)
-    config = BoundConfig(images=(1,), steps=(1, 2), epochs=(1, 2), inits=50, regression=RegressionConfig(iterations=35))
+    config = BoundConfig(
+        images=(1,), steps=(1, 2), epochs=(1, 2), inits=50, regression=RegressionConfig(sigma=0.5, iterations=35)
+    )
     rows = run_bound(one, config)
     rows += run_bound(one, replace(config, images=(4,), steps=(1,), epochs=(1,)))
     json.dumps(rows, allow_nan=False)
     for row in rows[:4]:
         assert row["ratio"] == pytest.approx(1, abs=1e-2)
-        assert row["left"] == pytest.approx(row["mean"] / best_excess(one, 0))
+        assert row["left"] == pytest.approx(row["mean"] / best_excess(one, 0, sigma=0.5))
         assert abs(row["sampled"] - row["mean"]) < 5 * row["std"] / 50**0.5
+    assert rows[0]["evaluations"] != rows[1]["evaluations"]  # epochs change the way there, if not the end
     assert rows[4]["ratio"] is None
     assert rows[4]["left"] < 1e-3
 
