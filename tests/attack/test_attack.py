@@ -27,7 +27,7 @@ from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabe
 from limbeck.cli.commands.attacking import class_index
 from limbeck.cli.main import run as run_in_process
 from limbeck.data import TaskData, load
-from limbeck.engine import Batch, GeneratorConfig, Learner, Relabelled, Tensors
+from limbeck.engine import Batch, Learner, RealConfig, Relabelled, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, OuterConfig
@@ -89,8 +89,8 @@ def test_a_configuration_with_an_attack_goes_through_json() -> None:
     config = Config(attack=ATTACK)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert Config.from_json(json.loads(json.dumps(Config().to_json()))).attack is None
-    with pytest.raises(LimbeckError, match="source must be a PixelConfig, not GeneratorConfig"):
-        Config(attack=ATTACK, source=GeneratorConfig())
+    with pytest.raises(LimbeckError, match="source must be a PixelConfig, not RealConfig"):
+        Config(attack=ATTACK, source=RealConfig())
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------
