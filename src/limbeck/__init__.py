@@ -1,7 +1,7 @@
 """Limbeck learns tiny training sets: differentiate through a network's training and optimise the data."""
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import attack_config
+from limbeck.attack.config import AttackSettings, attack_config
 from limbeck.attack.report import AttackReport, attack_report
 from limbeck.data import Preprocessing, TaskData
 from limbeck.data import load as load_data
@@ -25,6 +25,7 @@ __all__ = [
     "AdaptSettings",
     "AttackConfig",
     "AttackReport",
+    "AttackSettings",
     "Config",
     "Distilled",
     "EngineConfig",

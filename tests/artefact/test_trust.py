@@ -13,7 +13,7 @@ from tiny_pools import pool_of_rows, rows_file
 from tiny_runs import tiny_config, tiny_data
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import attack_config, attack_outer
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer
 from limbeck.attack.report import attack_report
 from limbeck.cli.main import run as cli
 from limbeck.data import load
@@ -180,8 +180,7 @@ def test_the_card_of_a_pool(tmp_path: Path) -> None:
         refuses(name, lambda config=config: distill(config, data, trust=True))  # trust is for the run in out
     for trusted in (attack_config(bad, attack, trust=True), adapt_config(bad, str(file), trust=True)):
         assert trusted.importable(name) == name
-    config = attack_config(
-        tmp_path / "pool.safetensors", attack, images=3, outer=attack_outer(iterations=2, inits=2, validate_inits=1)
-    )
+    outer = attack_outer(iterations=2, inits=2, validate_inits=1)
+    config = attack_config(tmp_path / "pool.safetensors", attack, AttackSettings(images=3), outer=outer)
     run = distill(config, data)
     refuses(name, lambda: attack_report(run, data, n=2, baselines=(), transfer=[bad], defended=False))

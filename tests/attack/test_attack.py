@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from limbeck.artefact.card import card
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import attack_config, attack_outer
-from limbeck.attack.effect import Effect, summarised
-from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabelled
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer, validation_networks
+from limbeck.attack.effect import Effect, summarise
+from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabel
 from limbeck.cli.commands.attacking import class_index
 from limbeck.cli.main import run as run_in_process
 from limbeck.data import TaskData, load
@@ -88,7 +89,7 @@ def test_a_configuration_with_an_attack_goes_through_json() -> None:
     config = Config(attack=ATTACK)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert Config.from_json(json.loads(json.dumps(Config().to_json()))).attack is None
-    with pytest.raises(LimbeckError, match="source must be a PixelConfig"):
+    with pytest.raises(LimbeckError, match="source must be a PixelConfig, not RealConfig"):
         Config(attack=ATTACK, source=RealConfig())
 
 
@@ -106,13 +107,13 @@ def test_an_effect_by_hand() -> None:
     assert plain["rate"] == {"mean": 85, "std": pytest.approx(math.sqrt(450)), "worst": 70}
     assert plain["others"]["worst"] == 75
     assert plain["n"] == 2
-    assert summarised(torch.tensor([3.0])) == {"mean": 3.0, "std": None, "worst": 3.0}
+    assert summarise(torch.tensor([3.0])) == {"mean": 3.0, "std": None, "worst": 3.0}
 
 
 def test_the_source_class_carries_the_targets_label() -> None:
     y_MK = torch.cat([torch.eye(3), torch.tensor([[0.5, 0.25, 0.25]])])
     batches = [Batch(torch.randn(4, 1, 2, 2, generator=generator(s)), y_MK, {"lr": torch.tensor(0.1)}) for s in (0, 1)]
-    changed = relabelled(batches, ATTACK)
+    changed = relabel(batches, ATTACK)
     for before, after in zip(batches, changed, strict=True):
         assert torch.equal(after.x_MCHW, before.x_MCHW)
         assert after.h == before.h
@@ -152,8 +153,9 @@ def quick(**changes: Any) -> OuterConfig:
 
 
 def config_for(pool: Path, **changes: Any) -> Config:
-    settings: dict[str, Any] = {"images": 3, "held_out": HELD_OUT, "step_size": 0.3, "outer": quick()}
-    return replace(attack_config(pool, ATTACK, **(settings | changes)), engine=EAGER)
+    outer = changes.pop("outer", quick())
+    settings: dict[str, Any] = {"images": 3, "held_out": HELD_OUT, "step_size": 0.3}
+    return replace(attack_config(pool, ATTACK, AttackSettings(**(settings | changes)), outer=outer), engine=EAGER)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,7 @@ def row_of(report: AttackReport, name: str) -> AttackRow:
     return next(row for row in report.rows if row.row == name)
 
 
-def victims_of(run: Distilled, count: int = HELD_OUT) -> Tensors:
+def states_of(run: Distilled, count: int = HELD_OUT) -> Tensors:
     return run.initial(run.learner(), count, 0)
 
 
@@ -180,16 +182,16 @@ def counts_by_hand(learner: str, data: TaskData, states: Tensors, batches: list[
 
 
 def test_a_learned_batch_makes_networks_take_one_class_for_another(report: AttackReport) -> None:
-    before, after = report.learned.before, report.learned.after
+    before, after = report.learned_row.before, report.learned_row.after
     assert before.rate_B.max() < 10
     assert after.rate_B.mean() > before.rate_B.mean() + 50
     assert after.others_B.mean() > 80
 
 
 def test_the_report_counts_what_plain_training_gives(report: AttackReport, run: Distilled, data: TaskData) -> None:
-    states = victims_of(run)
-    assert report.learned.before.counts_BKK.tolist() == counts_by_hand("linear", data, states, [])
-    assert report.learned.after.counts_BKK.tolist() == counts_by_hand("linear", data, states, list(run.batches()))
+    states = states_of(run)
+    assert report.learned_row.before.counts_BKK.tolist() == counts_by_hand("linear", data, states, [])
+    assert report.learned_row.after.counts_BKK.tolist() == counts_by_hand("linear", data, states, list(run.batches()))
 
 
 @pytest.mark.parametrize("label", ["same step size", "own step size"])
@@ -202,9 +204,9 @@ def test_baselines_are_real_images_with_the_same_false_labels(
     y_MK = torch.eye(3)[[2, 1, 2]]
     lr = torch.tensor(0.3 if row.step_size is None else row.step_size)
     batch = Batch(torch.stack(means), y_MK, {"lr": lr})
-    expected = counts_by_hand("linear", data, victims_of(run), [batch])
+    expected = counts_by_hand("linear", data, states_of(run), [batch])
     assert row.after.counts_BKK.tolist() == expected
-    assert row.before is report.learned.before
+    assert row.before is report.learned_row.before
 
 
 def test_transfer_is_to_networks_of_another_pool(
@@ -249,7 +251,7 @@ def test_a_report_is_the_same_again(report: AttackReport, run: Distilled, data: 
 def test_fewer_networks_and_baselines(report: AttackReport, run: Distilled, data: TaskData) -> None:
     fewer = attack_report(run, data, n=2, baselines=["kmeans"])
     assert [row.row for row in fewer.rows] == ["learned", "kmeans, same step size", "kmeans, own step size"]
-    assert fewer.learned.after.counts_BKK.tolist() == report.learned.after.counts_BKK[:2].tolist()
+    assert fewer.learned_row.after.counts_BKK.tolist() == report.learned_row.after.counts_BKK[:2].tolist()
     single = attack_report(run, data, n=1, baselines=[])
     assert single.to_json()["rows"][0]["rate"]["std"] is None
 
@@ -264,12 +266,12 @@ def test_nothing_is_learned_or_chosen_on_the_networks_of_the_report(
         method = getattr(PoolInit, kind)
 
         def call(self: PoolInit, *args: Any) -> Tensors:
-            drawn: Tensors = method(self, *args)
-            value: Tensor = next(iter(drawn.values())).flatten(1)
+            networks: Tensors = method(self, *args)
+            value: Tensor = next(iter(networks.values())).flatten(1)
             rows = (value[:, None] == first[None]).all(-1).nonzero()[:, 1].tolist()
             assert len(rows) == len(value)
             seen.setdefault(kind, set()).update(rows)
-            return drawn
+            return networks
 
         return call
 
@@ -288,12 +290,12 @@ def test_the_recipe(pool: Path) -> None:
     config = attack_config(pool, ATTACK)
     assert (config.learner, config.init.init, config.init.held_out) == ("linear", f"pool:{pool}", POOL // 4)
     assert (config.source.ipc, config.source.steps, config.source.start) == (1, 1, "noise")
-    assert attack_config(pool, ATTACK, steps=4).source.ipc == 1
-    bounded = attack_config(pool, ATTACK, images=12, steps=2, epochs=3, max_change=0.1, norm="l2")
+    assert attack_config(pool, ATTACK, AttackSettings(steps=4)).source.ipc == 1
+    bounded = attack_config(pool, ATTACK, AttackSettings(images=12, steps=2, epochs=3, max_change=0.1, norm="l2"))
     assert (bounded.source.ipc, bounded.source.steps, bounded.source.epochs) == (2, 2, 3)
     assert (bounded.source.start, bounded.source.max_change, bounded.source.norm) == ("real", 0.1, "l2")
     assert (bounded.inner.lr, bounded.inner.learn_lr) == (0.02, "per-step")
-    fixed = attack_config(pool, ATTACK, images=3, step_size=0.3)
+    fixed = attack_config(pool, ATTACK, AttackSettings(images=3, step_size=0.3))
     assert (fixed.inner.lr, fixed.inner.learn_lr) == (0.3, "fixed")
     assert attack_outer(inits=3).inits == 3
 
@@ -308,14 +310,17 @@ def test_the_recipe(pool: Path) -> None:
         ({"images": 3, "steps": 2}, "multiple of 6"),
         ({"images": 3, "steps": 0}, "steps is 0"),
         ({"images": 3, "epochs": 0}, "epochs is 0"),
-        ({"images": 3, "step_size": 0.0}, "lr is 0"),
+        ({"images": 3, "step_size": 0.0}, "step_size is 0"),
+        ({"images": 3, "norm": "l2"}, "give max_change"),
+        ({"images": 3, "norm": "l3"}, "kind of norm 'l3'"),
         ({"images": 3, "held_out": 0}, "held_out is 0"),
         ({"images": 3, "max_change": 0.0}, "max_change is 0"),
     ],
 )
 def test_configurations_that_make_no_sense(settings: dict[str, Any], says: str, pool: Path) -> None:
     with pytest.raises(LimbeckError, match=says):
-        attack_config(**({"pool": pool, "attack": ATTACK} | settings))
+        attack = settings.pop("attack", ATTACK)
+        attack_config(pool, attack, AttackSettings(**settings))
 
 
 def test_reports_that_cannot_be_made(run: Distilled, data: TaskData, pool: Path, tmp_path: Path) -> None:
@@ -339,9 +344,57 @@ def test_reports_that_cannot_be_made(run: Distilled, data: TaskData, pool: Path,
 
 @pytest.mark.parametrize(("held_out", "selection"), [(15, 1), (1, 15), (50, 1)])
 def test_a_pool_of_too_few_networks(held_out: int, selection: int, pool: Path, data: TaskData) -> None:
-    config = config_for(pool, held_out=held_out, outer=quick(validate_inits=selection))
-    with pytest.raises(LimbeckError, match="The pool has 16 networks; .* leave none to train on"):
+    says = "The pool has 16 networks; .* leave none to train on"
+    with pytest.raises(LimbeckError, match=says):
+        config_for(pool, held_out=held_out, outer=quick(validate_inits=selection))
+    config = config_for(pool)
+    config = replace(
+        config,
+        init=replace(config.init, held_out=held_out),
+        outer=replace(config.outer, validate_inits=selection),
+    )
+    with pytest.raises(LimbeckError, match=says):
         distill(config, data)
+
+
+@pytest.mark.parametrize("outer", [OuterConfig(), attack_outer(), OuterConfig(iterations=5)])
+@pytest.mark.parametrize(("held_out", "fitting"), [(None, 2), (4, 2), (13, 2), (14, 1)])
+def test_default_validation_networks_fit_the_pool(
+    held_out: int | None, fitting: int, outer: OuterConfig, pool: Path
+) -> None:
+    config = attack_config(pool, ATTACK, AttackSettings(held_out=held_out), outer=outer)
+    assert config.outer == replace(outer, validate_inits=fitting)
+    assert attack_config(pool, ATTACK, AttackSettings(held_out=held_out)).outer.validate_inits == fitting
+
+
+def test_validation_networks_that_fit_are_left_alone(pool: Path) -> None:
+    for count in (1, 2, 11):
+        outer = OuterConfig(validate_inits=count)
+        assert attack_config(pool, ATTACK, outer=outer).outer == outer
+    card = open_pool(pool).card
+    card["config"]["n"] = 24  # the defaults, 16 and 20, fit beside six or three that are held out
+    for held_out, outer in ((None, OuterConfig()), (3, attack_outer())):
+        assert attack_config(pool, ATTACK, AttackSettings(held_out=held_out), outer=outer, card=card).outer == outer
+
+
+def test_too_many_validation_networks_are_refused_with_what_fits(pool: Path) -> None:
+    for held_out, count, says in (
+        (4, 12, "4 held out for evaluation and 12 for validation leave none to train on.*validate on 11 at most"),
+        (15, 1, "hold out 14 at most"),
+    ):
+        with pytest.raises(LimbeckError, match=says):
+            attack_config(pool, ATTACK, AttackSettings(held_out=held_out), outer=attack_outer(validate_inits=count))
+    with pytest.raises(LimbeckError, match="hold out 14 at most"):
+        attack_config(pool, ATTACK, AttackSettings(held_out=15))
+
+
+def test_numbers_of_validation_networks() -> None:
+    assert [validation_networks(n) for n in (3, 8, 16, 100, 200, 1000)] == [1, 1, 2, 12, 20, 20]
+    assert validation_networks(16, 14) == 1
+    assert validation_networks(100, 25, 20) == 20
+    for networks in (1, 2):
+        with pytest.raises(LimbeckError, match="Make a larger pool, it takes three networks"):
+            validation_networks(networks)
 
 
 def test_a_pool_of_another_learner(pool: Path, data: TaskData, tmp_path: Path) -> None:
@@ -361,11 +414,11 @@ def test_one_network_of_a_pool_is_attacked_alone(pool: Path, data: TaskData) -> 
     states = open_pool(pool).states
     for name, value in alone.weights.items():
         assert torch.equal(value, states[name][2])
-    found = attack_report(alone, data, baselines=["average"])
-    assert found.info["n"] == 1
+    report = attack_report(alone, data, baselines=["average"])
+    assert report.info["n"] == 1
     batches = list(alone.batches())
     expected = counts_by_hand("linear", data, {name: value[2:3] for name, value in states.items()}, batches)
-    assert found.learned.after.counts_BKK.tolist() == expected
+    assert report.learned_row.after.counts_BKK.tolist() == expected
 
 
 # --- the pool decides how data is split, and is known again ----------------------------------------------------------
@@ -384,11 +437,11 @@ def test_data_is_split_as_the_pools_was_whatever_the_seed(
     assert same_split(task_of(config), data)
     plain = replace(config, split_seed=None, val_size=30)  # as limbeck distill --init pool:FILE has it
     for started in (config, plain):
-        made = distill(started)
-        assert made.config.seed == seed
-        assert (made.config.split, made.config.val_size) == (0, 40)
-        assert same_split(task_of(made.config), data)
-        assert same_split(task_of(made.config, source=str(file)), data)
+        run = distill(started)
+        assert run.config.seed == seed
+        assert (run.config.split, run.config.val_size) == (0, 40)
+        assert same_split(task_of(run.config), data)
+        assert same_split(task_of(run.config, source=str(file)), data)
     other = adapt_config(pool, f"{file},invert=True", AdaptSettings(seed=seed))
     assert torch.equal(task_of(other).val_x, 255 - data.val_x)
     assert adapt_config(pool, "digits", AdaptSettings(seed=seed)).split == seed
@@ -398,7 +451,7 @@ def test_a_resumed_attack_is_split_as_the_pools_data_was(pool: Path, data: TaskD
     config = config_for(pool, seed=7, outer=quick(iterations=4, validate_every=2))
     distill(config, out=tmp_path, reporter=Recorder(2))
     seen: list[TaskData] = []
-    module = importlib.import_module("limbeck.outer.loop")
+    module = importlib.import_module("limbeck.outer.resolve")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "task_of", lambda *a, **k: seen.append(task_of(*a, **k)) or seen[-1])
         assert distill(config, out=tmp_path, resume=True).info["finished"]
@@ -427,9 +480,9 @@ def test_a_run_knows_its_pool_again(pool: Path, other_pool: Path, data: TaskData
     run = Distilled.load(tmp_path / "after" / "runs" / "a")
     assert run.config.init.pool == tmp_path / "after" / "nets.safetensors"
     assert attack_report(run, data, baselines=[]).info["n"] == HELD_OUT
-    found = open_pool(pool)
-    states = {name: value.flip(0) for name, value in found.states.items()}
-    save_pool(tmp_path / "after" / "nets.safetensors", states, found.card)
+    networks = open_pool(pool)
+    states = {name: value.flip(0) for name, value in networks.states.items()}
+    save_pool(tmp_path / "after" / "nets.safetensors", states, networks.card)
     with pytest.raises(LimbeckError, match="holds other networks than the run began with"):
         attack_report(run, data, baselines=[])
     with pytest.raises(LimbeckError, match="holds other networks"):
@@ -518,6 +571,17 @@ def test_options_of_the_command(
     assert values["difference"]["out_of_range"] == 0
 
 
+@pytest.fixture(scope="module")
+def finished(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, Any]]:
+    """The words of an attack that is finished, and its report from the run in memory."""
+    out = tmp_path_factory.mktemp("finished")
+    attack = ["attack", str(pool), "--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(out)]
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        assert run_in_process([*attack, "--json"]) == 0
+    return attack, json.loads(printed.getvalue())
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -525,26 +589,24 @@ def test_options_of_the_command(
         (["--seed", "1"], "began with seed 0, not 1"),
         (["--to", "0"], "began with attack target 2, not 0"),
         (["--step-size", "0.5"], "began with inner lr 0.02, not 0.5"),
-        (["--max-change", "0.1"], "began with pixels start noise, not real"),
+        (["--max-change", "0.1"], "began with source start noise, not real"),
     ],
 )
 def test_a_resumed_attack_refuses_other_options(
-    words: list[str], says: str, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], says: str, finished: tuple[list[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attack = ["attack", str(pool), "--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(tmp_path)]
-    assert run_in_process([*attack, "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)
+    attack, report = finished
     assert run_in_process([*attack, *words, "--resume"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert says in captured.err
     assert run_in_process([*attack, "--resume", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == first
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = open_pool(pool)
-    save_pool(tmp_path / "other.safetensors", {name: -v for name, v in found.states.items()}, found.card)
+    networks = open_pool(pool)
+    save_pool(tmp_path / "other.safetensors", {name: -v for name, v in networks.states.items()}, networks.card)
     (tmp_path / "same.safetensors").write_bytes(pool.read_bytes())
     rest = ["--from", "1", "--to", "2", *WORDS, "--baselines", "none", "--out", str(tmp_path / "run")]
     assert run_in_process(["attack", str(pool), *rest]) == 0
@@ -556,7 +618,7 @@ def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsy
 def test_an_attack_is_evaluated_from_another_folder(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pool and run are found again; data that was named by a relative path is named again."""
+    """Pool and run are where they were; data that was named by a relative path is named again."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "rows.npz").write_bytes(file.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -597,23 +659,27 @@ def test_a_stopped_attack_goes_on(pool: Path, tmp_path: Path, capsys: pytest.Cap
     assert first == second
 
 
-@pytest.fixture
-def place(pool: Path, other_pool: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with pools that are good and bad."""
+@pytest.fixture(scope="module")
+def pools(pool: Path, other_pool: Path, file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pools that are good and bad; no test changes what is in it."""
+    folder = tmp_path_factory.mktemp("place")
     for name, source in (("pool", pool), ("mlp", other_pool)):
-        (tmp_path / f"{name}.safetensors").write_bytes(source.read_bytes())
-    (tmp_path / "short.safetensors").write_bytes(pool.read_bytes()[:-9])
-    (tmp_path / "rows.npz").write_bytes(file.read_bytes())
-    other = rows_file(tmp_path / "other", seed=1)
-    pool_of_rows(other, tmp_path / "elsewhere.safetensors", n=3, steps=2)
-    found = open_pool(pool)
-    save_pool(tmp_path / "moved.safetensors", found.states, {**found.card, "data": _moved(found.card["data"])})
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        (folder / f"{name}.safetensors").write_bytes(source.read_bytes())
+    (folder / "short.safetensors").write_bytes(pool.read_bytes()[:-9])
+    (folder / "rows.npz").write_bytes(file.read_bytes())
+    other = rows_file(folder / "other", seed=1)
+    pool_of_rows(other, folder / "elsewhere.safetensors", n=3, steps=2)
+    networks = open_pool(pool)
+    data = {**networks.card["data"], "source": "gone.npz"}
+    save_pool(folder / "moved.safetensors", networks.states, {**networks.card, "data": data})
+    return folder
 
 
-def _moved(known: dict[str, Any]) -> dict[str, Any]:
-    return {**known, "source": "gone.npz"}
+@pytest.fixture
+def place(pools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with pools, as the current one."""
+    monkeypatch.chdir(pools)
+    return pools
 
 
 @pytest.mark.parametrize(
@@ -626,7 +692,7 @@ def _moved(known: dict[str, Any]) -> dict[str, Any]:
         (["pool", "--from", "1", "--to", "2", "--images", "10"], "multiple of 3"),
         (["pool", "--from", "1", "--to", "2", "--images", "9", "--steps", "2"], "multiple of 6"),
         (["pool", "--from", "1", "--to", "2", "--steps", "0"], "steps is 0"),
-        (["pool", "--from", "1", "--to", "2", "--step-size", "0"], "lr is 0"),
+        (["pool", "--from", "1", "--to", "2", "--step-size", "0"], "step_size is 0"),
         (["pool", "--from", "1", "--to", "2", "--max-change", "-1"], "max_change is -1"),
         (["pool", "--from", "1", "--to", "2", "--norm", "l2"], "give max_change"),
         (["pool", "--from", "1", "--to", "2", "--objective", "paper", "--keep", "1"], "leave out one of them"),
@@ -681,7 +747,7 @@ def test_the_loss_of_an_attack_is_what_the_outer_loop_lowers(run: Distilled, dat
     noise = [batch._replace(x_MCHW=torch.randn(batch.x_MCHW.shape, generator=generator(5))) for batch in batches]
 
     def loss(steps: list[Batch]) -> float:
-        modules = after_steps("linear", data, victims_of(run), steps)
+        modules = after_steps("linear", data, states_of(run), steps)
         return sum(F.cross_entropy(module(x_NCHW), y_N).item() for module in modules) / len(modules)
 
     assert loss(batches) < 0.5 * loss(noise)

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.attack.defences import (
-    COST_BATCHES,
-    HONEST_BATCHES,
+    DEFENCES,
+    Calibration,
     Defence,
-    Defended,
     GradientClipping,
     HeldOutCheck,
     Noise,
     Undefended,
     UpdateBound,
-    _stepped,
-    difference,
-    try_defences,
+    defences_by_name,
 )
+from limbeck.attack.difference import compare_with_honest
+from limbeck.attack.honest import HONEST_BATCHES
+from limbeck.attack.trial import COST_BATCHES, DefenceResult, take_steps, try_defences
 from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, State, Tensors
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import confusion, train
 from limbeck.models import BatchNorm, build, draw, with_carried_state
 
@@ -106,11 +107,11 @@ def assert_close(actual: Tensors, expected: Tensors) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_undefended_is_the_gradient(name: str) -> None:
-    found = gradients_of(Undefended(), name, batch())
+    grads = gradients_of(Undefended(), name, batch())
     for b in range(INITS):
-        assert_close(row(found, b), gradient(name, row(weights(name), b), batch().x_MCHW, batch().y_MK)[1])
+        assert_close(row(grads, b), gradient(name, row(weights(name), b), batch().x_MCHW, batch().y_MK)[1])
     before, after = states_of(name)[1], states_of(name)[1]
-    assert Undefended().accepted(before, after) is after
+    assert Undefended().accept(before, after) is after
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +142,7 @@ def test_updates_are_no_longer_than_the_bound(bound: float) -> None:
     learner, before = states_of()
     grads = Undefended().gradients(learner, before, batch(), generator())
     after = State({n: v - LR * grads[n] for n, v in before.params.items()}, {})
-    bounded = UpdateBound(bound).accepted(before, after).params
+    bounded = UpdateBound(bound).accept(before, after).params
     for b in range(INITS):
         full = length({n: LR * v for n, v in row(grads, b).items()})
         scale = min(1.0, bound / full)
@@ -154,13 +155,13 @@ def test_updates_are_no_longer_than_the_bound(bound: float) -> None:
 def test_no_gradient_and_no_update_stay_none() -> None:
     learner, states = states_of()
     zeros = {name: torch.zeros_like(value) for name, value in states.params.items()}
-    assert same_tensors(UpdateBound(1.0).accepted(states, states).params, states.params)
+    assert same_tensors(UpdateBound(1.0).accept(states, states).params, states.params)
 
     flat = batch()._replace(x_MCHW=torch.zeros(3, 1, 8, 8), y_MK=torch.full((3, 3), 1 / 3))
     still = states._replace(params=zeros)
     for defence in (GradientClipping(1.0), Noise(1.0, 0.0)):
-        found = defence.gradients(learner, still, flat, generator())
-        assert all(value.abs().max() < 1e-6 for value in found.values())
+        grads = defence.gradients(learner, still, flat, generator())
+        assert all(value.abs().max() < 1e-6 for value in grads.values())
 
 
 @pytest.mark.parametrize("optimizer", ["descent", "adam"])
@@ -176,13 +177,13 @@ def test_the_check_refuses_harmful_steps_and_takes_harmless_ones_network_by_netw
     forgetful["linear.bias"][[0, 2]] += 0.5  # which changes nothing
     opt = {name: value + 1 for name, value in before.opt.items()}
     after = State(forgetful, opt, before.buffers)
-    taken = check.accepted(before, after)
+    taken = check.accept(before, after)
     for left, old, new in zip(taken, before, after, strict=True):
         for name, value in left.items():
             assert torch.equal(value[[0, 2]], new[name][[0, 2]])
             assert torch.equal(value[1], old[name][1])
     lenient = HeldOutCheck(held, x_NCHW, y_N, 3, tolerance=100.0)
-    assert same_tensors(lenient.accepted(before, after).params, forgetful)
+    assert same_tensors(lenient.accept(before, after).params, forgetful)
 
 
 def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
@@ -194,14 +195,14 @@ def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
     params = {n: v[:1].expand(40, *v.shape[1:]).clone() for n, v in weights().items()}
     moved = {n: v + 0.05 * torch.randn(v.shape, generator=rng) for n, v in params.items()}
     before, after = held.init(params), held.init(moved)
-    taken = check.accepted(before, after).params["linear.weight"]
+    taken = check.accept(before, after).params["linear.weight"]
 
     def recall(networks: Tensors) -> list[list[float]]:
-        found = []
+        recalls = []
         for b in range(40):
             right = functional_call(module_of("linear"), row(networks, b), (x_NCHW,)).argmax(1) == y_N
-            found.append([100 * right[y_N == k].double().mean().item() for k in range(3)])
-        return found
+            recalls.append([100 * right[y_N == k].double().mean().item() for k in range(3)])
+        return recalls
 
     decided = []
     for b, (old, new) in enumerate(zip(recall(params), recall(moved), strict=True)):
@@ -216,7 +217,7 @@ def test_the_check_looks_at_each_class_and_at_losses_only() -> None:
 @pytest.mark.parametrize("bound", [0.3, 1e6])
 def test_each_examples_gradient_is_clipped(bound: float, name: str) -> None:
     given = batch()
-    found = gradients_of(Noise(bound, 0.0), name, given)
+    grads = gradients_of(Noise(bound, 0.0), name, given)
     cut = 0
     for b in range(INITS):
         params = row(weights(name), b)
@@ -226,7 +227,7 @@ def test_each_examples_gradient_is_clipped(bound: float, name: str) -> None:
             scale = min(1.0, bound / length(own))
             cut += scale < 1
             total = {key: value + scale * own[key] / len(given.x_MCHW) for key, value in total.items()}
-        assert_close(row(found, b), total)
+        assert_close(row(grads, b), total)
     assert (cut == 0) == (bound > 1e3)
 
 
@@ -250,6 +251,71 @@ def test_noise_has_the_size_that_is_asked_for() -> None:
     assert (first - second).abs().max() > 0.1  # each network has noise of its own
 
 
+# --- the table of defences -------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def calibration(norm: float) -> Calibration:
+    x_NCHW = DATA.preprocessing.apply(DATA.val_x)
+    return Calibration(
+        gradient_norm=norm, update_norm=norm, kernels=kernels(), x_NCHW=x_NCHW, y_N=DATA.val_y, classes=3
+    )
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_a_defence_gives_gradients_and_states_of_the_networks(name: str) -> None:
+    """The contract of every defence: its own kind and name, tensors as they were, arguments that it leaves alone."""
+    kind = DEFENCES[name]
+    assert kind.name == name
+    defence = kind.calibrate(calibration(0.5))
+    assert type(defence) is kind
+    assert defence.row
+    assert kind.calibrate(calibration(0.5)).row == defence.row
+    learner, before = states_of(params=trained())
+    copies = {key: value.clone() for key, value in before.params.items()}
+    (attack,) = harmful()
+    grads = defence.gradients(learner, before, attack, generator(1))
+    assert same_tensors(grads, defence.gradients(learner, before, attack, generator(1)))
+    assert {key: value.shape for key, value in grads.items()} == {key: value.shape for key, value in copies.items()}
+    after = before._replace(params={key: value - 3.0 * grads[key] for key, value in before.params.items()})
+    stepped = {key: value.clone() for key, value in after.params.items()}
+    accepted = defence.accept(before, after)
+    for old, new in zip(before, accepted, strict=True):
+        assert {key: (v.shape, v.dtype) for key, v in new.items()} == {
+            key: (v.shape, v.dtype) for key, v in old.items()
+        }
+    assert same_tensors(before.params, copies)
+    assert same_tensors(after.params, stepped)
+    for b in range(INITS):  # somewhere between staying and the whole step
+        moved, full = (
+            length({key: value[b] - copies[key][b] for key, value in params.items()})
+            for params in (accepted.params, stepped)
+        )
+        assert moved <= full * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_no_step_stays_none_behind_a_defence(name: str) -> None:
+    before = states_of(params=trained())[1]
+    assert same_tensors(DEFENCES[name].calibrate(calibration(0.5)).accept(before, before).params, before.params)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENCES if name != "none"])
+def test_a_defence_changes_a_harmful_step(name: str) -> None:
+    defence = DEFENCES[name].calibrate(calibration(0.05))
+    free, after = (
+        take_steps(kernels().learner, each, trained(), harmful(), generator(1), 2) for each in (Undefended(), defence)
+    )
+    for b in range(INITS):
+        assert not all(torch.equal(after[key][b], value[b]) for key, value in free.items())
+
+
+def test_a_name_stands_for_one_defence() -> None:
+    assert list(defences_by_name(Noise, Undefended)) == ["noise", "none"]
+    with pytest.raises(LimbeckError, match="Two defences are named none, Undefended and Undefended; rename one"):
+        defences_by_name(Undefended, Noise, Undefended)
+
+
 # --- all of them -----------------------------------------------------------------------------------------------------
 
 
@@ -265,15 +331,15 @@ def harmful(steps: int = 1) -> list[Batch]:
 
 
 @functools.cache
-def defended() -> tuple[Defended, ...]:
+def defended() -> tuple[DefenceResult, ...]:
     return tuple(try_defences(kernels(), trained(), harmful(), DATA, generator(3), rate_of))
 
 
 def honest_steps(count: int = HONEST_BATCHES, seed: int = 3) -> list[tuple[Tensor, Tensor]]:
     """What the defender draws: real images with their own labels, as many as the attack has, from the same stream."""
     rng = generator(seed)
-    drawn = [DATA.sample(rng, 6) for _ in range(count)]
-    return [(x_MCHW, F.one_hot(y_M, 3).float()) for x_MCHW, y_M in drawn]
+    examples = [DATA.sample(rng, 6) for _ in range(count)]
+    return [(x_MCHW, F.one_hot(y_M, 3).float()) for x_MCHW, y_M in examples]
 
 
 def held_out_after(count: int, seed: int = 3) -> Tensor:
@@ -316,7 +382,7 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
     bound = quantile(honest_norms())
 
     def rates(scale_of: Callable[[float], float]) -> list[float]:
-        found = []
+        values = []
         for b in range(INITS):
             params = row(trained(), b)
             _, grads = gradient("linear", params, attack.x_MCHW, attack.y_MK)
@@ -324,8 +390,8 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
             after = {name: value - 3.0 * scale * grads[name] for name, value in params.items()}
             x_NCHW = DATA.preprocessing.apply(DATA.test_x[DATA.test_y == 0])
             taken = functional_call(module_of("linear"), after, (x_NCHW,)).argmax(1) == 2
-            found.append(100 * taken.double().mean().item())
-        return found
+            values.append(100 * taken.double().mean().item())
+        return values
 
     free, clipped = rates(lambda own: 1.0), rates(lambda own: min(1.0, bound / own))
     none, clipping, update, check = defended()[:4]
@@ -342,7 +408,7 @@ def test_an_attack_behind_each_defence_by_hand() -> None:
 def test_what_defences_cost_on_honest_batches() -> None:
     none, clipping, update, _, noise = defended()
     assert (none.honest_kept, none.honest_accepted, none.accepted) == (pytest.approx(1), 100, 100)
-    accuracy, kept, full = [], [], []
+    accuracy, lengths, full = [], [], []
     norms = honest_norms()
     judged = held_out_after(HONEST_BATCHES + COST_BATCHES)[len(DATA.val_y) // 2 :]
     for given in honest_steps(HONEST_BATCHES + COST_BATCHES)[HONEST_BATCHES:]:  # none that a threshold is from
@@ -351,13 +417,13 @@ def test_what_defences_cost_on_honest_batches() -> None:
             _, grads = gradient("linear", params, *given)
             own = length(grads)
             full.append(own)
-            kept.append(min(own, quantile(norms)))
+            lengths.append(min(own, quantile(norms)))
             after = {name: value - 3.0 * grads[name] for name, value in params.items()}
             logits = functional_call(module_of("linear"), after, (DATA.preprocessing.apply(DATA.val_x[judged]),))
             accuracy.append(100 * (logits.argmax(1) == DATA.val_y[judged]).double().mean().item())
     assert none.honest_accuracy == pytest.approx(sum(accuracy) / len(accuracy), abs=1e-3)
-    for found in (clipping, update):
-        assert found.honest_kept == pytest.approx(sum(kept) / sum(full), rel=1e-3)
+    for result in (clipping, update):
+        assert result.honest_kept == pytest.approx(sum(lengths) / sum(full), rel=1e-3)
     assert noise.honest_kept > none.honest_kept
 
 
@@ -368,8 +434,8 @@ def test_undefended_steps_are_the_usual_ones(name: str, chunk: int) -> None:
     held = Kernels(Learner.of(module), RealLoss(), Execution(chunk=chunk))
     params = draw(module, "xavier", INITS, generator(4))
     steps = [batch(), batch(seed=2, lr=0.1)]
-    found = _stepped(held.learner, Undefended(), params, steps, generator(), chunk)
-    assert_close(found, train(held, steps, params))
+    networks = take_steps(held.learner, Undefended(), params, steps, generator(), chunk)
+    assert_close(networks, train(held, steps, params))
 
 
 def test_running_statistics_and_keys_are_no_part_of_an_update() -> None:
@@ -391,12 +457,16 @@ def test_several_steps_are_each_defended() -> None:
     bound = 0.01
 
     class Tiny(Defence):
-        row = "tiny"
+        name = row = "tiny"
+
+        @classmethod
+        def calibrate(cls, calibration: Calibration) -> Tiny:
+            return cls()
 
         def gradients(self, learner: Learner, states: State, batch: Batch, rng: torch.Generator) -> Tensors:
             return GradientClipping(bound).gradients(learner, states, batch, rng)
 
-    after = _stepped(kernels().learner, Tiny(), trained(), steps, generator(), 2)
+    after = take_steps(kernels().learner, Tiny(), trained(), steps, generator(), 2)
     for b in range(INITS):
         moved = length({name: value[b] - trained()[name][b] for name, value in after.items()})
         assert moved <= 3 * 3.0 * bound * (1 + 1e-3)
@@ -421,7 +491,8 @@ def test_the_check_decides_on_other_images_than_it_is_judged_on(monkeypatch: pyt
         seen.append(pairs[0][0])
         return confusion(kernels, networks, pairs, classes)
 
-    monkeypatch.setattr("limbeck.attack.defences.confusion", watched)
+    for module in ("defences", "trial"):
+        monkeypatch.setattr(f"limbeck.attack.{module}.confusion", watched)
     list(try_defences(kernels(), trained(), harmful(), DATA, generator(3), rate_of))
     decides, judges = {frozenset(tuple(row) for row in x.flatten(1).tolist()) for x in seen}
     assert len(decides) + len(judges) == len(decides | judges) == len(DATA.val_y)
@@ -436,8 +507,10 @@ def test_steps_that_run_away_count_as_taken_and_are_plain_json() -> None:
     assert (rows[0].accepted, rows[0].honest_accepted) == (100, 100)
     plain = json.loads(json.dumps([each.to_json() for each in rows], allow_nan=False))
     assert plain[0]["honest_kept"] is None
-    found = difference(kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3))
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["loss"] is None
+    difference = compare_with_honest(
+        kernels(), {name: 1e38 * value for name, value in trained().items()}, [huge], DATA, generator(3)
+    )
+    assert json.loads(json.dumps(difference.to_json(), allow_nan=False))["loss"] is None
 
 
 def test_the_same_stream_gives_the_same_rows() -> None:
@@ -451,22 +524,22 @@ def test_the_same_stream_gives_the_same_rows() -> None:
 def test_gradients_and_losses_against_honest_ones(name: str) -> None:
     params = weights(name)
     (attack,) = harmful()
-    found = difference(kernels(name), params, [attack], DATA, generator(3))
+    difference = compare_with_honest(kernels(name), params, [attack], DATA, generator(3))
     own = [gradient(name, row(params, b), attack.x_MCHW, attack.y_MK) for b in range(INITS)]
     honest = [gradient(name, row(params, b), *given) for given in honest_steps() for b in range(INITS)]
-    assert found.gradient_norm == pytest.approx(sum(length(g) for _, g in own) / INITS, rel=1e-4)
-    assert found.honest_gradient_norm == pytest.approx(sum(length(g) for _, g in honest) / len(honest), rel=1e-4)
+    assert difference.gradient_norm == pytest.approx(sum(length(g) for _, g in own) / INITS, rel=1e-4)
+    assert difference.honest_gradient_norm == pytest.approx(sum(length(g) for _, g in honest) / len(honest), rel=1e-4)
     bound = quantile([length(g) for _, g in honest])
-    assert found.above == pytest.approx(100 * sum(length(g) > bound for _, g in own) / INITS)
-    assert found.loss == pytest.approx(sum(loss for loss, _ in own) / INITS, rel=1e-4)
-    assert found.honest_loss == pytest.approx(sum(loss for loss, _ in honest) / len(honest), rel=1e-4)
+    assert difference.above == pytest.approx(100 * sum(length(g) > bound for _, g in own) / INITS)
+    assert difference.loss == pytest.approx(sum(loss for loss, _ in own) / INITS, rel=1e-4)
+    assert difference.honest_loss == pytest.approx(sum(loss for loss, _ in honest) / len(honest), rel=1e-4)
 
 
 def test_neighbours_and_pixels_by_hand() -> None:
     x_MCHW = 2 * torch.randn(6, 1, 8, 8, generator=generator(9))
     x_MCHW[0] = DATA.preprocessing.apply(DATA.train_x[:1])[0] + 0.01  # nearly a training image, of class 0
     given = Batch(x_MCHW, torch.eye(3)[[1, 1, 2, 0, 1, 2]], {"lr": torch.tensor(0.1)})
-    found = difference(kernels(), weights(), [given], DATA, generator(3))
+    difference = compare_with_honest(kernels(), weights(), [given], DATA, generator(3))
     std, mean = DATA.preprocessing.std[0], DATA.preprocessing.mean[0]
     known = DATA.train_x.double()
 
@@ -476,24 +549,26 @@ def test_neighbours_and_pixels_by_hand() -> None:
 
     pixels = x_MCHW.double() * std + mean
     near = [nearest(image) for image in pixels]
-    assert found.neighbour == pytest.approx(sorted(d for d, _ in near)[2], rel=1e-3)  # torch's median is the lower one
+    assert difference.neighbour == pytest.approx(
+        sorted(d for d, _ in near)[2], rel=1e-3
+    )  # torch's median is the lower one
     labels = given.y_MK.argmax(1).tolist()
     wrong = sum(kind != label for (_, kind), label in zip(near, labels, strict=True))
-    assert found.wrong_neighbours == pytest.approx(100 * wrong / 6)
+    assert difference.wrong_neighbours == pytest.approx(100 * wrong / 6)
     real = [nearest(image) for image in DATA.val_x.double()]
-    assert found.honest_neighbour == pytest.approx(sorted(d for d, _ in real)[(len(real) - 1) // 2], rel=1e-3)
+    assert difference.honest_neighbour == pytest.approx(sorted(d for d, _ in real)[(len(real) - 1) // 2], rel=1e-3)
     wrong = sum(kind != label for (_, kind), label in zip(real, DATA.val_y.tolist(), strict=True))
-    assert found.honest_wrong_neighbours == pytest.approx(100 * wrong / len(real))
+    assert difference.honest_wrong_neighbours == pytest.approx(100 * wrong / len(real))
     low, high = DATA.train_x.min(), DATA.train_x.max()
     outside = ((pixels < low - 1e-4) | (pixels > high + 1e-4)).double().mean().item()
-    assert found.out_of_range == pytest.approx(100 * outside)
+    assert difference.out_of_range == pytest.approx(100 * outside)
     assert 0 < outside < 1
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == vars(found)
+    assert json.loads(json.dumps(difference.to_json(), allow_nan=False)) == vars(difference)
 
 
 def test_real_images_do_not_differ() -> None:
     given = Batch(DATA.preprocessing.apply(DATA.train_x[:6]), torch.eye(3)[DATA.train_y[:6]], {"lr": torch.tensor(0.1)})
-    found = difference(kernels(), trained(), [given], DATA, generator(3))
-    assert found.neighbour < 0.02
-    assert (found.wrong_neighbours, found.out_of_range) == (0, 0)
-    assert found.gradient_norm < 3 * found.honest_gradient_norm
+    difference = compare_with_honest(kernels(), trained(), [given], DATA, generator(3))
+    assert difference.neighbour < 0.02
+    assert (difference.wrong_neighbours, difference.out_of_range) == (0, 0)
+    assert difference.gradient_norm < 3 * difference.honest_gradient_norm

@@ -22,7 +22,7 @@ from limbeck.data import TaskData, load
 from limbeck.models import load_pool, save_pool
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill
-from limbeck.theory.problems import problem
+from limbeck.theory.regressions import make_regression
 
 ALIGNMENT = 64
 
@@ -102,5 +102,5 @@ def test_data(form: str, tmp_path: Path) -> None:
 
 def test_tables() -> None:
     pytest.importorskip("sklearn")
-    found = problem("diabetes")
+    found = make_regression("diabetes")
     assert aligned(found.h_DD, found.values_D, found.vectors_DD, found.best_DK)

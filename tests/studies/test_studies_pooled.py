@@ -14,7 +14,7 @@ from tiny_pools import network, pool_of_rows, rows_file, tiny_pool_config
 from tiny_runs import Faulty, use
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import attack_config
+from limbeck.attack.config import AttackSettings, attack_config
 from limbeck.cli import main as cli
 from limbeck.cli.commands import reproducing
 from limbeck.cli.tables import study_table
@@ -165,7 +165,7 @@ def pooled_study(file: Path, kind: str) -> Study:
     card = plan.card | {"classes": ["0", "1", "2"]}
     if kind == "attack":
         attack = AttackConfig(source=0, target=1, keep=1.0)
-        config = attack_config(plan.path, attack, images=3, held_out=4, outer=QUICK, card=card)
+        config = attack_config(plan.path, attack, AttackSettings(images=3, held_out=4), outer=QUICK, card=card)
     else:
         config = adapt_config(plan.path, f"{file},invert=True", tiny_settings(), outer=QUICK, card=card)
     baselines = ("average",) if kind == "attack" else (FINE_TUNING,)
@@ -315,8 +315,9 @@ def test_reproduce_refuses_networks_where_there_are_none(capsys: pytest.CaptureF
 
 def test_reproduce_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from limbeck.cli.commands import bounding
+    from limbeck.theory.bound import BoundConfig
 
-    monkeypatch.setattr(bounding, "RUNS", (("random", 3, {"images": (2, 3)}),))
+    monkeypatch.setattr(bounding, "RUNS", (("random", 3, BoundConfig(images=(2, 3))),))
     monkeypatch.setattr(bounding, "figures_missing", lambda: "no charts")  # they have a test of their own
     assert "bound" in reproducing.recipe_names()
     words = ["reproduce", "bound", "--n", "20", "--out", str(tmp_path / "b"), "--json"]

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.defences import Defended, Difference, difference, try_defences
-from limbeck.attack.effect import Effect, Victims
+from limbeck.attack.difference import Difference, compare_with_honest
+from limbeck.attack.effect import Effect, TrainedNetworks
+from limbeck.attack.trial import DefenceResult, try_defences
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -63,14 +64,14 @@ class AttackReport:
     attack: AttackConfig
     class_names: tuple[str, ...]
     rows: tuple[AttackRow, ...]
-    defences: tuple[Defended, ...]
+    defences: tuple[DefenceResult, ...]
     difference: Difference
     device: str
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def learned(self) -> AttackRow:
-        """The learned batch's row."""
+    def learned_row(self) -> AttackRow:
+        """The row of the learned batch."""
         return self.rows[0]
 
     def to_json(self, run: str | None = None) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class AttackReport:
             "from": self.class_names[self.attack.source],
             "to": self.class_names[self.attack.target],
             "rows": [row.to_json() for row in self.rows],
-            "defences": [defended.to_json() for defended in self.defences],
+            "defences": [result.to_json() for result in self.defences],
             "difference": self.difference.to_json(),
             "device": self.device,
             "run": run,
@@ -113,7 +114,7 @@ def attack_report(
         defended: also try the defences.
         trust: import the code that a pool for ``transfer`` names as its learner, if it names any.
         device: where to compute.
-        tell: told what is going on.
+        tell: is called with lines of progress.
 
     Raises:
         LimbeckError: a run without an attack, an unknown baseline, or a pool for other data.
@@ -126,35 +127,35 @@ def attack_report(
     tell, data = once(tell), data.to(device)
     learner = run.learner(device=device)
     count = 1 if run.weights else (n or run.config.init.held_out)
-    victims = Victims(learner, run.initial(learner, count, seed), attack, data, tell)
-    others = [_other(path, run, attack, data, device, tell, trust) for path in transfer]
-    before = victims.before
+    networks = TrainedNetworks(learner, run.initial(learner, count, seed), attack, data, tell)
+    transfers = [_open_transfer(path, run, attack, data, device, tell, trust) for path in transfer]
+    before = networks.before
     batches = list(run.batches(device))
-    tell(f"the learned steps, {victims.n} held-out networks")
-    after = victims.effect(batches)
+    tell(f"the learned steps, {networks.n} held-out networks")
+    after = networks.after(batches)
     rows = [AttackRow(row="learned", before=before, after=after, step_size=None)]
     few = 1 if run.weights else min(8, run.config.outer.validate_inits)
-    tuning = Victims(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
+    tuning = TrainedNetworks(learner, run.initial(learner, few, seed, selection=True), attack, data, tell, tuning=True)
     for name in names:
-        rows += _baseline(name, run, data, victims, tuning, seed, device, tell)
-    for name, other in others:
+        rows += _baseline(name, run, data, networks, tuning, seed, device, tell)
+    for name, other in transfers:
         tell(f"the learned steps, {other.n} networks {name}")
-        rows.append(AttackRow(row=name, before=other.before, after=other.effect(batches), step_size=None))
+        rows.append(AttackRow(row=name, before=other.before, after=other.after(batches), step_size=None))
     tell("the defender's view")
     rng = generator(seed, "defences")
 
-    def rate_of(networks: Tensors) -> Tensor:
-        return victims.counted(networks).rate_B
+    def rate_of(states: Tensors) -> Tensor:
+        return networks.evaluate(states).rate_B
 
-    defences = try_defences(victims.kernels, victims.networks, batches, data, rng, rate_of) if defended else ()
+    defences = try_defences(networks.kernels, networks.states, batches, data, rng, rate_of) if defended else ()
     return AttackReport(
         attack=attack,
         class_names=run.class_names,
         rows=tuple(rows),
         defences=tuple(defences),
-        difference=difference(victims.kernels, victims.networks, batches, data, rng),
+        difference=compare_with_honest(networks.kernels, networks.states, batches, data, rng),
         device=str(versions(device)["device"]),
-        info={"n": victims.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},
+        info={"n": networks.n, "seed": seed, "data": data.name, "seconds": run.info["seconds"]},
     )
 
 
@@ -181,20 +182,20 @@ def check_report(
             raise LimbeckError(f"The pool {path} is the one that the images are learned on; transfer needs another.")
 
 
-def relabelled(batches: Sequence[Batch], attack: AttackConfig) -> list[Batch]:
-    """The same batches with the target's label on the source class."""
+def relabel(batches: Sequence[Batch], attack: AttackConfig) -> list[Batch]:
+    """Batches of the same images, where those of the source class carry the target's label."""
     classes = batches[0].y_MK.shape[1]
-    moved_KK = torch.eye(classes, device=batches[0].y_MK.device, dtype=batches[0].y_MK.dtype)
-    moved_KK[attack.source] = moved_KK[attack.target]
-    return [batch._replace(y_MK=batch.y_MK @ moved_KK) for batch in batches]
+    rename_KK = torch.eye(classes, device=batches[0].y_MK.device, dtype=batches[0].y_MK.dtype)
+    rename_KK[attack.source] = rename_KK[attack.target]
+    return [batch._replace(y_MK=batch.y_MK @ rename_KK) for batch in batches]
 
 
 def _baseline(
     name: str,
     run: Distilled,
     data: TaskData,
-    victims: Victims,
-    tuning: Victims,
+    networks: TrainedNetworks,
+    tuning: TrainedNetworks,
     seed: int,
     device: str,
     tell: Callable[[str], None],
@@ -208,28 +209,28 @@ def _baseline(
         ipc=max(1, run.images.shape[1] // run.num_classes),
         order=tuple(run.order.tolist()),
     )
-    learned = [batch.h for batch in run.batches(device)]
+    learned_h = [batch.h for batch in run.batches(device)]
 
     def arrange(x_KnCHW: Tensor, step_size: float | None) -> list[Batch]:
         batches = layout.arrange(x_KnCHW, step_size or 1.0)
-        own = [{**h, "lr": batch.h["lr"]} for h, batch in zip(learned, batches, strict=True)]
-        used = learned if step_size is None else own
-        return relabelled([batch._replace(h=h) for h, batch in zip(used, batches, strict=True)], attack)
+        own = [{**h, "lr": batch.h["lr"]} for h, batch in zip(learned_h, batches, strict=True)]
+        hyperparameters = learned_h if step_size is None else own
+        return relabel([batch._replace(h=h) for h, batch in zip(hyperparameters, batches, strict=True)], attack)
 
-    make, draws = make_baseline(name), generator(seed, f"baseline {name}")
-    sets = [make(data, layout.per_class, draws) for _ in range(RANDOM_SETS if "random" in name else 1)]
-    best = max(STEP_SIZES, key=lambda lr: tuning.effect(arrange(sets[0], lr)).balance)
+    make, rng = make_baseline(name), generator(seed, f"baseline {name}")
+    sets = [make(data, layout.per_class, rng) for _ in range(RANDOM_SETS if "random" in name else 1)]
+    best = max(STEP_SIZES, key=lambda lr: tuning.after(arrange(sets[0], lr)).balance)
     rows = []
     for label, step_size in (("same step size", None), ("own step size", best)):
-        chosen = sets
+        tried = sets
         if name == "best-random":
-            chosen = [max(sets, key=lambda x: tuning.effect(arrange(x, step_size)).balance)]
-        after = victims.effect(*(arrange(x, step_size) for x in chosen))
-        rows.append(AttackRow(row=f"{name}, {label}", before=victims.before, after=after, step_size=step_size))
+            tried = [max(sets, key=lambda x: tuning.after(arrange(x, step_size)).balance)]
+        after = networks.after(*(arrange(x, step_size) for x in tried))
+        rows.append(AttackRow(row=f"{name}, {label}", before=networks.before, after=after, step_size=step_size))
     return rows
 
 
-def _other(
+def _open_transfer(
     path: Path,
     run: Distilled,
     attack: AttackConfig,
@@ -237,7 +238,7 @@ def _other(
     device: str,
     tell: Callable[[str], None],
     trust: bool,
-) -> tuple[str, Victims]:
+) -> tuple[str, TrainedNetworks]:
     """The networks of another pool: at most as many as the attack's own pool holds out."""
     pool = open_pool(path)
     name = pool.card["config"]["learner"]
@@ -245,5 +246,5 @@ def _other(
     module = build(name, shape=data.image_shape, num_classes=data.num_classes).to(device)
     check_pool(pool.states, module)
     learner = Learner.of(module, run.config.inner.make())
-    networks = {key: value[: run.config.init.held_out].to(device) for key, value in pool.states.items()}
-    return f"{name} (transfer)", Victims(learner, networks, attack, data, tell)
+    states = {key: value[: run.config.init.held_out].to(device) for key, value in pool.states.items()}
+    return f"{name} (transfer)", TrainedNetworks(learner, states, attack, data, tell)

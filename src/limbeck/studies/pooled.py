@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from limbeck.attack.config import attack_config, attack_outer
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
@@ -41,7 +41,8 @@ def _poison_mnist(seed: int) -> Study:
     ) -> Variant:
         attack = AttackConfig(source=source, target=target, keep=keep)
         outer = attack_outer(iterations=iterations)
-        config = attack_config(pool.path, attack, card=pool.card, seed=seed, outer=outer, **settings)
+        batch = AttackSettings(seed=seed, **settings)
+        config = attack_config(pool.path, attack, batch, outer=outer, card=pool.card)
         return Variant(group=group, seed=seed, config=config, baselines=compared)
 
     return Study(
@@ -72,7 +73,7 @@ def _poison_cifar10(seed: int) -> Study:
         config=PoolConfig(n=60, steps=5000, batch=64, lr=0.002, weight_decay=1e-4),
     )
     attack = AttackConfig(source=0, target=1, keep=1.0)
-    config = attack_config(pool.path, attack, card=pool.card, held_out=15, seed=seed)
+    config = attack_config(pool.path, attack, AttackSettings(held_out=15, seed=seed), card=pool.card)
     variant = Variant(group="airplane->automobile", seed=seed, config=config, baselines=baseline_names())
     return Study(
         name="poison-cifar10",

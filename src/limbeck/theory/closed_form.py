@@ -26,7 +26,7 @@ _CHUNK = 8192
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regression:
-    """A linear regression, as far as the excess of a θ depends on it; made by :func:`regression`.
+    """A linear regression, as far as the excess of a θ depends on it; made by :func:`fit_regression`.
 
     Attributes:
         name: of the problem.
@@ -62,7 +62,7 @@ class Regression:
 
     @property
     def note(self) -> str | None:
-        """What has to be said where H is singular, or None."""
+        """A sentence on a singular H, or None where H is regular."""
         if self.rank == self.dim:
             return None
         return (
@@ -79,10 +79,10 @@ class TinySet(NamedTuple):
     lrs_S: Tensor
 
 
-def regression(
+def fit_regression(
     name: str, x_ND: Tensor, y_NK: Tensor, features: Sequence[str] = (), *, unit: float = 1.0, intercept: bool = False
 ) -> Regression:
-    """The regression of targets (N, K) or (N,) on features (N, D).
+    """The regression of targets (N, K) or (N,) on features (N, D), solved.
 
     Args:
         name: what to call it.
@@ -125,9 +125,9 @@ def regression(
     values_D = torch.where(torch.arange(dim, device=values_D.device) < rank, values_D, 0.0)
     top_Dr = vectors_DD[:, :rank]
     best_DK = top_Dr @ ((top_Dr.T @ b_DK) / values_D[:rank, None])
-    left = 0.0
+    squares = 0.0
     for x_nD, y_nK in zip(torch.split(x_ND, _CHUNK), torch.split(y_NK, _CHUNK), strict=True):
-        left += float((piece(x_nD) @ best_DK - y_nK).square().sum())
+        squares += float((piece(x_nD) @ best_DK - y_nK).square().sum())
     return Regression(
         name=name,
         features=names,
@@ -137,7 +137,7 @@ def regression(
         vectors_DD=vectors_DD,
         best_DK=best_DK,
         rank=rank,
-        floor=left / (2 * count),
+        floor=squares / (2 * count),
     )
 
 
@@ -147,8 +147,8 @@ def excess(problem: Regression, theta_BDK: Tensor) -> Tensor:
     return 0.5 * (problem.values_D[:, None] * along_BDK.square()).sum((-2, -1))
 
 
-def trained(tiny: TinySet, theta_BDK: Tensor) -> Tensor:
-    """θ ← θ − (η/M) d̃ᵀ(d̃θ − t̃) for each batch in turn, from every θ (..., D, K)."""
+def take_steps(tiny: TinySet, theta_BDK: Tensor) -> Tensor:
+    """θ (..., D, K) after θ ← θ − (η/M) d̃ᵀ(d̃θ − t̃) for each batch in turn, from every θ (..., D, K)."""
     for x_MD, y_MK, lr in zip(*tiny, strict=True):
         theta_BDK = theta_BDK - lr / len(x_MD) * (x_MD.T @ (x_MD @ theta_BDK - y_MK))
     return theta_BDK
@@ -161,9 +161,9 @@ def expected_excess(problem: Regression, tiny: TinySet, mean_DK: Tensor, sigma: 
     """
     start_DD = torch.eye(problem.dim, dtype=torch.float64, device=mean_DK.device)
     none_SMD = tiny.targets_SMK.new_zeros(*tiny.targets_SMK.shape[:2], problem.dim)
-    along_DD = problem.vectors_DD.T @ trained(tiny._replace(targets_SMK=none_SMD), start_DD)
+    along_DD = problem.vectors_DD.T @ take_steps(tiny._replace(targets_SMK=none_SMD), start_DD)
     spread = 0.5 * problem.outputs * sigma**2 * (problem.values_D[:, None] * along_DD.square()).sum()
-    return float(excess(problem, trained(tiny, mean_DK)) + spread)
+    return float(excess(problem, take_steps(tiny, mean_DK)) + spread)
 
 
 def exact_set(problem: Regression, images: int, *, scale: float | None = None) -> TinySet:
@@ -232,20 +232,20 @@ def bounds(
     return min(0.5 * float(eig_D[steps * images :].sum()), upper), upper
 
 
-def spanned_excess(problem: Regression, directions_DR: Tensor, mean_DK: Tensor, sigma: float) -> float:
-    """The least expected excess of all training whose images lie in the span Q of some directions, for any mean:
+def span_excess(problem: Regression, directions_DR: Tensor, mean_DK: Tensor, sigma: float) -> float:
+    """The least expected excess of all training whose images lie in the span Q of directions (D, R), for any mean.
 
-    ½ [Kσ² (tr H − tr QᵀHQ) + tr mᵀHm − tr (QᵀHm)ᵀ (QᵀHQ)⁻¹ QᵀHm], m = μ − θ*. However many steps and epochs it has,
-    its affine map is θ₀ ↦ θ₀ − QSQᵀθ₀ + Qc, and S = I is best. Over all spans of S·M dimensions its minimum is the
-    answer for a mean other than θ*, for which no closed form is given here.
+    It is ½ [Kσ² (tr H − tr QᵀHQ) + tr mᵀHm − tr (QᵀHm)ᵀ (QᵀHQ)⁻¹ QᵀHm], m = μ − θ*: however many steps and epochs a
+    training has, its affine map is θ₀ ↦ θ₀ − QSQᵀθ₀ + Qc, and S = I is best. The minimum over all spans of S·M
+    dimensions is the answer for a mean other than θ*, for which no closed form is given here.
     """
     basis_DR, sizes_R, _ = torch.linalg.svd(directions_DR, full_matrices=False)
     q_DR = basis_DR[:, sizes_R > 1e-10 * sizes_R[0]]
     m_DK = mean_DK - problem.best_DK
-    within_RR, seen_RK = q_DR.T @ problem.h_DD @ q_DR, q_DR.T @ problem.h_DD @ m_DK
+    within_RR, mean_RK = q_DR.T @ problem.h_DD @ q_DR, q_DR.T @ problem.h_DD @ m_DK
     spread = problem.outputs * sigma**2 * (problem.h_DD.trace() - within_RR.trace())
-    moved = (seen_RK * (torch.linalg.pinv(within_RR, hermitian=True) @ seen_RK)).sum()
-    return 0.5 * float(spread + (m_DK * (problem.h_DD @ m_DK)).sum() - moved)
+    shift = (mean_RK * (torch.linalg.pinv(within_RR, hermitian=True) @ mean_RK)).sum()
+    return 0.5 * float(spread + (m_DK * (problem.h_DD @ m_DK)).sum() - shift)
 
 
 def _worth(problem: Regression, mean_DK: Tensor | None, sigma: float) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import attack_config, attack_outer
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer, validation_networks
 from limbeck.attack.effect import Effect
 from limbeck.attack.report import AttackReport, attack_report, check_report
 from limbeck.cli.commands.shared import (
@@ -27,7 +27,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
 from limbeck.experiment.task import task_of
-from limbeck.pools.pool import default_shares, open_card
+from limbeck.pools.pool import open_card
 
 REPORT = "attack.json"
 
@@ -41,13 +41,9 @@ def attack(argv: list[str]) -> int:
     keep = (1.0 if options.keep is None else options.keep) if options.objective == "keep" else None
     card = open_card(options.pool)
     source, target = (class_index(name, card["classes"]) for name in (options.source, options.target))
-    selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
-    outer = attack_outer(
-        **(selection | explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits"))
-    )
-    config = attack_config(
-        options.pool,
-        AttackConfig(source=source, target=target, keep=keep),
+    validate_inits = validation_networks(card["config"]["n"], options.held_out, options.validate_inits)
+    budget = explicit_options(options, "iterations", "max_time", "inits", "real_batch")
+    settings = AttackSettings(
         images=options.images,
         steps=options.steps,
         epochs=options.epochs,
@@ -58,10 +54,10 @@ def attack(argv: list[str]) -> int:
         valid_pixels=options.valid_pixels,
         held_out=options.held_out,
         seed=options.seed,
-        outer=outer,
-        card=card,
-        trust=options.trust,
     )
+    outer = attack_outer(validate_inits=validate_inits, **budget)
+    attack_classes = AttackConfig(source=source, target=target, keep=keep)
+    config = attack_config(options.pool, attack_classes, settings, outer=outer, card=card, trust=options.trust)
     out = options.out or Path("runs") / f"attack-{options.pool.stem}-{source}-to-{target}"
     prepare(options, default_threads=checkpoint_of(config, out).threads if options.resume else None)
     data = _task(config, card["data"]["sha256"], options, options.data)
@@ -121,7 +117,7 @@ def _report(run: Distilled, data: TaskData, options: AttackOptions | EvaluateOpt
 
 
 def class_index(name: str, classes: list[str]) -> int:
-    """A class by its name or its number."""
+    """The index of a class, given its name or that number."""
     if name in classes:
         return classes.index(name)
     if name.isdecimal() and int(name) < len(classes):
@@ -130,50 +126,50 @@ def class_index(name: str, classes: list[str]) -> int:
 
 
 def tables(report: AttackReport) -> list[Table]:
-    """What the batch does, what defences do about it, and how it differs from real data."""
+    """Three tables: what the batch does, what defences do about it, and how it differs from real data."""
     source, target = (report.class_names[k] for k in (report.attack.source, report.attack.target))
     effect = Table(title=f"{source} taken for {target}, {report.info['n']} held-out networks (%)", title_justify="left")
     effect.add_column("batch")
     for column in (f"{source}→{target}", "other classes", "all", "step size"):
         effect.add_column(column, justify="right", no_wrap=True)
-    effect.add_row("none", *_cells(report.learned.before), "")
+    effect.add_row("none", *_cells(report.learned_row.before), "")
     for row in report.rows:
         step = "learned" if row.step_size is None else f"{row.step_size:.3g}"
         effect.add_row(row.row, *_cells(row.after), step)
-    defended = Table(
+    defences = Table(
         title="behind defences",
         title_justify="left",
         caption="the attack's step, then steps on honest batches: accuracy on validation data, part of them that is "
         "taken, length of the update against the undefended one",
         caption_justify="left",
     )
-    defended.add_column("defence")
+    defences.add_column("defence")
     for column in (f"{source}→{target} %", "step taken %", "honest: accuracy %", "step taken %", "length"):
-        defended.add_column(column, justify="right", no_wrap=True)
-    for each in report.defences:
-        defended.add_row(
-            each.row,
-            f"{each.rate:.1f} ± {each.rate_std:.1f}",
-            f"{each.accepted:.0f}",
-            f"{each.honest_accuracy:.2f}",
-            f"{each.honest_accepted:.0f}",
-            f"{each.honest_kept:.2f}",
+        defences.add_column(column, justify="right", no_wrap=True)
+    for result in report.defences:
+        defences.add_row(
+            result.row,
+            f"{result.rate:.1f} ± {result.rate_std:.1f}",
+            f"{result.accepted:.0f}",
+            f"{result.honest_accuracy:.2f}",
+            f"{result.honest_accepted:.0f}",
+            f"{result.honest_kept:.2f}",
         )
     d = report.difference
-    differs = Table(title="the batch against real ones", title_justify="left")
+    difference = Table(title="the batch against real ones", title_justify="left")
     for column in ("", "this batch", "real"):
-        differs.add_column(column, justify="left" if not column else "right")
-    differs.add_row("gradient norm", f"{d.gradient_norm:.3g}", f"{d.honest_gradient_norm:.3g}")
-    differs.add_row("longer than 95 % of the real ones", f"{d.above:.0f} % of the networks", "5 %")
-    differs.add_row("loss", f"{d.loss:.3g}", f"{d.honest_loss:.3g}")
-    differs.add_row("distance to the nearest training image", f"{d.neighbour:.3g}", f"{d.honest_neighbour:.3g}")
-    differs.add_row("whose label is another", f"{d.wrong_neighbours:.0f} %", f"{d.honest_wrong_neighbours:.0f} %")
-    differs.add_row("pixels out of range", f"{d.out_of_range:.1f} %", "0 %")
-    return [effect, defended, differs]
+        difference.add_column(column, justify="left" if not column else "right")
+    difference.add_row("gradient norm", f"{d.gradient_norm:.3g}", f"{d.honest_gradient_norm:.3g}")
+    difference.add_row("longer than 95 % of the real ones", f"{d.above:.0f} % of the networks", "5 %")
+    difference.add_row("loss", f"{d.loss:.3g}", f"{d.honest_loss:.3g}")
+    difference.add_row("distance to the nearest training image", f"{d.neighbour:.3g}", f"{d.honest_neighbour:.3g}")
+    difference.add_row("whose label is another", f"{d.wrong_neighbours:.0f} %", f"{d.honest_wrong_neighbours:.0f} %")
+    difference.add_row("pixels out of range", f"{d.out_of_range:.1f} %", "0 %")
+    return [effect, defences, difference]
 
 
 def _cells(effect: Effect) -> list[str]:
-    """Mean ± standard deviation of the three numbers."""
+    """Rate, accuracy on the other classes and on all, in percent: mean ± standard deviation over networks."""
     cells = []
     for values in (effect.rate_B, effect.others_B, effect.accuracy_B):
         spread = f" ± {float(values.std()):.1f}" if len(values) > 1 else ""

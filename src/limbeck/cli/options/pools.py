@@ -86,11 +86,11 @@ class AttackOptions(PooledOptions):
         data: the data that the pool was trained on, as when its file has moved; what the pool names by default.
         source: the class that is to be misclassified, by name or number.
         target: the class that it is to be taken for.
-        steps: gradient steps that the victim takes, each on images of its own.
-        epochs: how often the victim goes through them.
+        steps: gradient steps that a network takes, each on images of its own.
+        epochs: how often it goes through them.
         objective: ``keep`` has a term of its own for the other classes; ``paper`` has every example count the same.
         keep: weight of that term; 1 by default.
-        step_size: the victim's, if it is given; learned by default.
+        step_size: of those steps, if it is known; learned by default.
         start: images start from ``noise`` or from ``real`` ones; noise by default, with --max-change real ones.
         max_change: bound on the change of real images, with their own labels; in pixels whose range is 1 (8/255 =
             0.0314). The images are free by default.

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -28,23 +28,67 @@ from limbeck.engine import (
     Remat,
     Tensors,
 )
+from limbeck.errors import LimbeckError, unknown
 from limbeck.theory.closed_form import Regression, TinySet, expected_excess
+from limbeck.theory.lbfgs import minimise
 
 _CHUNK = 256
-_ROUND = 25
-"""Iterations between two looks at the clock and at what has been won."""
-_HISTORY = 200
-"""Pairs that L-BFGS remembers: with 50 an ill-conditioned H (MNIST's) takes several times as many iterations."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Reached:
-    """What the engine found.
+class RegressionConfig:
+    """For which initial weights a set is learned, and how long.
+
+    Args:
+        sigma: standard deviation σ > 0 of the initial weights.
+        mean: their mean μ, θ* (``optimum``) or 0 (``zero``).
+        iterations: of L-BFGS for each restart at most.
+        restarts: random starts; the best one counts.
+        max_time: seconds after which no further 25 iterations begin, over all restarts; no limit by default.
+        seed: of the random starts.
+        device: where the engine computes.
+    """
+
+    sigma: float = 1.0
+    mean: Literal["optimum", "zero"] = "optimum"
+    iterations: int = 3000
+    restarts: int = 1
+    max_time: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.mean not in ("optimum", "zero"):
+            raise unknown("mean", self.mean, ("optimum", "zero"))
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise LimbeckError(
+                f"sigma is {self.sigma}; the deviation of the initial weights must be a positive number."
+            )
+        for name in ("iterations", "restarts"):
+            check_count(name, getattr(self, name))
+        if self.max_time is not None and not self.max_time > 0:
+            raise LimbeckError(f"max_time is {self.max_time}; it must be a positive number of seconds.")
+
+    def mean_of(self, problem: Regression) -> Tensor:
+        """μ (D, K) for a problem."""
+        return problem.best_DK if self.mean == "optimum" else torch.zeros_like(problem.best_DK)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise LimbeckError unless the value is at least 1."""
+    if value < 1:
+        raise LimbeckError(f"{name} is {value}; it must be at least 1.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DistilledRegression:
+    """The set that the engine learned, and how good it is.
 
     Attributes:
         tiny: the learned pairs as T steps, those of later epochs with the same pairs again.
-        excess: the exact expected excess of it (``theory.expected_excess``).
+        excess: the exact expected excess of it (``closed_form.expected_excess``).
         objective: the same as the engine computes it, the mean over ``initial_points``.
         evaluations: of the meta-gradient, over all restarts.
         converged: whether the best restart ended because nothing changed any more, rather than at its last iteration.
@@ -92,21 +136,15 @@ def initial_points(mean_DK: Tensor, sigma: float) -> Tensor:
     return torch.cat([mean_DK + off_nDK, mean_DK - off_nDK])
 
 
-def reached(
+def distill_regression(
     problem: Regression,
     images: int,
     *,
     steps: int = 1,
     epochs: int = 1,
-    sigma: float = 1.0,
-    mean_DK: Tensor | None = None,
-    seed: int = 0,
-    restarts: int = 1,
-    iterations: int = 3000,
-    max_seconds: float = math.inf,
-    device: str = "cpu",
+    config: RegressionConfig | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> Reached:
+) -> DistilledRegression:
     """Learn S steps × M pairs, cycled E times, and T step sizes, from random ones, by L-BFGS on the exact expectation.
 
     The closed form has no part in it: neither the start nor the end of the optimisation knows it. The real batch is
@@ -117,28 +155,23 @@ def reached(
         images: M.
         steps: S.
         epochs: E.
-        sigma: σ of the initial weights.
-        mean_DK: their mean μ; θ* by default.
-        seed: of the random starts.
-        restarts: how many starts; the best is kept.
-        iterations: of L-BFGS in each at most.
-        max_seconds: begin no further round of iterations after this time.
-        device: where to compute; the result is on the problem's own.
-        tell: is told of progress.
+        config: initial weights, budget and seed; defaults by default.
+        tell: is called with a line of progress after each of several restarts.
     """
-    began = time.monotonic()
-    mean_DK = problem.best_DK if mean_DK is None else mean_DK
-    here = mean_DK.device
+    config = config or RegressionConfig()
+    start_time = time.monotonic()
+    deadline = start_time + (math.inf if config.max_time is None else config.max_time)
+    mean_DK = config.mean_of(problem)
+    here, device = mean_DK.device, config.device
     learner = Learner(module=Linear(mean_DK).to(device), optimizer=GradientDescent(), loss=half_squared_error)
     kernels = Kernels(learner, RealLoss(loss=half_squared_error), Execution(chunk=_CHUNK))
-    states = kernels.init({"weight": initial_points(mean_DK, sigma).mT.contiguous().to(device)})
+    states = kernels.init({"weight": initial_points(mean_DK, config.sigma).mT.contiguous().to(device)})
     roots_r = (problem.rank * problem.values_D[: problem.rank]).sqrt()
     real_RD = roots_r[:, None] * problem.vectors_DD[:, : problem.rank].T
     real = RealBatch(real_RD.to(device), (real_RD @ problem.best_DK).to(device))
-    rng = torch.Generator().manual_seed(seed)
-    found: list[tuple[float, bool, Pairs, Tensors]] = []
-    evaluations = 0
-    for restart in range(restarts):
+    rng = torch.Generator().manual_seed(config.seed)
+    results = []
+    for restart in range(config.restarts):
         x_SMD = torch.randn(steps, images, problem.dim, generator=rng, dtype=torch.float64).to(device)
         # Rows of length √M at η = 1 make each step nearly a projection while M is small, and no longer one beyond.
         x_SMD *= math.sqrt(min(1.0, images / problem.dim))
@@ -152,62 +185,21 @@ def reached(
                 value.grad = result.grads[name].mean(0)
             return result.loss_B.mean()
 
-        value, converged, used = _minimised(closure, list(leaves.values()), iterations, began + max_seconds)
-        evaluations += used
-        if restarts > 1:
-            tell(f"restart {restart + 1} of {restarts}: {value:.6g} after {used} evaluations")
-        found.append((value, converged, source, {name: leaf.detach() for name, leaf in leaves.items()}))
-    objective, converged, source, params = min(found, key=lambda one: one[0])
-    made = source.materialise(params)
-    order = made.order.to(device)
-    tiny = TinySet(made.images[order].to(here), made.labels[order].to(here), made.hyperparameters["lr"].to(here))
-    return Reached(
+        minimum = minimise(closure, list(leaves.values()), iterations=config.iterations, deadline=deadline)
+        if config.restarts > 1:
+            counts = f"{minimum.value:.6g} after {minimum.evaluations} evaluations"
+            tell(f"restart {restart + 1} of {config.restarts}: {counts}")
+        results.append((minimum, source, {name: leaf.detach() for name, leaf in leaves.items()}))
+    minimum, source, params = min(results, key=lambda result: result[0].value)
+    learned = source.materialise(params)
+    order = learned.order.to(device)
+    images_TMD, labels_TMK, lr_T = learned.images[order], learned.labels[order], learned.hyperparameters["lr"]
+    tiny = TinySet(images_TMD.to(here), labels_TMK.to(here), lr_T.to(here))
+    return DistilledRegression(
         tiny=tiny,
-        excess=expected_excess(problem, tiny, mean_DK, sigma),
-        objective=objective,
-        evaluations=evaluations,
-        converged=converged,
-        seconds=time.monotonic() - began,
+        excess=expected_excess(problem, tiny, mean_DK, config.sigma),
+        objective=minimum.value,
+        evaluations=sum(result[0].evaluations for result in results),
+        converged=minimum.converged,
+        seconds=time.monotonic() - start_time,
     )
-
-
-def _minimised(
-    closure: Callable[[], Tensor], leaves: list[Tensor], iterations: int, deadline: float
-) -> tuple[float, bool, int]:
-    """Run L-BFGS: the last value, whether it stopped by itself, and how often the closure was called.
-
-    Where it runs away to no number, the leaves stay as they were before.
-    """
-    optimizer = torch.optim.LBFGS(
-        leaves,
-        max_iter=_ROUND,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        history_size=_HISTORY,
-        line_search_fn="strong_wolfe",
-    )
-    calls = 0
-
-    def counted() -> Tensor:
-        nonlocal calls
-        calls += 1
-        return closure()
-
-    values = [float(counted())]
-    for done in range(0, iterations, _ROUND):
-        if time.monotonic() > deadline:
-            return values[-1], False, calls
-        optimizer.param_groups[0]["max_iter"] = min(_ROUND, iterations - done)
-        kept = [leaf.detach().clone() for leaf in leaves]
-        optimizer.step(counted)  # type: ignore[no-untyped-call]
-        value = float(counted())
-        if not math.isfinite(value):
-            with torch.no_grad():
-                for leaf, before in zip(leaves, kept, strict=True):
-                    leaf.copy_(before)
-            return values[-1], False, calls
-        values.append(value)
-        # As exact as float64 has it, or nothing won.
-        if value <= 1e-26 * values[0] or not value < values[-2] * (1 - 1e-7):
-            return value, True, calls
-    return values[-1], False, calls

@@ -17,11 +17,11 @@ from limbeck.theory.closed_form import (
     exact_set,
     excess,
     expected_excess,
-    regression,
-    spanned_excess,
-    trained,
+    fit_regression,
+    span_excess,
+    take_steps,
 )
-from limbeck.theory.problems import problem
+from limbeck.theory.regressions import make_regression
 
 D, N, K = 6, 40, 2
 SIGMA = 0.7
@@ -37,13 +37,13 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 def case() -> Regression:
-    return regression("case", *data())
+    return fit_regression("case", *data())
 
 
 def singular(rank: int = 4) -> Regression:
     """Features that are combinations of fewer."""
     x_ND, y_NK = data(rank)
-    return regression("singular", x_ND @ normal(rank, D, seed=4), y_NK)
+    return fit_regression("singular", x_ND @ normal(rank, D, seed=4), y_NK)
 
 
 def inits(mean_DK: Tensor, count: int = 1000) -> Tensor:
@@ -77,8 +77,8 @@ def test_the_excess_is_the_difference_of_the_losses() -> None:
 
 def test_an_intercept_and_a_unit_are_a_column_and_a_factor() -> None:
     x_ND, y_NK = data()
-    one = regression("case", x_ND, y_NK, unit=0.5, intercept=True)
-    other = regression("case", torch.cat([0.5 * x_ND, torch.ones(N, 1)], dim=1), y_NK)
+    one = fit_regression("case", x_ND, y_NK, unit=0.5, intercept=True)
+    other = fit_regression("case", torch.cat([0.5 * x_ND, torch.ones(N, 1)], dim=1), y_NK)
     torch.testing.assert_close(one.best_DK, other.best_DK)
     assert one.features[-1] == "intercept"
     assert (one.dim, one.outputs, one.rank) == (D + 1, K, D + 1)
@@ -91,7 +91,7 @@ def test_a_step_is_the_gradients() -> None:
     ((x_MD @ theta_DK - y_MK).square().sum() / (2 * 3)).backward()  # type: ignore[no-untyped-call]
     assert theta_DK.grad is not None
     stepped = theta_DK - float(tiny.lrs_S[0]) * theta_DK.grad
-    torch.testing.assert_close(trained(tiny, theta_DK.detach()), stepped.detach(), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(take_steps(tiny, theta_DK.detach()), stepped.detach(), rtol=1e-13, atol=1e-13)
 
 
 # M >= D: exact
@@ -105,8 +105,8 @@ def test_one_step_is_exact_from_every_init(images: int, scale: float | None) -> 
     c = N if scale is None else scale
     torch.testing.assert_close(built.inputs_SMD[0, :D], c * torch.eye(D, dtype=torch.float64))
     torch.testing.assert_close(built.targets_SMK[0, :D], c * one.best_DK)
-    assert excess(one, trained(built, inits(torch.zeros(D, K)))).max() <= 1e-10
-    assert excess(one, trained(built, 1e3 * inits(torch.zeros(D, K)))).max() <= 1e-10
+    assert excess(one, take_steps(built, inits(torch.zeros(D, K)))).max() <= 1e-10
+    assert excess(one, take_steps(built, 1e3 * inits(torch.zeros(D, K)))).max() <= 1e-10
 
 
 def test_fewer_images_than_features_cannot_be_exact() -> None:
@@ -117,7 +117,7 @@ def test_fewer_images_than_features_cannot_be_exact() -> None:
     assert torch.linalg.matrix_rank(a_DD) == D - 1
     along_D = torch.linalg.eigh(a_DD).eigenvectors[:, 0]  # what no image sees stays as it was
     theta_DK = case().best_DK + along_D[:, None]
-    torch.testing.assert_close(trained(best_set(case(), D - 1), theta_DK), theta_DK, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(take_steps(best_set(case(), D - 1), theta_DK), theta_DK, rtol=1e-10, atol=1e-10)
 
 
 # M < D: the closed form
@@ -128,9 +128,9 @@ def test_the_expectation_is_that_of_random_inits(mean: str) -> None:
     one = case()
     mean_DK = one.best_DK if mean == "optimum" else torch.zeros(D, K, dtype=torch.float64)
     tiny = random_set(2, steps=3)
-    found_B = excess(one, trained(tiny, inits(mean_DK, 40_000)))
-    error = float(found_B.std()) / 200
-    assert abs(float(found_B.mean()) - expected_excess(one, tiny, mean_DK, SIGMA)) < 4 * error
+    excess_B = excess(one, take_steps(tiny, inits(mean_DK, 40_000)))
+    error = float(excess_B.std()) / 200
+    assert abs(float(excess_B.mean()) - expected_excess(one, tiny, mean_DK, SIGMA)) < 4 * error
 
 
 @pytest.mark.parametrize("images", range(D + 2))
@@ -148,8 +148,8 @@ def test_uniform_inits_of_the_same_mean_and_covariance_will_do() -> None:
     """Only two moments of the initial weights matter."""
     one = case()
     uniform_BDK = 2 * torch.rand(40_000, D, K, generator=generator(9), dtype=torch.float64) - 1
-    found_B = excess(one, trained(best_set(one, 2), one.best_DK + SIGMA * 3**0.5 * uniform_BDK))
-    assert abs(float(found_B.mean()) - best_excess(one, 2, sigma=SIGMA)) < 4 * float(found_B.std()) / 200
+    excess_B = excess(one, take_steps(best_set(one, 2), one.best_DK + SIGMA * 3**0.5 * uniform_BDK))
+    assert abs(float(excess_B.mean()) - best_excess(one, 2, sigma=SIGMA)) < 4 * float(excess_B.std()) / 200
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -210,7 +210,7 @@ def test_the_best_over_given_directions_is_an_orthogonal_projection(mean: str) -
         tiny = TinySet(x_RD[None], y_RK[None], torch.tensor([2.0], dtype=torch.float64))
         return expected_excess(one, tiny, mean_DK, SIGMA)
 
-    least = spanned_excess(one, q_DR @ normal(2, 2, seed=12), mean_DK, SIGMA)
+    least = span_excess(one, q_DR @ normal(2, 2, seed=12), mean_DK, SIGMA)
     assert close(reached(torch.eye(2, dtype=torch.float64)), least, 1e-11)
     assert all(reached(torch.eye(2) + 0.1 * normal(2, 2, seed=seed)) > least for seed in range(50))
 
@@ -223,7 +223,7 @@ def test_neither_steps_nor_epochs_do_better_than_one_step_over_the_same_directio
     lower, upper = bounds(one, 2, steps=2, mean_DK=mean_DK, sigma=SIGMA)
     best = best_set(one, 2, steps=2, mean_DK=mean_DK, sigma=SIGMA)
     q_DR = best.inputs_SMD.flatten(0, 1).T
-    assert lower * (1 - 1e-12) <= spanned_excess(one, q_DR, mean_DK, SIGMA) <= upper * (1 + 1e-12)
+    assert lower * (1 - 1e-12) <= span_excess(one, q_DR, mean_DK, SIGMA) <= upper * (1 + 1e-12)
     for seed in range(50):
         x_SMD = best.inputs_SMD + 0.1 * normal(2, 2, D, seed=seed)
         tiny = TinySet(
@@ -231,7 +231,7 @@ def test_neither_steps_nor_epochs_do_better_than_one_step_over_the_same_directio
             best.targets_SMK.repeat(epochs, 1, 1) + 0.1 * normal(2 * epochs, 2, K, seed=100 + seed),
             2 + normal(2 * epochs, seed=200 + seed),
         )
-        least = spanned_excess(one, x_SMD.flatten(0, 1).T, mean_DK, SIGMA)
+        least = span_excess(one, x_SMD.flatten(0, 1).T, mean_DK, SIGMA)
         assert expected_excess(one, tiny, mean_DK, SIGMA) >= least * (1 - 1e-12) >= lower * (1 - 1e-11)
 
 
@@ -242,7 +242,7 @@ def test_neither_steps_nor_epochs_do_better_than_one_step_over_the_same_directio
 def test_steps_that_project_onto_complementary_spaces_are_exact(images: int, steps: int) -> None:
     built = best_set(case(), images, steps=steps)
     assert built.inputs_SMD.shape == (steps, images, D)
-    assert excess(case(), trained(built, inits(torch.zeros(D, K)))).max() <= 1e-10
+    assert excess(case(), take_steps(built, inits(torch.zeros(D, K)))).max() <= 1e-10
     if images * steps > D:
         assert not built.inputs_SMD[-1, -(images * steps - D) :].any()
 
@@ -261,7 +261,7 @@ def test_epochs_over_the_same_images_do_not_help() -> None:
     x_SMD, y_SMK = (value.expand(4, -1, -1) for value in tiny[:2])
     repeated = TinySet(x_SMD, y_SMK, normal(4, seed=11).abs())
     theta_BDK = inits(one.best_DK, 20)
-    moved_BDK = trained(repeated, theta_BDK) - theta_BDK
+    moved_BDK = take_steps(repeated, theta_BDK) - theta_BDK
     assert torch.linalg.matrix_rank(moved_BDK.transpose(0, 1).flatten(1), rtol=1e-10) == 2
     assert expected_excess(one, repeated, one.best_DK, SIGMA) >= best_excess(one, 2, sigma=SIGMA)
 
@@ -277,7 +277,7 @@ def test_as_many_images_as_the_rank_are_enough() -> None:
     assert case().note is None
     assert best_excess(one, 4) == 0
     assert best_excess(one, 3) > 0
-    assert excess(one, trained(best_set(one, 4), inits(torch.zeros(D, K)))).max() <= 1e-10
+    assert excess(one, take_steps(best_set(one, 4), inits(torch.zeros(D, K)))).max() <= 1e-10
     assert bounds(one, 4, mean_DK=torch.zeros(D, K, dtype=torch.float64)) == (0, 0)
 
 
@@ -303,13 +303,13 @@ def test_the_pseudo_inverse_gives_the_smallest_minimiser() -> None:
 )
 def test_data_that_are_none(x: Tensor, y: Tensor, said: str) -> None:
     with pytest.raises(LimbeckError) as caught:
-        regression("case", x, y)
+        fit_regression("case", x, y)
     assert said in str(caught.value)
 
 
 def test_names_and_scales_that_do_not_fit() -> None:
     with pytest.raises(LimbeckError, match="1 names for 6 features"):
-        regression("case", *data(), ["one"])
+        fit_regression("case", *data(), ["one"])
     with pytest.raises(LimbeckError, match="scale is 0"):
         exact_set(case(), D, scale=0)
 
@@ -318,7 +318,11 @@ def test_names_and_scales_that_do_not_fit() -> None:
 
 
 def test_the_random_problem_is_that_of_its_seed() -> None:
-    one, again, other = problem("random", seed=1), problem("random", seed=1), problem("random", seed=2)
+    one, again, other = (
+        make_regression("random", seed=1),
+        make_regression("random", seed=1),
+        make_regression("random", seed=2),
+    )
     assert torch.equal(one.best_DK, again.best_DK)
     assert not torch.equal(one.best_DK, other.best_DK)
     assert (one.dim, one.rank, one.examples) == (10, 10, 200)
@@ -326,14 +330,14 @@ def test_the_random_problem_is_that_of_its_seed() -> None:
 
 def test_diabetes_is_standardised() -> None:
     pytest.importorskip("sklearn")
-    one = problem("diabetes")
+    one = make_regression("diabetes")
     torch.testing.assert_close(one.h_DD.diagonal(), torch.ones(11, dtype=torch.float64))
     assert one.features[-2:] == ("s6", "intercept")
     assert one.floor == pytest.approx(0.5 * (1 - 0.51775), abs=1e-5)  # R² of ordinary least squares on these data
 
 
 def test_averaged_mnist_has_one_hot_targets() -> None:
-    one = problem("mnist", features=16)
+    one = make_regression("mnist", features=16)
     assert (one.dim, one.outputs, one.examples) == (17, 10, 60_000)
     torch.testing.assert_close(one.best_DK.sum(1)[:-1], torch.zeros(16, dtype=torch.float64))  # outputs sum to 1
     assert float(one.best_DK[-1].sum()) == pytest.approx(1)
@@ -351,11 +355,11 @@ def test_averaged_mnist_has_one_hot_targets() -> None:
 )
 def test_problems_that_there_are_not(name: str, features: int | None, said: str) -> None:
     with pytest.raises(LimbeckError) as caught:
-        problem(name, features=features)
+        make_regression(name, features=features)
     assert said in str(caught.value)
 
 
 def test_diabetes_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
     with pytest.raises(LimbeckError, match=r"pip install 'limbeck\[sklearn\]'"):
-        problem("diabetes")
+        make_regression("diabetes")
