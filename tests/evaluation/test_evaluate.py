@@ -23,7 +23,7 @@ from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import RANDOM_SETS, STEP_SIZES, baseline_names, class_average, random_real
 from limbeck.evaluation.judge import Evaluation, Row, evaluate
-from limbeck.experiment import execution
+from limbeck.experiment import planner
 from limbeck.models import RandomInit, save_pool
 from limbeck.outer.loop import distill
 
@@ -50,7 +50,7 @@ def fixed() -> Distilled:
 
 
 @pytest.fixture
-def redraw(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
     """The initial weights that the judge asks for: first for the test, then for tuning."""
     found: list[Tensors] = []
     initial = Distilled.initial
@@ -198,15 +198,15 @@ def test_every_row_has_n_initial_weights(run: Distilled, n: int) -> None:
 
 
 def test_the_default_n_follows_the_size_of_the_network(run: Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "compiler_missing", lambda device: "a compiler")  # 200 tiny ones are fast without
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: "a compiler")  # 200 tiny ones are fast without
     assert evaluate(run, DATA, baselines=()).distilled.scores.n == 200
-    monkeypatch.setattr(MODULE, "default_chunk", lambda *args: 1)
+    monkeypatch.setattr(planner, "SMALL_STEP_FLOPS", 0.0)
     assert evaluate(run, DATA, baselines=()).distilled.scores.n == 40
 
 
 def test_one_network_at_a_time_gets_the_same_scores(run: Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate(run, DATA, n=N, baselines=()).distilled.scores
-    monkeypatch.setattr(MODULE, "default_chunk", lambda *args: 1)
+    monkeypatch.setattr(planner, "SMALL_STEP_FLOPS", 0.0)
     assert torch.equal(evaluate(run, DATA, n=N, baselines=()).distilled.scores.correct_BK, whole.correct_BK)
 
 

@@ -315,7 +315,7 @@ def test_compiled_steps_train_the_same_networks() -> None:
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limbeck.nas.training.compiler_missing", lambda device: "a C++ compiler (g++ or clang++)")
+    monkeypatch.setattr("limbeck.experiment.planner.compiler_missing", lambda device: "a C++ compiler (g++ or clang++)")
     module = build("mlp", shape=(1, 8, 8), num_classes=3)
     with pytest.raises(LimbeckError, match=r"needs a C\+\+ compiler"):
         train_real(module, DATA, Schedule(steps=1, compiled=True), seed=0, stream="s")

@@ -255,7 +255,7 @@ def test_the_reconstruction_term_is_the_mean_squared_error() -> None:
         {n.removeprefix("encoder."): v for n, v in params.items() if n.startswith("encoder.")},
         (x[:6],),
     )
-    images, _ = teacher.made(teacher.weights(params), z, torch.eye(3)[y[:6]])
+    images, _ = teacher.generate(teacher.weights(params), z, torch.eye(3)[y[:6]])
     assert torch.allclose(loss, 0.5 * ((images - x[:6]) ** 2).mean())
     grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
     reached = {name for name, grad in zip(params, grads, strict=True) if grad is not None}

@@ -125,7 +125,7 @@ def plan_work(
     """
     missing = compiler_missing(work.device) if compile != "off" else None
     if compile == "on" and missing is not None:
-        raise LimbeckError(f"{option} needs {missing}; install it or leave that option out.")
+        raise LimbeckError(f"{option} needs {missing}; install it, or leave that option out.")
     compiled = compile == "on" or (compile == "auto" and compilable and missing is None and _compiling_pays(work))
     if compiled:
         use_compile_cache()

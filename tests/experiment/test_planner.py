@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 
 from limbeck.cli.console import ConsoleReporter
 from limbeck.common.provenance import versions
-from limbeck.engine import Execution, Learner, Unroll
+from limbeck.engine import Execution, Learner, Momentum, Unroll
 from limbeck.errors import LimbeckError
-from limbeck.experiment import execution
-from limbeck.experiment.execution import REAL_BATCHES, cache_dir, choose_execution, remember
+from limbeck.experiment import compilers, measured, planner
+from limbeck.experiment.compilers import cache_dir
+from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember
 from limbeck.experiment.parts import EngineConfig
+from limbeck.experiment.planner import Work, estimate_memory, plan_distilling, plan_work
 from limbeck.experiment.progress import Progress, Silent
 from limbeck.models import build
 from limbeck.outer.loop import distill
@@ -43,9 +46,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def choose(learner: Learner = LINEAR, reporter: Recorder | None = None, **changes: Any) -> Execution:
     outer = {name: changes.pop(name) for name in ("iterations", "inits", "adjoint") if name in changes}
     settings = {"compile": "off", "bfloat16": "off"} | changes
-    return choose_execution(
+    return plan_distilling(
         tiny_config(engine=EngineConfig(**settings), **outer), [learner], DATA, reporter or Recorder()
-    )
+    ).execution
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ def test_settings_reach_the_execution() -> None:
 
 
 def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: None)
     # 4 inner steps and a real batch worth 10, for each of 3 inits: 20,000 are planned from 477 iterations on
     assert not choose(compile="auto", iterations=476).compiled
     reporter = Recorder()
@@ -91,7 +94,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert not choose(compile="auto", iterations=10**6).compiled
-    with pytest.raises(LimbeckError, match=r"--compile on needs a C\+\+ compiler.*--compile off"):
+    with pytest.raises(LimbeckError, match=r"--compile on needs a C\+\+ compiler.*leave that option out"):
         choose(compile="on")
 
 
@@ -105,10 +108,10 @@ def test_the_compiler_of_the_environment_counts(tmp_path: Path, monkeypatch: pyt
 
 
 def test_compiled_kernels_are_kept_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execution.use_compile_cache()
+    compilers.use_compile_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "untouched"  # the user's choice wins
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    execution.use_compile_cache()
+    compilers.use_compile_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(home / ".cache" / "limbeck" / "compiled")
 
 
@@ -150,7 +153,7 @@ def test_auto_takes_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
             keys.append(key)
             return winner
 
-        monkeypatch.setattr(execution, "remembered", known)
+        monkeypatch.setattr(planner, "remember", known)
         chosen = choose(bfloat16="auto")
         assert {"bfloat16": chosen.bfloat16, "channels_last": chosen.channels_last} == expected
         assert len(keys) == 1
@@ -176,7 +179,7 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
                 start = times[-1] if times else 0.0
                 times += [start, start + value]
         clock = iter(times)
-        monkeypatch.setattr("limbeck.experiment.execution.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        monkeypatch.setattr("limbeck.experiment.measured.time", SimpleNamespace(perf_counter=lambda: next(clock)))
 
         class Fake:
             def __init__(self, *args: Any) -> None:
@@ -188,8 +191,8 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
             def terminal(self, *args: Any) -> Any:
                 return torch.zeros(1), ({"w": torch.full((4,), 1.0 + self.error)}, {})
 
-        monkeypatch.setattr(execution, "Kernels", Fake)
-        return execution._fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8)
+        monkeypatch.setattr(measured, "Kernels", Fake)
+        return fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8)
 
     assert winner((1.0, 0.5, 0.25), (0, 0, 0)) == 2
     assert winner((1.0, 0.5, 0.25), (0, 0, 0.05)) == 1
@@ -200,9 +203,9 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_choice_is_recorded_and_kept_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(engine=EngineConfig(compile="off", bfloat16="auto"))
-    monkeypatch.setattr(execution, "remembered", lambda key, measure: 1)
+    monkeypatch.setattr(planner, "remember", lambda key, measure: 1)
     distill(config, DATA, out=tmp_path / "run", reporter=Recorder(4))
-    monkeypatch.setattr(execution, "remembered", lambda key, measure: 0)  # as on another machine
+    monkeypatch.setattr(planner, "remember", lambda key, measure: 0)  # as on another machine
     resumed = distill(config, DATA, out=tmp_path / "run", resume=True)
     assert resumed.info["execution"]["channels_last"] is True
 
@@ -292,3 +295,63 @@ def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
     assert random_set().info["finished"] is True
+
+
+# --- work of every kind ----------------------------------------------------------------------------------------------
+
+
+def work(learner: str = "lenet", **changes: Any) -> Work:
+    shape = (1, 28, 28)
+    module = build(learner, shape=shape, num_classes=10)
+    return Work(**({"learner": Learner.of(module), "image_shape": shape, "networks": 40, "images": 10} | changes))
+
+
+def test_convolutional_networks_are_scored_one_after_the_other_on_a_processor() -> None:
+    assert plan_work(work("lenet"), compile="off").execution.score_chunk == 1
+    assert plan_work(work("convnet3,width=4"), compile="off").execution.score_chunk == 1
+    assert plan_work(work("mlp"), compile="off").execution.score_chunk is None
+
+
+def test_eager_steps_on_many_images_are_taken_one_network_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: None)
+    chunks = {images: plan_work(work(images=images), compile="off").execution.chunk for images in (10, 16, 17)}
+    assert chunks == {10: 16, 16: 16, 17: 1}
+    assert plan_work(work(images=17), compile="on").execution.chunk == 16
+    assert plan_work(work(images=17, differentiated=True), compile="off").execution.chunk == 16
+    assert plan_work(work(networks=3), compile="off").execution.chunk == 3
+    assert plan_work(work(), compile="off", most=10).execution.chunk == 10
+    assert plan_work(work(), compile="off", at_once=25).execution.chunk == 25
+
+
+def test_compiling_pays_for_many_steps_or_much_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: None)
+    assert not plan_work(work(steps=19_999)).execution.compiled
+    assert plan_work(work(steps=20_000)).execution.compiled
+    assert not plan_work(work(scored=10_000)).execution.compiled
+    assert plan_work(work(scored=200 * 10_000)).execution.compiled
+    assert not plan_work(work(steps=10**9), compilable=False).execution.compiled
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: "a C++ compiler")
+    assert not plan_work(work(steps=10**9)).execution.compiled
+    with pytest.raises(LimbeckError, match="compiled=true needs a C.. compiler"):
+        plan_work(work(), compile="on", option="compiled=true")
+
+
+def test_memory_is_that_of_states_and_of_what_autograd_keeps() -> None:
+    """An mlp of one hidden layer of 3 on 4 pixels: 15 + 8 numbers; autograd keeps inputs, hidden and logits."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2))
+    bare = Work(learner=Learner.of(module), image_shape=(1, 2, 2), networks=5, images=7, stored=11)
+    states = 5 * (11 + 2) * 23 * 4
+    assert estimate_memory(bare, 1) == states + 7 * (4 + 3) * 4
+    assert estimate_memory(bare, 2) == states + 2 * 7 * (4 + 3) * 4
+    assert estimate_memory(replace(bare, differentiated=True), 1) == states + 3 * 7 * (4 + 3) * 4
+    momentum = replace(bare, learner=Learner.of(module, Momentum()))
+    assert estimate_memory(momentum, 1) == 2 * states + 7 * (4 + 3) * 4
+
+
+def test_too_little_memory_is_told_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = Recorder()
+    choose(reporter=reporter)
+    assert not reporter.messages
+    monkeypatch.setattr(planner, "free_memory", lambda device: 1000)
+    choose(reporter=reporter)
+    assert "GiB of memory, and 0.0 are free: fewer --inits" in reporter.messages[0]
