@@ -14,13 +14,16 @@ from torch import Tensor
 
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Learner, Tensors
+from limbeck.engine import Batch, Kernels, Learner, RealLoss, Tensors
 from limbeck.evaluation.train_and_score import confusion, inits, train_each
-from limbeck.experiment.execution import default_chunk, judging_kernels
 from limbeck.experiment.parts import AttackConfig
+from limbeck.experiment.planner import plan_judging
 
 TUNING_IMAGES = 2000
 """Training images on which step sizes are tuned."""
+
+IMAGES = 10
+"""Images in a step that the computation is planned for; scoring is nearly all of it."""
 
 
 @final
@@ -91,8 +94,8 @@ class TrainedNetworks:
     ) -> None:
         self.states, self.attack, self.data, self.tuning = states, attack, data, tuning
         self.n = inits(states)
-        small = default_chunk(learner, data, 10) > 1
-        self.kernels = judging_kernels(learner, data, self.n, small=small, tell=tell)
+        plan = plan_judging(learner, data, self.n, images=IMAGES, steps=1, tell=tell)
+        self.kernels = Kernels(learner, RealLoss(), plan.execution)
         self._before: Effect | None = None
 
     @property
