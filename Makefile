@@ -10,19 +10,24 @@ demo: .venv/stamp
 	$(BIN)/limbeck show $(DEMO)
 	$(BIN)/limbeck evaluate $(DEMO) --baselines none
 
+# A process for each core; one that is done takes over tests of another.
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8 --dist=worksteal
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
 
 # Other processors round otherwise: the suite as one without vector instructions computes it, and as one with AVX2.
 test-all: test
-	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest
+	$(PYTEST) -m slow
+	ATEN_CPU_CAPABILITY=default $(PYTEST) -m "not slow"
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not slow"
 
 lint: .venv/stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/lint.py
 
 bench: .venv/stamp
 	$(BIN)/python benchmarks/speed.py

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
+
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # the suite has a process for each core already
+
 import torch
 
 torch.set_num_threads(1)

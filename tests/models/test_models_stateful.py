@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -202,15 +201,11 @@ def test_fixed_weights_and_pools_get_fresh_noise() -> None:
 
 @pytest.mark.parametrize("name", ["running-convnet", "noisy-mlp"])
 def test_what_is_carried_matters_and_is_replayed(name: str) -> None:
-    """Two stored states apart, compiled or not, the steps in between are the same steps."""
+    """Two stored states apart, the steps in between are the same steps (compiled: ``test_engine_compile``)."""
     case = problem(name, inits=2)
     expected = case.meta_gradient(Unroll())
     assert_same_gradient(case.meta_gradient(Remat(store_every=2), Execution(chunk=2)), expected)
     assert_same_gradient(case.meta_gradient(Remat(), Execution(chunk=1)), expected)
-    with warnings.catch_warnings():  # linear layers behind an augmentation may not compile: they are run as they are
-        warnings.filterwarnings("ignore", message="torch cannot compile")
-        compiled = case.meta_gradient(Remat(), Execution(chunk=2, compiled=True))
-    assert_same_gradient(compiled, expected, 1e-9)
     other = {n: v + 3 if n.endswith("key") else v for n, v in case.weights.items()}
     if name == "noisy-mlp":
         assert not torch.equal(case._replace(weights=other).meta_gradient(Remat()).loss_B, expected.loss_B)

@@ -335,7 +335,6 @@ def killed_search(log: Path, out: Path, after: int) -> None:
     process.wait()
 
 
-@pytest.mark.slow
 def test_a_killed_search_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     killed_search(log, out, after=7)

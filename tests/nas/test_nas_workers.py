@@ -130,7 +130,6 @@ def test_this_process_scores_with_one_thread_and_keeps_its_own() -> None:
 # --- a pool of processes ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_two_processes_find_the_same_and_survive_the_loss_of_one(alone: SearchResult, tmp_path: Path) -> None:
     with killer(tmp_path, 1) as killed:
         result = search(toy_task(), Worth(log=str(tmp_path), seconds=0.05), CONFIG, workers=SearchWorkers(number=2))
@@ -141,7 +140,6 @@ def test_two_processes_find_the_same_and_survive_the_loss_of_one(alone: SearchRe
     assert os.getpid() not in workers_of(tmp_path)
 
 
-@pytest.mark.slow
 def test_an_architecture_that_kills_every_worker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limbeck.nas.searches.workers.RETRIES", 1)
     task = toy_task()
@@ -202,7 +200,6 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("address", ["nonsense", "host:99999", "PORT", "no-such-host.invalid:6379"])
 def test_no_cluster_is_an_error_at_once(address: str) -> None:
     pytest.importorskip("ray")
@@ -237,7 +234,6 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
 class TestRay:
     def test_two_workers_find_the_same_and_survive_the_loss_of_one(
         self, cluster: None, alone: SearchResult, tmp_path: Path

@@ -27,7 +27,9 @@ def accuracy(row: Row) -> str:
 
 def evaluation_table(result: Evaluation) -> Table:
     """One line per learned set or baseline."""
-    table = Table(title="accuracy on the real test set (%)", title_justify="left")
+    training = result.info.get("training")
+    how = f", after {training}" if training else ""
+    table = Table(title=f"accuracy on the real test set{how} (%)", title_justify="left")
     for column in ("set", "before", "after", "worst", "n", "step size"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for row in result.rows:

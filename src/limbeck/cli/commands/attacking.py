@@ -80,8 +80,10 @@ def attack(argv: list[str]) -> int:
 
 def report_on(run: Distilled, options: EvaluateOptions) -> int:
     """``limbeck evaluate`` on an attack: the same report."""
-    if options.learners or options.every_step:
-        raise LimbeckError("--learners and --every-step do not belong to an attack; see limbeck attack --transfer.")
+    if options.learners or options.every_step or options.ordinary:
+        raise LimbeckError(
+            "--learners, --every-step and --ordinary do not belong to an attack; see limbeck attack --transfer."
+        )
     prepare(options)
     data = _task(run.config, run.info["data"]["sha256"], options, options.data)
     return _report(run, data, options, options.run)

@@ -30,6 +30,7 @@ from limbeck.cli.tables import class_table, curve_table, evaluation_table, show_
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
+from limbeck.evaluation.training import OrdinaryTraining
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter, Several
 from limbeck.experiment.task import task_of
@@ -96,6 +97,8 @@ def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
     run = Distilled.load(options.run, trust=options.trust)
+    if options.training != OrdinaryTraining() and not options.ordinary:
+        raise LimbeckError("Options of ordinary training do nothing without --ordinary; add it, or leave them out.")
     if run.config.attack is not None:
         return report_on(run, options)
     if run.config.init.fixed and not options.learners:
@@ -113,6 +116,7 @@ def evaluate(argv: list[str]) -> int:
         baselines=baseline_choice(options.baselines),
         learners=options.learners,
         every_step=options.every_step,
+        training=options.training if options.ordinary else None,
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),

@@ -9,6 +9,7 @@ from typing import Annotated, final
 import tyro
 
 from limbeck.cli.options.common import Common
+from limbeck.evaluation.training import OrdinaryTraining
 from limbeck.experiment.config import Config
 
 
@@ -62,8 +63,11 @@ class EvaluateOptions(Common):
             is ``fine-tuning``, too, for networks of a pool.
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
+        ordinary: train the ordinary way instead of as the set says, for the set and for the baselines: epochs over
+            shuffled batches, with the options that follow.
         out: also write the JSON to this file.
         trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
+        training: ordinary training, with --ordinary.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -73,8 +77,10 @@ class EvaluateOptions(Common):
     baselines: tuple[str, ...] | None = None
     learners: tuple[str, ...] = ()
     every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    ordinary: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    training: tyro.conf.OmitArgPrefixes[OrdinaryTraining] = field(default_factory=OrdinaryTraining)
 
 
 @final
