@@ -21,7 +21,7 @@ from torch import Tensor
 
 from limbeck.artefact.card import card
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import AttackSettings, attack_config, attack_outer, validation_networks
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer
 from limbeck.attack.effect import Effect, summarise
 from limbeck.attack.report import AttackReport, AttackRow, attack_report, relabel
 from limbeck.cli.commands.attacking import class_index
@@ -36,7 +36,7 @@ from limbeck.experiment.task import task_of
 from limbeck.models import PoolInit, build, pool_digest, save_pool
 from limbeck.outer.loop import distill
 from limbeck.pools.adapt import AdaptSettings, adapt_config
-from limbeck.pools.pool import open_pool
+from limbeck.pools.pool import open_pool, validation_networks
 
 ATTACK = AttackConfig(source=0, target=2, keep=1.0)
 BASELINES = ("random", "best-random", "kmeans", "average")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import signal
+import subprocess
 import warnings
 from collections.abc import Callable
 
@@ -12,6 +14,7 @@ from engine_cases import CLASSES, LEARNED, LinearGenerator, Problem, around, ass
 from torch.fx import GraphModule
 
 from limbeck.engine import Execution, Remat, Unroll
+from limbeck.engine.compiling import Compiled
 from limbeck.experiment.compilers import compiler_missing
 from limbeck.models import MLP, WeightNorm
 
@@ -67,3 +70,39 @@ def test_compiled_equals_eager(name: str) -> None:
             warnings.filterwarnings("ignore", message="torch cannot compile")
         result = case.meta_gradient(Remat(), Execution(compiled=True))
     assert_same_gradient(result, case.meta_gradient(Unroll()))
+
+
+class Broken:
+    """Stands for a compiled function: it fails so often with this error, then gives its argument plus one."""
+
+    def __init__(self, error: BaseException, times: int) -> None:
+        self.error, self.times, self.calls = error, times, 0
+
+    def __call__(self, value: int) -> int:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise torch._dynamo.exc.TorchDynamoException("the compiler failed") from self.error
+        return value + 1
+
+
+KILLED = [
+    subprocess.CalledProcessError(-signal.SIGINT, "g++"),
+    RuntimeError("g++: fatal error: Interrupt signal terminated program cc1plus"),
+]
+
+
+@pytest.mark.parametrize("error", KILLED)
+def test_a_compiler_that_a_signal_ended_is_started_again(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Broken(error, times=1)
+    monkeypatch.setattr(torch, "compile", lambda *args, **settings: broken)
+    compiled = Compiled(lambda value: -1)
+    assert (compiled(1), compiled(2), broken.calls) == (2, 3, 3)  # and no warning that it cannot be compiled
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Broken(subprocess.CalledProcessError(1, "g++"), times=9)
+    monkeypatch.setattr(torch, "compile", lambda *args, **settings: broken)
+    compiled = Compiled(lambda value: -1)
+    with pytest.warns(UserWarning, match="cannot compile"):
+        assert compiled(1) == -1
+    assert (compiled(1), broken.calls) == (-1, 1)

@@ -47,7 +47,7 @@ def test_settings_are_taken_over(pool: Path, other: str) -> None:
     assert (config.source.ipc, config.source.steps, config.source.epochs) == (2, 2, 5)
     assert (config.source.start, config.source.labels) == ("noise", "hard")
     assert (config.init.network, config.init.held_out, config.seed) == (3, 4, 9)
-    assert config.outer == OuterConfig(inits=1)
+    assert config.outer == OuterConfig(inits=1, validate_inits=1)  # as many as the pool has
     assert adapt_config(pool, other, settings).outer == adapt_outer(3, validate_inits=1)
 
 

@@ -12,7 +12,7 @@ from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, InitConfig, OuterConfig, check_positive
 from limbeck.experiment.task import split_of
-from limbeck.pools.pool import default_shares, open_card
+from limbeck.pools.pool import default_shares, fit_validation, open_card, validation_networks
 
 
 @final
@@ -81,8 +81,8 @@ def attack_config(
 ) -> Config:
     """The configuration that learns an attack on the networks of a pool; run it with ``distill``.
 
-    A number of validation networks that ``outer`` left at its default, and that the pool does not have, is lowered to
-    what ``validation_networks`` gives.
+    A number of validation networks that ``outer`` leaves at a default, and that the pool does not have, is lowered (see
+    ``limbeck.pools.pool.fit_validation``).
 
     Args:
         pool: file of ``make_pool``; its card says which data and learner.
@@ -111,7 +111,9 @@ def attack_config(
         attack=attack,
         source=settings.source(classes),
         inner=settings.inner(),
-        outer=_outer(outer, networks, held_out),
+        outer=fit_validation(
+            outer or attack_outer(validate_inits=validation_networks(networks, held_out)), networks, held_out
+        ),
         seed=settings.seed,
         **split_of(card),
     )
@@ -131,41 +133,3 @@ def attack_outer(**changes: Any) -> OuterConfig:
         "validate_inits": 20,
     }
     return OuterConfig(**(values | changes))
-
-
-def validation_networks(networks: int, held_out: int | None = None, count: int | None = None) -> int:
-    """How many of a pool's networks validate, so that with those held out at least one is left to train on.
-
-    Args:
-        networks: in the pool.
-        held_out: of them that are held out for evaluation; a quarter by default, 50 at most.
-        count: as many as that; an eighth of the pool by default, 20 at most, or as many as there are.
-
-    Raises:
-        LimbeckError: none is left to train on.
-    """
-    shares = default_shares(networks)
-    held_out = shares.held_out if held_out is None else held_out
-    most = networks - held_out - 1
-    count = max(1, min(shares.selection, most)) if count is None else count
-    if count > most:
-        advice = "it takes three networks"
-        if networks > 2:
-            advice = f"or validate on {most} at most" if most > 0 else f"or hold out {networks - 2} at most"
-        raise LimbeckError(
-            f"The pool has {networks} networks; {held_out} held out for evaluation and {count} for validation leave "
-            f"none to train on. Make a larger pool, {advice}."
-        )
-    return count
-
-
-def _outer(outer: OuterConfig | None, networks: int, held_out: int) -> OuterConfig:
-    """The outer loop with a number of validation networks that the pool has."""
-    if outer is None:
-        return attack_outer(validate_inits=validation_networks(networks, held_out))
-    count = outer.validate_inits
-    # A config does not say whether a value was given or left: a default that does not fit counts as left.
-    defaults = (OuterConfig().validate_inits, attack_outer().validate_inits)
-    left = count in defaults and networks - held_out - count < 1
-    count = validation_networks(networks, held_out, None if left else count)
-    return outer if count == outer.validate_inits else dataclasses.replace(outer, validate_inits=count)

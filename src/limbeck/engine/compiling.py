@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import warnings
 from collections.abc import Callable
 from typing import Any, final
@@ -33,8 +35,21 @@ class Compiled:
         except torch._dynamo.exc.TorchDynamoException as error:
             if self._function is self._plain:
                 raise
+            if was_killed(error):  # once more: a network that torch cannot compile fails otherwise
+                return self._function(*args)
             reason = str(error).splitlines()[0]
             warnings.warn(f"torch cannot compile this network ({reason}); it is run uncompiled, slower.", stacklevel=2)
             self._function = self._plain
             FakeTensorMode.cache_clear()  # what the failed attempt left there makes the next compilation fail, too
         return self._function(*args)
+
+
+def was_killed(error: BaseException | None) -> bool:
+    """Whether the compiler was ended by a signal, such as the Ctrl-C that asks a run to stop after its iteration."""
+    while error is not None:
+        if isinstance(error, subprocess.CalledProcessError) and error.returncode < 0:
+            return True
+        if re.search(r"signal terminated program|Interrupt|Terminated|Killed", str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

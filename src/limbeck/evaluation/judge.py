@@ -98,7 +98,7 @@ class Evaluation:
                     "run": run,
                 }
             )
-        return {"rows": rows, "classes": list(self.class_names)}
+        return {"rows": rows, "classes": list(self.class_names), "training": self.info.get("training")}
 
 
 def evaluate(

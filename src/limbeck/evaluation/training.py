@@ -10,9 +10,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, final
 
 import torch
+import tyro
 from torch import Tensor
 
 from limbeck.common.registry import Registry
@@ -166,7 +167,7 @@ class OrdinaryTraining(TrainingRecipe):
 
     kind = "ordinary"
 
-    optimizer_name: Literal["adam", "sgd"] = "adam"
+    optimizer_name: Annotated[Literal["adam", "sgd"], tyro.conf.arg(name="optimizer")] = "adam"
     lr: float = 0.001
     epochs: int = 30
     batch_size: int = 10

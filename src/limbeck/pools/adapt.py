@@ -12,7 +12,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import InitConfig, OuterConfig
 from limbeck.experiment.task import split_for
-from limbeck.pools.pool import default_shares, open_card
+from limbeck.pools.pool import default_shares, fit_validation, open_card, validation_networks
 
 
 @final
@@ -70,7 +70,7 @@ def adapt_config(
         data: what they are to be good at; its images and classes are as large and as many as those of the pool. Of the
             pool's own data, changed or not, the same examples are set aside for selection.
         settings: how many images, for which networks; ``AdaptSettings()`` by default.
-        outer: the outer loop; ``adapt_outer`` by default.
+        outer: the outer loop; ``adapt_outer`` by default, with as many validation networks as the pool has.
         card: of the pool, read from its file by default.
         trust: import the code that the card names as its learner, if it names any.
         data_dir: where known sets are looked for first, to see whether they are the pool's own data.
@@ -80,8 +80,8 @@ def adapt_config(
     """
     settings = settings or AdaptSettings()
     card = open_card(pool) if card is None else card
-    shares = default_shares(card["config"]["n"])
-    held_out = shares.held_out if settings.held_out is None else settings.held_out
+    networks = card["config"]["n"]
+    held_out = default_shares(networks).held_out if settings.held_out is None else settings.held_out
     config = _config_of_images(
         settings,
         len(card["classes"]),
@@ -89,7 +89,11 @@ def adapt_config(
         learner=card["config"]["learner"],
         init=InitConfig(init=f"pool:{pool}", held_out=held_out, network=settings.network),
         inner=InnerConfig(optimizer="adam", lr=0.002),
-        outer=outer or adapt_outer(settings.network, validate_inits=shares.selection),
+        outer=fit_validation(
+            outer or adapt_outer(settings.network, validate_inits=validation_networks(networks, held_out)),
+            networks,
+            held_out,
+        ),
         seed=settings.seed,
         **split_for(card, data, data_dir=data_dir),
     )

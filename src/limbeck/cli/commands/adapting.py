@@ -24,7 +24,7 @@ from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import evaluate
 from limbeck.experiment.task import task_of
 from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
-from limbeck.pools.pool import default_shares, open_card
+from limbeck.pools.pool import open_card, validation_networks
 
 
 def adapt(argv: list[str]) -> int:
@@ -34,7 +34,7 @@ def adapt(argv: list[str]) -> int:
     console = log_console()
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)
-    selection = {"validate_inits": default_shares(card["config"]["n"]).selection}
+    selection = {"validate_inits": validation_networks(card["config"]["n"], options.held_out, options.validate_inits)}
     chosen = explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.attack.config import AttackSettings, attack_config, attack_outer, validation_networks
+from limbeck.attack.config import AttackSettings, attack_config, attack_outer
 from limbeck.attack.effect import Effect
 from limbeck.attack.report import AttackReport, attack_report, check_report
 from limbeck.cli.commands.shared import (
@@ -27,7 +27,7 @@ from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
 from limbeck.experiment.task import task_of
-from limbeck.pools.pool import open_card
+from limbeck.pools.pool import open_card, validation_networks
 
 REPORT = "attack.json"
 
