@@ -102,7 +102,8 @@ class OuterConfig:
 
     Args:
         iterations: outer iterations.
-        max_time: also stop after this many seconds; the schedule then follows whichever budget is further spent.
+        max_time: also stop after this many seconds of work, with building, measuring, compiling and validation, over
+            all sittings; the schedule then follows whichever budget is further spent.
         inits: initial weights an iteration averages over.
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.

@@ -135,6 +135,7 @@ class OuterLoop:
             data=self.data,
             config=config.outer,
         )
+        self.read_every = 1 if self.data.train_x.device.type == "cpu" else READ_EVERY
         self.journal = Journal(self.folder, reporter, self.snapshot)
         if self.folder is not None and checkpoint is None:
             self.folder.clear()
@@ -185,7 +186,7 @@ class OuterLoop:
         self.journal.note(progress.iteration, report)
         over = self.budget.is_spent(progress)
         due = progress.iteration % config.validate_every == 0 or over
-        if due or self.data.train_x.device.type == "cpu" or progress.iteration % READ_EVERY == 0:
+        if due or progress.iteration % self.read_every == 0:
             self._look_back(validate=due)
 
     def _look_back(self, *, validate: bool) -> None:
@@ -195,8 +196,8 @@ class OuterLoop:
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
-                good = self.good
-                self.reporter.message(self.guard.roll_back(progress, record["loss"], self.setup.optimizer, good))
+                message = self.guard.roll_back(progress, record["loss"], self.setup.optimizer, self.good)
+                self.reporter.message(message)
                 records = records[: index + 1]  # those after it went on from what is no longer there
                 break
         if validate:
