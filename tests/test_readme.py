@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import itertools
 import os
@@ -16,6 +17,7 @@ import pytest
 from limbeck.cli import main as cli
 from limbeck.engine import ADJOINTS, SOURCES
 from limbeck.methods import METHODS
+from limbeck.outer.step import outer_step
 from limbeck.studies import study_names
 from limbeck.studies.recipes import recipes
 
@@ -60,6 +62,19 @@ def test_the_first_example_runs(
     # what the text below it promises about the run directory
     (run,) = (tmp_path / "runs").iterdir()
     assert {"distilled.safetensors", "distilled.json", "README.md", "preview.png"} <= {p.name for p in run.iterdir()}
+
+
+def test_the_outer_step_is_quoted_as_it_is() -> None:
+    (quoted,) = (text for language, text in blocks(ROOT / "docs" / "engine.md") if language == "python")
+    assert quoted == inspect.getsource(outer_step)
+
+
+def test_the_files_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for path in re.findall(r"`((?:limbeck|tests|benchmarks)/[\w./-]+)`", page.read_text()):
+            assert (ROOT / path).exists() or (ROOT / "src" / path).exists(), f"{page.name}: {path}"
+    rooms = re.findall(r"^\|.*\| `([a-z_]+/[\w./]*)`", (ROOT / "docs" / "engine.md").read_text(), flags=re.MULTILINE)
+    assert len(rooms) > 10 and all((ROOT / "src" / "limbeck" / room).exists() for room in rooms), rooms
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
