@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import inspect
 import io
 import itertools
 import os
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -83,6 +85,20 @@ def test_python_compiles(page: Path) -> None:
         if language == "python":
             compile(text, page.name, "exec")
     assert page.read_text().count("```") % 2 == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_limbeck_exist(page: Path) -> None:
+    """In code, ``from limbeck.nas import search`` and ``limbeck.evaluate(...)``; in text, `limbeck.evaluate`."""
+    code = [text for language, text in blocks(page) if language == "python"]
+    names = re.findall(r"\blimbeck(?:\.[A-Za-z_]\w*)+", "\n".join(code))
+    names += re.findall(r"`(limbeck(?:\.[A-Za-z_]\w*)+)(?=[`(])", page.read_text())
+    for tree in map(ast.parse, code):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "limbeck":
+                names += [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
