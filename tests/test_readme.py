@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
+import inspect
 import io
+import itertools
 import os
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from limbeck.cli import main as cli
+from limbeck.engine import ADJOINTS, SOURCES
+from limbeck.methods import METHODS
+from limbeck.outer.step import outer_step
 from limbeck.studies import study_names
 from limbeck.studies.recipes import recipes
 
@@ -58,6 +66,19 @@ def test_the_first_example_runs(
     assert {"distilled.safetensors", "distilled.json", "README.md", "preview.png"} <= {p.name for p in run.iterdir()}
 
 
+def test_the_outer_step_is_quoted_as_it_is() -> None:
+    (quoted,) = (text for language, text in blocks(ROOT / "docs" / "engine.md") if language == "python")
+    assert quoted == inspect.getsource(outer_step)
+
+
+def test_the_files_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for path in re.findall(r"`((?:limbeck|tests|benchmarks)/[\w./-]+)`", page.read_text()):
+            assert (ROOT / path).exists() or (ROOT / "src" / path).exists(), f"{page.name}: {path}"
+    rooms = re.findall(r"^\|.*\| `([a-z_]+/[\w./]*)`", (ROOT / "docs" / "engine.md").read_text(), flags=re.MULTILINE)
+    assert len(rooms) > 10 and all((ROOT / "src" / "limbeck" / room).exists() for room in rooms), rooms
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_compiles(page: Path) -> None:
     for language, text in blocks(page):
@@ -66,39 +87,60 @@ def test_python_compiles(page: Path) -> None:
     assert page.read_text().count("```") % 2 == 0
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_limbeck_exist(page: Path) -> None:
+    """In code, ``from limbeck.nas import search`` and ``limbeck.evaluate(...)``; in text, `limbeck.evaluate`."""
+    code = [text for language, text in blocks(page) if language == "python"]
+    names = re.findall(r"\blimbeck(?:\.[A-Za-z_]\w*)+", "\n".join(code))
+    names += re.findall(r"`(limbeck(?:\.[A-Za-z_]\w*)+)(?=[`(])", page.read_text())
+    for tree in map(ast.parse, code):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "limbeck":
+                names += [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def options() -> dict[str, set[str]]:
-    """The options that ``limbeck VERB --help`` names, by verb."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
+CHOICES = {"--source": SOURCES, "--method": METHODS, "--adjoint": ADJOINTS}
+"""Options of ``distill`` whose value decides which others there are."""
+
+
+@functools.cache
+def options_of(verb: str, *choices: str) -> frozenset[str]:
+    """The options that ``limbeck VERB CHOICES --help`` names, such as those with ``--source generator``."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setenv("COLUMNS", "200")
-        for verb in VERBS:
-            output = io.StringIO()
-            with contextlib.redirect_stdout(output):
-                assert cli.run([verb, "--help"]) == 0
-            found[verb] = set(re.findall(r"--[a-z0-9][a-z0-9-]*", output.getvalue()))
-    return found
+        assert cli.run([verb, *choices, "--help"]) == 0
+    return frozenset(re.findall(r"--[a-z0-9][a-z0-9-]*", output.getvalue()))
 
 
-def test_help_names_all_options(options: dict[str, set[str]]) -> None:
+def choices_in(words: list[str]) -> list[str]:
+    """Those words of a ``distill`` command that decide which other options it has."""
+    return [word for pair in itertools.pairwise(words) if pair[0] in (*CHOICES, "--recipe") for word in pair]
+
+
+def test_help_names_all_options() -> None:
     for verb in VERBS:
-        assert {"--help", "--json", "--device", "--threads", "--out"} <= options[verb], verb
-    assert {"--recipe", "--resume", "--steps", "--lr-images", "--compile"} <= options["distill"]
+        assert {"--help", "--json", "--device", "--threads", "--out"} <= options_of(verb), verb
+    assert {"--recipe", "--resume", "--steps", "--lr-images", "--compile"} <= options_of("distill")
+    assert {"--batch", "--curriculum"} <= options_of("distill", "--source", "generator")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_exist(page: Path, options: dict[str, set[str]]) -> None:
+def test_commands_exist(page: Path) -> None:
     for command in commands(page):
         words = shlex.split(command)[1:]
         if words[0] in ("--help", "--version", "VERB"):
             continue
         assert words[0] in VERBS, command
+        known = options_of(words[0], *(choices_in(words) if words[0] == "distill" else ()))
         for index, word in enumerate(words):
             if word.startswith("--"):
-                assert word.split("=")[0] in options[words[0]], command
+                assert word.split("=")[0] in known, command
             if word in ("--recipe", "reproduce") and index + 1 < len(words):
                 assert words[index + 1] in (*recipes(), *study_names(), "bound", "NAME"), command
 
@@ -108,9 +150,10 @@ def test_the_readme_shows_every_verb() -> None:
     assert set(VERBS) <= shown
 
 
-def test_options_named_in_the_text_exist(options: dict[str, set[str]]) -> None:
-    known = set().union(*options.values())
-    for page in (README, ROOT / "docs" / "guide.md"):
+def test_options_named_in_the_text_exist() -> None:
+    members = [(option, name) for option, registry in CHOICES.items() for name in registry]
+    known = set().union(*map(options_of, VERBS), *(options_of("distill", *member) for member in members))
+    for page in (README, *(ROOT / "docs" / name for name in ("guide.md", "engine.md", "extending.md"))):
         for code in re.findall(r"`(--[^`\n]+)`", page.read_text()):
             for word in re.findall(r"--[a-z0-9-]+", code):
                 assert word in known, f"{page.name}: {word}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import re
 from pathlib import Path
 
 import pytest
+from doc_examples import examples
 from tiny_search import toy_task
 
 from limbeck.errors import LimbeckError
@@ -16,14 +16,6 @@ from limbeck.nas.proxies import PROXIES, proxy_named
 from limbeck.nas.registry import table
 from limbeck.nas.searches.strategies import STRATEGIES
 from limbeck.nas.spaces import SPACES, space_named
-
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-def example(page: str) -> str:
-    """The example of a page: its only block of Python."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-    return str(code)
 
 
 @pytest.mark.parametrize("kind", ["proxy", "space", "strategy"])
@@ -49,7 +41,7 @@ def test_settings_of_strategies_are_options_of_a_search(name: str) -> None:
 
 
 def test_a_proxy_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "limbeck_test_proxies.py").write_text(example("proxies.md"))
+    (tmp_path / "limbeck_test_proxies.py").write_text(examples()["A proxy"])
     monkeypatch.chdir(tmp_path)
     proxy = proxy_named("limbeck_test_proxies:Small")
     task = toy_task()
@@ -69,7 +61,7 @@ def test_a_proxy_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_space_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna")
-    (tmp_path / "limbeck_test_perceptrons.py").write_text(example("search-spaces.md"))
+    (tmp_path / "limbeck_test_perceptrons.py").write_text(examples()["A space"])
     monkeypatch.chdir(tmp_path)
     task = toy_task()
     space = space_named("limbeck_test_perceptrons:Perceptrons", shape=task.space.shape, num_classes=3)

@@ -4,5 +4,20 @@ from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.evaluation.judge import Evaluation, Row, evaluate
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, score, train
+from limbeck.evaluation.training import RECIPES, LearnedSchedule, OrdinaryTraining, TrainingRecipe
 
-__all__ = ["FINE_TUNING", "Evaluation", "LearnedSet", "Row", "Scores", "baseline_names", "evaluate", "score", "train"]
+__all__ = [
+    "FINE_TUNING",
+    "RECIPES",
+    "Evaluation",
+    "LearnedSchedule",
+    "LearnedSet",
+    "OrdinaryTraining",
+    "Row",
+    "Scores",
+    "TrainingRecipe",
+    "baseline_names",
+    "evaluate",
+    "score",
+    "train",
+]

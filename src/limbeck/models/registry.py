@@ -20,6 +20,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.naming import read_options, split_words
+from limbeck.common.registry import Registry
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
@@ -28,21 +29,23 @@ from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.stateful import with_carried_state
 
-_BUILDERS: Final[dict[str, Callable[..., nn.Module]]] = {
-    "lenet": LeNet,
-    "alexcifarnet": AlexCifarNet,
-    "convnet3": ConvNet,
-    "stridednet": StridedNet,
-    "mlp": MLP,
-    "linear": LinearClassifier,
-    "cellnet": CellNet,
-    "nasbench201": NasBench201,
-}
+LEARNERS: Final[Registry[Callable[..., nn.Module]]] = Registry(
+    "learner",
+    ("lenet", LeNet),
+    ("alexcifarnet", AlexCifarNet),
+    ("convnet3", ConvNet),
+    ("stridednet", StridedNet),
+    ("mlp", MLP),
+    ("linear", LinearClassifier),
+    ("cellnet", CellNet),
+    ("nasbench201", NasBench201),
+)
+"""The learners by name; another one is a file of this package and a line here."""
 
 
 def known_names() -> tuple[str, ...]:
     """Names that `build` knows besides `package.module:function`."""
-    return tuple(_BUILDERS)
+    return LEARNERS.names
 
 
 def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -257,14 +260,13 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    if name not in _BUILDERS:
-        raise unknown("learner", name, _BUILDERS)
-    known = [key for key in inspect.signature(_BUILDERS[name]).parameters if key not in ("shape", "num_classes")]
+    make = LEARNERS[name]
+    known = [key for key in inspect.signature(make).parameters if key not in ("shape", "num_classes")]
     for key in options:
         if key not in known:
             raise unknown(f"option of the learner '{name}'", key, known)
     try:
-        return _BUILDERS[name](shape, num_classes, **options)
+        return make(shape, num_classes, **options)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {describe_error(error)}.") from error

@@ -10,6 +10,7 @@ from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
 from limbeck.engine.source.generator import Generator, GeneratorConfig
 from limbeck.engine.source.limits import Limits
 from limbeck.engine.source.pairs import Pairs
+from limbeck.engine.source.parametrised import Parametrised
 from limbeck.engine.source.pixels import PixelConfig, Pixels, images_per_class
 from limbeck.engine.source.real import RealBatches, RealConfig
 
@@ -28,6 +29,7 @@ __all__ = [
     "Materialised",
     "Materials",
     "Pairs",
+    "Parametrised",
     "PixelConfig",
     "Pixels",
     "Pull",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias, final
 
 import torch
 from torch import Tensor
+from torch.func import vjp, vmap
 
 from limbeck.engine.schedule import HYPERPARAMETERS
-from limbeck.engine.state import Batch, Tensors
+from limbeck.engine.state import Batch, Tensors, add
 
 Group: TypeAlias = Literal["images", "noise", "labels", "steps"]
 """What a parameter is to the outer optimiser, which has a learning rate for each: images or the weights of what makes
@@ -60,9 +61,9 @@ class Source(ABC):
     def batch(self, params: Tensors, step: int) -> Batch:
         """The batch of inner step ``step`` (0 ≤ step < T), a pure function differentiable in ``params``."""
 
-    @abstractmethod
     def pullback(self, params: Tensors, inits: int) -> Pullback:
-        """A fresh gatherer for B = ``inits`` initial weights."""
+        """A fresh gatherer for B = ``inits`` initial weights; by default one that pulls each step back by itself."""
+        return StepwisePullback(self, params, inits)
 
     def group_of(self, name: str) -> Group:
         """The learning rate that a parameter has; that of ``images`` for all but hyper-parameters by default."""
@@ -104,3 +105,24 @@ class Source(ABC):
             {name: torch.stack([batch.h[name] for batch in batches]) for name in names},
             torch.arange(self.steps),
         )
+
+
+@final
+class StepwisePullback(Pullback):
+    """Pulls the cotangent of each step through the source's own ``batch``, and adds the gradients up."""
+
+    def __init__(self, source: Source, params: Tensors, inits: int) -> None:
+        self._source, self._params = source, params
+        self._grads = {name: value.new_zeros(inits, *value.shape) for name, value in params.items()}
+
+    def batch(self, step: int) -> tuple[Batch, Pull]:
+        batch, pull = vjp(lambda params: self._source.batch(params, step), self._params)[:2]
+
+        def take(cotangent: Batch) -> None:
+            (grads,) = vmap(pull)(cotangent)
+            self._grads = add(self._grads, grads)
+
+        return batch, take
+
+    def result(self) -> Tensors:
+        return self._grads

@@ -70,24 +70,24 @@ class SourceConfig(ABC):
         """M, the images of a step, for K = ``classes``."""
 
     @property
-    @abstractmethod
     def labels_kind(self) -> LabelKind:
-        """Where the labels come from."""
+        """Where the labels come from; hard labels by default."""
+        return "hard"
 
     @property
-    @abstractmethod
     def groups(self) -> frozenset[Group]:
-        """The learning rates of the outer optimiser that it uses."""
+        """The learning rates of the outer optimiser that it uses; those of images and of step sizes by default."""
+        return frozenset({"images", "steps"})
 
     @property
-    @abstractmethod
     def images_noun(self) -> str:
         """What its images are called, such as "learned images"."""
+        return "learned images"
 
     @property
-    @abstractmethod
     def description(self) -> str:
         """What a learner is trained on, in a few words, such as "10 batches of 1 image per class"."""
+        return f"{self.inner_steps} steps of {self.images_noun}"
 
     @abstractmethod
     def build(self, materials: Materials) -> Source:
