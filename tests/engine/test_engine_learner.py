@@ -216,7 +216,7 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
     params, opt, buffers = ({n: leaf(v) for n, v in field.items()} for field in state)
     x_MCHW, y_MK, h = leaf(second.x_MCHW), leaf(second.y_MK), {n: leaf(v) for n, v in second.h.items()}
     network = params | buffers
-    logits_MK = torch.func.functional_call(learner._training, network, (x_MCHW,))
+    logits_MK = torch.func.functional_call(learner.training_module, network, (x_MCHW,))
     loss = -(y_MK * logits_MK.log_softmax(-1)).sum(-1).mean()
     grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
     after = optimizer.update(State(params, opt), dict(zip(params, grads, strict=True)), h)

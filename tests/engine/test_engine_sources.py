@@ -244,7 +244,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
         learned = source.parameters()["z"]
         order = [next(i for i in range(5) if torch.equal(learned[i], z[t])) for t in range(5)]
         assert sorted(order) == [0, 1, 2, 3, 4]
-        labels = torch.nn.functional.one_hot(source._y_TM, CLASSES).double()
+        labels = torch.nn.functional.one_hot(source.classes_TM, CLASSES).double()
         assert torch.equal(y, labels[order])
         orders.add(tuple(order))
     assert len(orders) > 1
@@ -253,7 +253,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
 def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
     source = teacher(curriculum="all-shuffled", classes="random", inner_steps=5)
     z, y = inputs(source.redraw(generator(1)))
-    pool, labels = source.parameters()["z"].flatten(0, 1), source._y_TM.flatten()
+    pool, labels = source.parameters()["z"].flatten(0, 1), source.classes_TM.flatten()
     homes = []
     for row, label in zip(z.flatten(0, 1), y.flatten(0, 1), strict=True):
         home = next(i for i in range(len(pool)) if torch.equal(pool[i], row))

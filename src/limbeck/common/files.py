@@ -36,9 +36,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from None
 
 
+def write_bytes(path: Path, blob: bytes) -> None:
+    """Write a file in place, as far as the operating system; every write here passes through it.
+
+    It is what a full disk or a kill cuts short, so only files beside the wanted ones go through it: use the others.
+
+    Raises:
+        OSError: the file cannot be written, or not all of it.
+    """
+    with path.open("wb") as file:
+        file.write(blob)
+        file.flush()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    write_atomically(path, lambda part: _write_bytes(part, text.encode()))
+    write_atomically(path, lambda part: write_bytes(part, text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,7 +64,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
     # clone: the format refuses tensors that share memory, such as two snapshots of one state
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     blob = save(plain, metadata={"limbeck": json.dumps(metadata)})
-    write_atomically(path, lambda part: _write_bytes(part, blob))
+    write_atomically(path, lambda part: write_bytes(part, blob))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -95,9 +108,3 @@ def read_json(path: Path) -> Any:
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that JSON knows: None for what runs away to no number or to infinity."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-
-
-def _write_bytes(path: Path, blob: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(blob)
-        file.flush()
