@@ -121,29 +121,29 @@ class Distilled:
 
     def _draw(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of each step, with what is left to chance drawn from ``seed``."""
-        chosen, steps = self.config.source, len(self.order)
-        if not isinstance(chosen, GeneratorConfig) or chosen.curriculum not in ("none", "shuffled-batches"):
+        source, steps = self.config.source, len(self.order)
+        if not isinstance(source, GeneratorConfig) or source.curriculum not in ("none", "shuffled-batches"):
             raise LimbeckError(
                 "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
                 "out the seed for the batches that are recorded."
             )
         rng = torch.Generator().manual_seed(seed)
-        if chosen.curriculum == "shuffled-batches":
+        if source.curriculum == "shuffled-batches":
             order = torch.randperm(steps, generator=rng).tolist()
             return ((self.images[index], self.labels[index]) for index in order)
-        classes_N = torch.arange(steps * chosen.batch) % self.num_classes
-        if chosen.classes == "random":
+        classes_N = torch.arange(steps * source.batch) % self.num_classes
+        if source.classes == "random":
             classes_N = torch.randint(self.num_classes, classes_N.shape, generator=rng)
-        return self._generate(chosen, classes_N, rng)
+        return self._generate(source, classes_N, rng)
 
     def _generate(
-        self, chosen: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
+        self, source: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of these classes from fresh noise, one at a time: images (M, C, H, W), one-hot labels (M, K)."""
-        self.config.importable(chosen.generator)
-        module = generator_for(chosen, self.shape, self.num_classes)
-        for y_M in torch.split(classes_N, chosen.batch):
-            z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
+        self.config.importable(source.generator)
+        module = generator_for(source, self.shape, self.num_classes)
+        for y_M in torch.split(classes_N, source.batch):
+            z_MZ = torch.randn(len(y_M), source.latent, generator=rng)
             y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
             with torch.no_grad():
                 yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
@@ -154,8 +154,8 @@ class Distilled:
         if self.weights:
             weights = self.weights
         else:
-            drawn = initial_weights(self.config, module).held_out(1, seed)
-            weights = {name: value[0] for name, value in drawn.items()}
+            draws = initial_weights(self.config, module).held_out(1, seed)
+            weights = {name: value[0] for name, value in draws.items()}
         module.load_state_dict(weights, strict=False)
         return module
 
@@ -231,17 +231,17 @@ class Distilled:
         """
         if n < 1:
             raise LimbeckError(f"n is {n}; at least one image must be asked for.")
-        chosen = self.config.source
-        if not self.generator or not isinstance(chosen, GeneratorConfig):
+        source = self.config.source
+        if not self.generator or not isinstance(source, GeneratorConfig):
             raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
-        if chosen.curriculum != "none":
+        if source.curriculum != "none":
             raise LimbeckError(
-                f"The generator was learned with noise of its own (curriculum {chosen.curriculum}), and what it "
+                f"The generator was learned with noise of its own (curriculum {source.curriculum}), and what it "
                 "makes of that is in run.images. Learn one with --curriculum none for images without limit."
             )
         rng = torch.Generator().manual_seed(seed)
-        y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
-        images = [x_MCHW for x_MCHW, _ in self._generate(chosen, y_N, rng)]
+        y_N = torch.arange(-(-n // source.batch) * source.batch) % self.num_classes
+        images = [x_MCHW for x_MCHW, _ in self._generate(source, y_N, rng)]
         return torch.cat(images)[:n], y_N[:n]
 
     def preprocess(self, x_NCHW: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ class Distilled:
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed.
 
-        A pool keeps others for the evaluation than for ``selection``, on which things are chosen.
+        A pool keeps others for the evaluation than for ``selection``, by which choices are made.
         """
         if self.weights:
             return {name: value[None] for name, value in self.weights.items()}

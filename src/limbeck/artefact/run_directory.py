@@ -58,9 +58,9 @@ class RunDirectory:
         """Record the configuration, and drop metrics that a resumed run will write again."""
         write_json(self.path / "config.json", config.to_json(self.path))
         # A line without a validation tells where a run stopped; going on replaces it.
-        kept = [line for line in self.metrics() if line["iteration"] <= iteration and "val_mean" in line]
+        earlier = [line for line in self.metrics() if line["iteration"] <= iteration and "val_mean" in line]
         # always: the next line must not be glued to one that a kill cut off
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in earlier))
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One line of ``metrics.jsonl``."""

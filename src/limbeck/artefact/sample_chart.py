@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.preview import stretch
-from limbeck.common.charts import headed, new_figure, save_figure
+from limbeck.common.charts import new_figure, save_figure, set_title
 from limbeck.evaluation.training import LearnedSchedule
-
-if TYPE_CHECKING:
-    pass
 
 
 def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
@@ -38,5 +34,5 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
                 axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
             if k == 0:
                 axes.set_title(f"step {step + 1}" if column == 0 else str(step + 1), fontsize=8)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)

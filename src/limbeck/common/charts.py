@@ -44,14 +44,14 @@ def line_chart(
     figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
-        (drawn,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
+        (curve,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
         if line.low:
-            axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(line.x, line.low, line.high, color=curve.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel=x, ylabel=y)
     if log_from is not None:
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=log_from)
-    headed(figure, title)
+    set_title(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
@@ -80,7 +80,7 @@ def bar_chart(
     axes.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", fontsize=7, ncols=6)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
 
 
@@ -97,7 +97,7 @@ def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title:
         axes.set_title(f"{name} (n = {len(numbers)})", fontsize=9)
         axes.grid(alpha=0.3)
     axes.set(xlabel=x)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
 
 
@@ -111,7 +111,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
-def headed(figure: Figure, title: str) -> None:
+def set_title(figure: Figure, title: str) -> None:
     """A title that is as wide as the figure at most."""
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_size_inches()[0])), fontsize=10)
 

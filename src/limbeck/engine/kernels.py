@@ -111,7 +111,7 @@ class Kernels:
             **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},
         }
         function, has_inits = kinds[name]
-        kernel = (_vmapped if batched else _single)(function, has_inits)
+        kernel = (_map_inits if batched else _run_one)(function, has_inits)
         alone = name == "predict" and self.execution.score_chunk == 1
         return Compiled(kernel) if self.execution.compiled and not alone else kernel
 
@@ -123,11 +123,11 @@ class Kernels:
             return self.objective.value(self.learner, params | buffers, x_NCHW, y_N)
 
 
-def _vmapped(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
+def _map_inits(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
     return vmap(function, in_dims=tuple(0 if flag else None for flag in has_inits))
 
 
-def _single(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
+def _run_one(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
     """The same for B = 1 without vmap, whose batching rules cost some operators (overlapping pools) dearly."""
 
     def call(*args: Any) -> Any:

@@ -58,8 +58,8 @@ class Learner:
     def __post_init__(self) -> None:
         training = self.module
         if carried_names(training):
-            training = _switched(training, True)
-            object.__setattr__(self, "module", _switched(training, False))
+            training = _copy_in_mode(training, True)
+            object.__setattr__(self, "module", _copy_in_mode(training, False))
         object.__setattr__(self, "training_module", training)
         object.__setattr__(self, "carried", carried_names(training))
 
@@ -157,8 +157,8 @@ class Learner:
             def loss(params: Tensors) -> tuple[Tensor, Tensors]:
                 return self.inner_loss(params, state.buffers, images, batch.y_MK)
 
-            found: tuple[Tensor, Tensor, Tensors] = jvp(loss, (state.params,), (along,), has_aux=True)  # type: ignore[assignment]
-            _, slope, buffers = found
+            result: tuple[Tensor, Tensor, Tensors] = jvp(loss, (state.params,), (along,), has_aux=True)  # type: ignore[assignment]
+            _, slope, buffers = result
             total: Tensor = slope + _inner(cotangent, rest._replace(buffers=buffers))
             return total
 
@@ -166,7 +166,7 @@ class Learner:
         return result
 
 
-def _switched(module: nn.Module, training: bool) -> nn.Module:
+def _copy_in_mode(module: nn.Module, training: bool) -> nn.Module:
     """A copy with its layers that carry state in one mode; the others keep theirs."""
     module = copy.deepcopy(module)
     for layer in module.modules():

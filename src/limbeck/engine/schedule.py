@@ -132,11 +132,11 @@ class Schedule:
         self._params: Tensors = {}
         self._constants: Tensors = {}
         for name in self.names:
-            value, learned = config.start(name), config.learning_of(name)
-            if learned == "fixed":
+            value, learning = config.start(name), config.learning_of(name)
+            if learning == "fixed":
                 self._constants[name] = torch.tensor(value, dtype=dtype, device=device)
             else:
-                shape = (steps,) if learned == "per-step" else ()
+                shape = (steps,) if learning == "per-step" else ()
                 self._params[name] = torch.full(shape, self._raw(name, value), dtype=dtype, device=device)
 
     def parameters(self) -> Tensors:

@@ -133,10 +133,14 @@ class LearnedSchedule(TrainingRecipe):
 
     @classmethod
     def restore(cls, values: dict[str, Any], tensors: Tensors) -> Self:
+        inner, order = construct(InnerConfig, values["inner"]), tensors["order"]
+        hyperparameters = with_prefix(tensors, "hyperparameters.")
+        for name in inner.make().hyperparameters:
+            if name not in hyperparameters:
+                raise KeyError(f"hyperparameters.{name}")
         for name in values.keys() - {"inner"}:
             raise LimbeckError(f"The recorded training of kind {cls.kind} has no '{name}'.")
-        inner = construct(InnerConfig, values["inner"])
-        return cls(inner=inner, order=tensors["order"], hyperparameters=with_prefix(tensors, "hyperparameters."))
+        return cls(inner=inner, order=order, hyperparameters=hyperparameters)
 
     def fits(self, batches: int) -> bool:
         return (
