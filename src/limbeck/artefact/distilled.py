@@ -149,7 +149,7 @@ class Distilled:
                 yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
 
     def network(self, seed: int = 0) -> nn.Module:
-        """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
+        """A new network as the images were learned for: with θ₀ if that was fixed, else with weights from ``seed``."""
         module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
@@ -249,14 +249,27 @@ class Distilled:
         return self.preprocessing.apply(x_NCHW)
 
     def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
-        """The learner it was made for, or the same training of another network, or another training of it."""
+        """The learner of this set.
+
+        Args:
+            name: of another network than that of the configuration.
+            device: where its module lies.
+            training: another recipe than that of the set, whose optimiser takes the steps.
+
+        Raises:
+            LimbeckError: an unknown network, or one that does not fit the images and classes.
+        """
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
         return Learner.of(network.to(device), (training or self.training).optimizer)
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
-        """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed.
+        """Initial weights (n, ...) by name that nothing was learned on; a fixed θ₀ is (1, ...), whatever n is.
 
-        A pool keeps others for the evaluation than for ``selection``, by which choices are made.
+        Args:
+            learner: whose weights they are.
+            n: how many; a pool raises LimbeckError for more than it holds out.
+            seed: draws them.
+            selection: of a pool, those to make choices with, in the place of those to report.
         """
         if self.weights:
             return {name: value[None] for name, value in self.weights.items()}

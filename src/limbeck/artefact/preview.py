@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 
 def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
-    """``rows`` batches from the first to the last, each image ``cell`` pixels wide.
+    """A picture of a set: a row for each batch, and how the batch is used underneath.
 
-    Each is stretched to its own 2nd to 98th percentile.
-    Learned images are unbounded; stretching each by itself shows structure that a common scale would hide.
+    Each image is stretched to its own 2nd to 98th percentile: learned images are unbounded, and a common scale would
+    hide their structure.
+
+    Args:
+        result: the set.
+        cell: width and height of an image in the picture, in pixels.
+        rows: batches at most, evenly spaced from the first to the last; of each, 30 images at most.
     """
     total = result.images.shape[0]
     indices = torch.linspace(0, total - 1, min(rows, total)).round().long()

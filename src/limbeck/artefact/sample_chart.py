@@ -13,7 +13,14 @@ from limbeck.evaluation.training import LearnedSchedule
 
 
 def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
-    """A sheet of images: a row for each class, columns from the first inner step to the last."""
+    """Draw a sheet of images: a row for each class, columns from the first inner step to the last.
+
+    Args:
+        path: of the chart; the endings .png and .svg are added.
+        run: the set.
+        title: above the chart.
+        columns: steps at most, evenly spaced.
+    """
     order = list(range(run.images.shape[0]))
     if isinstance(run.training, LearnedSchedule):
         order = run.training.order.tolist()

@@ -29,7 +29,7 @@ class Line:
 
 
 def figures_missing() -> str | None:
-    """What drawing lacks, or None."""
+    """The message that says how to install what drawing needs, or None where it is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -40,7 +40,15 @@ def figures_missing() -> str | None:
 def line_chart(
     path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: str, log_from: float | None = None
 ) -> None:
-    """Curves by name, with a shaded range where there is one; the scale of y is logarithmic above ``log_from``."""
+    """Draw curves by name, with a shaded range where there is one; see ``save_figure`` for the files.
+
+    Args:
+        path: of the chart; the endings are added.
+        lines: the curves, by what the legend calls them.
+        title: above the chart.
+        x, y: labels of the axes.
+        log_from: lower end of a logarithmic scale of y; it is linear by default.
+    """
     figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
@@ -60,7 +68,7 @@ def line_chart(
 def bar_chart(
     path: Path, groups: Mapping[str, Mapping[str, tuple[float, float | None]]], *, title: str, y: str
 ) -> None:
-    """A bar for each member of each group, a mean with its standard deviation where there is one."""
+    """Draw a bar for each member of each group: a mean in percent, with its standard deviation where there is one."""
     figure = new_figure((max(_SIZE[0], 1.6 * len(groups) + 2.0), _SIZE[1]))
     axes = figure.add_subplot()
     members = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -85,7 +93,7 @@ def bar_chart(
 
 
 def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title: str, x: str) -> None:
-    """One histogram under the other, on one scale from 0 to 100."""
+    """Draw one histogram under the other, of numbers in percent, all from 0 to 100."""
     figure = new_figure((_SIZE[0], 2.2 * len(values)))
     bins = list(range(0, 101, 5))
     first: Any = None
@@ -112,12 +120,12 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def set_title(figure: Figure, title: str) -> None:
-    """A title that is as wide as the figure at most."""
+    """Set the title, in lines that are no wider than the figure."""
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_size_inches()[0])), fontsize=10)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """``path`` with the endings .png and .svg; the same numbers give the same bytes."""
+    """Write ``path`` with the endings .png (150 dots an inch) and .svg; the same numbers give the same bytes."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "limbeck", "svg.fonttype": "none"}):

@@ -19,7 +19,11 @@ from limbeck.errors import LimbeckError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path``, then move it into place; whatever was there stays until then."""
+    """Let ``write`` make a file beside ``path``, then move it into place; whatever was there stays until then.
+
+    Raises:
+        LimbeckError: the file cannot be written, as on a full disk; what was there before is untouched.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +54,12 @@ def write_bytes(path: Path, blob: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file in UTF-8 atomically; raises LimbeckError as ``write_atomically``."""
     write_atomically(path, lambda part: write_bytes(part, text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the given order."""
+    """Write JSON atomically, keys in the given order; raises LimbeckError as ``write_atomically``."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -106,5 +110,5 @@ def read_json(path: Path) -> Any:
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that JSON knows: None for what runs away to no number or to infinity."""
+    """The values as JSON can hold them: None in the place of floats that are infinite or not a number."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}

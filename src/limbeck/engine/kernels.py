@@ -44,7 +44,16 @@ class Execution:
 
 @final
 class Kernels:
-    """``step``, ``pull``, ``terminal``, ``predict`` and so on of a learner and an objective, over B inits at once."""
+    """A learner's step, its pull-back, its predictions and an objective, each computed for B inits at once.
+
+    What is batched has a leading dimension of B; images, labels and hyper-parameters are shared by all inits, but for
+    ``step_each``. A function is built, and compiled where ``execution`` says so, at its first call.
+
+    Args:
+        learner: what is trained.
+        objective: what ``terminal`` reads.
+        execution: how they are computed.
+    """
 
     def __init__(self, learner: Learner, objective: Objective, execution: Execution) -> None:
         self.learner = learner
@@ -70,7 +79,11 @@ class Kernels:
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
-        """Cotangents (B, ...) of the next states to those of the states and of the batch, one per init."""
+        """From cotangents (B, ...) of the next states to those of the states and of the batch, (B, ...) each.
+
+        The first call compares the orders of differentiation on one init, and warns where another than that of
+        ``execution`` is used (see ``engine.modes``).
+        """
         if self._mode is None:
             self._mode = choose_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
         mode = self._mode or self.execution.mode

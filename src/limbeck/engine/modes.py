@@ -1,4 +1,4 @@
-"""Which order of differentiation can be trusted for a learner: asked of the learner itself, on two of its images.
+"""Which order of differentiation can be trusted for a learner: tried out on the learner itself, on two images.
 
 Torch's derivatives of some layers are not differentiable themselves, and some of these are silently wrong: the forward
 derivatives of layer, batch and instance normalisation take the saved mean and deviation for constants, so reverse over

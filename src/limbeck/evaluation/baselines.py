@@ -100,7 +100,11 @@ def baseline_names() -> tuple[str, ...]:
 
 
 def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
-    """What draws one set of images for a baseline; raises LimbeckError for an unknown name."""
+    """The function that draws the images of a baseline, from data, images per class n and a generator: (K, n, C, H, W).
+
+    Raises:
+        LimbeckError: an unknown name.
+    """
     known = {
         "random": random_real,
         "best-random": random_real,
@@ -114,7 +118,7 @@ def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tenso
 
 
 def check_baselines(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, if all are known."""
+    """The names as a tuple; raises LimbeckError for an unknown one."""
     for name in names:
         make_baseline(name)
     return tuple(names)

@@ -62,12 +62,12 @@ class TrainingRecipe(ABC):
         """What a person reads, such as "30 gradient steps"."""
 
     def tensors(self) -> Tensors:
-        """What it keeps as tensors in an artefact."""
+        """The tensors that an artefact records of it, by name."""
         return {}
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """What else it keeps, as plain values."""
+        """All else that an artefact records of it, as plain values by name."""
 
     @classmethod
     @abstractmethod
@@ -106,12 +106,12 @@ class LearnedSchedule(TrainingRecipe):
     def batches(
         self, images_SMCHW: Tensor, labels_SMK: Tensor, *, device: str | torch.device = "cpu", seed: int = 0
     ) -> Iterator[Batch]:
-        """The same; nothing is left to chance."""
+        """The T batches as recorded; nothing is left to chance, so ``seed`` does nothing."""
         pairs = ((images_SMCHW[index], labels_SMK[index]) for index in self.order.tolist())
         yield from self.pair(pairs, device)
 
     def pair(self, pairs: Iterator[tuple[Tensor, Tensor]], device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Images (M, C, H, W) and labels (M, K) of each step with the hyper-parameters of that step."""
+        """T pairs of images (M, C, H, W) and labels (M, K) as batches, each with the hyper-parameters of its step."""
         for step, (x_MCHW, y_MK) in enumerate(pairs):
             h = {name: value[step].to(device) for name, value in self.hyperparameters.items()}
             yield Batch(x_MCHW.to(device), y_MK.to(device), h)
@@ -209,7 +209,7 @@ class OrdinaryTraining(TrainingRecipe):
     def batches(
         self, images_SMCHW: Tensor, labels_SMK: Tensor, *, device: str | torch.device = "cpu", seed: int = 0
     ) -> Iterator[Batch]:
-        """The same; ``seed`` shuffles each epoch and draws the augmentation."""
+        """The T batches of all epochs; ``seed`` shuffles each epoch and draws the augmentation."""
         x_NCHW, y_NK = images_SMCHW.flatten(0, 1).to(device), labels_SMK.flatten(0, 1).to(device)
         rng = generator(seed, "ordinary training")
         total, step = self.count_steps(len(x_NCHW)), 0

@@ -1,4 +1,4 @@
-"""What networks of cells are built of.
+"""The layers that networks of cells are built from.
 
 Like all learners here they go through `functional_call`, `vmap` and forward-mode AD and keep no statistics. Shapes:
 N images, C channels, H x W pixels, K classes.
@@ -67,12 +67,12 @@ def stem(channels: int, width: int, sides: Sides, norm: Norm) -> nn.Sequential:
 
 
 def divide_sides(sides: Sides, stride: int) -> Sides:
-    """What a stride leaves of the sides, rounded upwards."""
+    """The sides after a stride, in pixels, rounded upwards."""
     return -(-sides[0] // stride), -(-sides[1] // stride)
 
 
 def check_cells(net: str, shape: Shape, num_classes: int, width: int, cells: int) -> Shape:
-    """The shape, or LimbeckError where such a network cannot be made."""
+    """The shape (C, H, W) itself; raises LimbeckError where a network ``net`` of such sizes cannot be built."""
     check_shape(shape, num_classes)
     if width < 1 or cells < 1:
         raise LimbeckError(f"{net} needs width and cells of at least 1, not width {width} and cells {cells}.")

@@ -314,7 +314,7 @@ def _pool(name: str) -> list[nn.Module]:
 
 
 def check_shape(shape: Shape, num_classes: int) -> Shape:
-    """The shape itself, or `LimbeckError` when it is not three positive sizes or there is no class."""
+    """The shape itself; raises `LimbeckError` when it is not three positive sizes or there is no class."""
     if len(shape) != 3 or min(shape) < 1:
         raise LimbeckError(f"An image shape is (channels, height, width), each at least 1, not {tuple(shape)}.")
     if num_classes < 1:

@@ -98,7 +98,7 @@ class Augmented(Noisy):
         self.module, self.shift, self.flip = module, shift, flip
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """What the module makes of the images."""
+        """The module's output for the images (N, C, H, W), in training for shifted and mirrored ones."""
         if self.training:
             count, _, rows, columns = x_NCHW.shape
             draws_3N = self.uniform(3, count)
