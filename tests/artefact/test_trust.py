@@ -126,9 +126,9 @@ def test_the_refusal_on_the_command_line_is_one_sentence(tmp_path: Path, capsys:
 
 def test_what_the_user_names_is_imported(tmp_path: Path) -> None:
     name = f"{module(tmp_path)}:net"
-    made = distill(tiny_config(iterations=2, learner=name), tiny_data(), out=tmp_path / "run")
+    run = distill(tiny_config(iterations=2, learner=name), tiny_data(), out=tmp_path / "run")
     assert Path("imported").exists()
-    made.network()
+    run.network()
     with pytest.raises(LimbeckError, match="--trust"):
         Distilled.load(tmp_path / "run").network()
     Distilled.load(tmp_path / "run", trust=True).train()
@@ -136,7 +136,7 @@ def test_what_the_user_names_is_imported(tmp_path: Path) -> None:
     Distilled.load(tmp_path / "run").learner(name)  # named again
     resumed = distill(tiny_config(iterations=2, learner=name), tiny_data(), out=tmp_path / "run", resume=True)
     resumed.network()
-    assert made.config == Distilled.load(tmp_path / "run").config
+    assert run.config == Distilled.load(tmp_path / "run").config
 
 
 def test_an_interrupted_run_goes_on_only_with_trust(tmp_path: Path) -> None:

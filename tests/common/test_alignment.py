@@ -71,14 +71,14 @@ def test_tensors_from_a_file(tmp_path: Path) -> None:
 
 
 def test_artefacts_and_checkpoints(tmp_path: Path) -> None:
-    made = distill(tiny_config(init="fixed", learner="mlp,hidden=(5,)"), tiny_data(), out=tmp_path / "run")
+    run_in_memory = distill(tiny_config(init="fixed", learner="mlp,hidden=(5,)"), tiny_data(), out=tmp_path / "run")
     read = Distilled.load(tmp_path / "run")
-    for run in (made, read):
+    for run in (run_in_memory, read):
         assert aligned(run.images, run.labels, run.order, *run.hyperparameters.values(), *run.weights.values())
     checkpoint = Checkpoint.load(tmp_path / "run")
     for state in (checkpoint.current, checkpoint.good, checkpoint.best, checkpoint.generators):
         assert aligned(*state.values())
-    for one, other in zip(made.train().parameters(), read.train().parameters(), strict=True):
+    for one, other in zip(run_in_memory.train().parameters(), read.train().parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -102,5 +102,5 @@ def test_data(form: str, tmp_path: Path) -> None:
 
 def test_tables() -> None:
     pytest.importorskip("sklearn")
-    found = make_regression("diabetes")
-    assert aligned(found.h_DD, found.values_D, found.vectors_DD, found.best_DK)
+    diabetes = make_regression("diabetes")
+    assert aligned(diabetes.h_DD, diabetes.values_D, diabetes.vectors_DD, diabetes.best_DK)

@@ -328,8 +328,8 @@ def test_optimizer_state_goes_through_a_network_with_kinks(optimizer: str, mode:
     shape = (1, 12, 12)
     source = LinearGenerator(shape, 3, LEARNED[optimizer])
     module = REFERENCE_LEARNERS["lenet"][1](shape)
-    chosen = LEARNED[optimizer].make()
-    case = around(module, shape, source, source.parameters(), inits=2, optimizer=chosen)
+    rule = LEARNED[optimizer].make()
+    case = around(module, shape, source, source.parameters(), inits=2, optimizer=rule)
     result, expected = case.meta_gradient(Remat(), Execution(mode=mode)), case.meta_gradient(Unroll())
     for name in case.params:
         assert_close(result.grads[name], expected.grads[name], 1e-8, name)
@@ -422,19 +422,19 @@ RELABELLED: dict[str, tuple[Relabelled, Loss]] = {
 @pytest.mark.parametrize("name", ["lenet", "mlp", "running-convnet"])
 def test_remat_equals_unroll_for_a_class_by_another_name(name: str, objective: str, mode: Mode, chunk: int) -> None:
     case, other = unrolled(name)
-    chosen = RELABELLED[objective][0]
-    expected = case.meta_gradient(Unroll(), objective=chosen)
+    goal = RELABELLED[objective][0]
+    expected = case.meta_gradient(Unroll(), objective=goal)
     assert not torch.equal(expected.grads["images"], other.grads["images"])
     execution = Execution(mode=mode, chunk=chunk)
-    assert_same_gradient(case.meta_gradient(Remat(store_every=3), execution, chosen), expected)
+    assert_same_gradient(case.meta_gradient(Remat(store_every=3), execution, goal), expected)
 
 
 @pytest.mark.parametrize("objective", RELABELLED)
 @pytest.mark.parametrize(("name", "step"), [("smooth-mlp", 1e-4), ("running-convnet", 1e-4), ("lenet", 1e-6)])
 def test_a_class_by_another_name_against_finite_differences(name: str, step: float, objective: str) -> None:
     case, _ = unrolled(name)
-    chosen, loss = RELABELLED[objective]
-    result = case.meta_gradient(Unroll(), objective=chosen)
+    goal, loss = RELABELLED[objective]
+    result = case.meta_gradient(Unroll(), objective=goal)
     for b, value in enumerate(result.loss_B.tolist()):
         assert value == pytest.approx(trained_loss(case, case.params, b, loss), rel=1e-10)
     along = {n: torch.randn(v.shape, generator=generator(9), dtype=v.dtype) for n, v in case.params.items()}

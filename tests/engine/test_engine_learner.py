@@ -216,7 +216,7 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
     params, opt, buffers = ({n: leaf(v) for n, v in field.items()} for field in state)
     x_MCHW, y_MK, h = leaf(second.x_MCHW), leaf(second.y_MK), {n: leaf(v) for n, v in second.h.items()}
     network = params | buffers
-    logits_MK = torch.func.functional_call(learner._training, network, (x_MCHW,))
+    logits_MK = torch.func.functional_call(learner.training_module, network, (x_MCHW,))
     loss = -(y_MK * logits_MK.log_softmax(-1)).sum(-1).mean()
     grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
     after = optimizer.update(State(params, opt), dict(zip(params, grads, strict=True)), h)
@@ -224,7 +224,7 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
     scalar = sum((value * cotangent[i][n]).sum() for i, field in enumerate(after) for n, value in field.items())
     assert isinstance(scalar, Tensor)
     expected = torch.autograd.grad(scalar, leaves, materialize_grads=True)
-    found = [
+    cotangents = [
         *states_cot.params.values(),
         *states_cot.opt.values(),
         *states_cot.buffers.values(),
@@ -232,8 +232,8 @@ def test_the_pull_back_of_a_step_is_autograds(name: str, mode: Mode, optimizer: 
         batch_cot.y_MK,
         *(batch_cot.h[n] for n in h),
     ]
-    assert len(found) == len(expected)
-    for actual, wanted in zip(found, expected, strict=True):
+    assert len(cotangents) == len(expected)
+    for actual, wanted in zip(cotangents, expected, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-9)
     assert batch_cot.h["lr"].abs() > 1e-6  # the step size matters
 
@@ -311,7 +311,7 @@ def test_each_init_takes_a_step_on_a_batch_of_its_own(name: str, inits: int, opt
             kernels.step(state, Batch(x_BMCHW[b], y_BMK[b], {n: v[b] for n, v in h.items()}))
             for b, state in enumerate(alone)
         ]
-    for kind, found in zip(State._fields, together, strict=True):
-        for key, value in found.items():
+    for kind, values in zip(State._fields, together, strict=True):
+        for key, value in values.items():
             expected = torch.cat([getattr(state, kind)[key] for state in alone])
             torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)

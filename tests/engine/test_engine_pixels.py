@@ -141,8 +141,8 @@ def test_the_pull_back_is_that_of_the_batches(labels: str, lr_max: float | None)
     pullback = pixels.pullback(params, 4)
     for t in reversed(range(6)):
         pullback.batch(t)[1](cotangents[t])
-    found = pullback.result()
-    assert found.keys() == params.keys()
+    grads = pullback.result()
+    assert grads.keys() == params.keys()
 
     for b in range(4):
         leaves: Tensors = {n: v.detach().requires_grad_() for n, v in params.items()}
@@ -153,7 +153,7 @@ def test_the_pull_back_is_that_of_the_batches(labels: str, lr_max: float | None)
             total = total + (batch.y_MK * cotangent.y_MK[b]).sum()
         total.backward()
         for name, leaf in leaves.items():
-            torch.testing.assert_close(found[name][b], leaf.grad)
+            torch.testing.assert_close(grads[name][b], leaf.grad)
     assert all(torch.equal(value, before[name]) for name, value in params.items())
 
 

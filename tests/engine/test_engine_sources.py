@@ -118,13 +118,13 @@ def test_batches_are_pure_and_complete(name: str) -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_materialised_gives_the_batches(name: str) -> None:
     source: Source = SOURCES[name]()
-    made = source.materialise(source.parameters())
-    assert len(made.order) == source.steps
-    for step, index in enumerate(made.order.tolist()):
+    plain = source.materialise(source.parameters())
+    assert len(plain.order) == source.steps
+    for step, index in enumerate(plain.order.tolist()):
         batch = source.batch(source.parameters(), step)
-        assert torch.equal(made.images[index], batch.x_MCHW)
-        assert torch.equal(made.labels[index], batch.y_MK)
-        assert all(torch.equal(made.hyperparameters[n][step], value) for n, value in batch.h.items())
+        assert torch.equal(plain.images[index], batch.x_MCHW)
+        assert torch.equal(plain.labels[index], batch.y_MK)
+        assert all(torch.equal(plain.hyperparameters[n][step], value) for n, value in batch.h.items())
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -143,10 +143,10 @@ def test_the_pull_back_is_autograds(name: str) -> None:
         pull(Batch(x, y, dict(zip(own.h, h, strict=True))))
         for b in range(2):
             totals[b] = totals[b] + sum((c[b] * v).sum() for c, v in zip((x, y, *h), flat(own), strict=True))
-    found: Tensors = pullback.result()
+    grads: Tensors = pullback.result()
     for b in range(2):
         expected = torch.autograd.grad(totals[b], list(leaves.values()), retain_graph=True, materialize_grads=True)
-        for (n, value), wanted in zip(found.items(), expected, strict=True):
+        for (n, value), wanted in zip(grads.items(), expected, strict=True):
             torch.testing.assert_close(value[b], wanted, rtol=1e-9, atol=1e-11, msg=n)
 
 
@@ -241,10 +241,10 @@ def test_shuffled_batches_keep_their_images_together() -> None:
     orders = set()
     for seed in range(6):
         z, y = inputs(source.redraw(generator(seed)))
-        learned = source.parameters()["z"]
-        order = [next(i for i in range(5) if torch.equal(learned[i], z[t])) for t in range(5)]
+        noise = source.parameters()["z"]
+        order = [next(i for i in range(5) if torch.equal(noise[i], z[t])) for t in range(5)]
         assert sorted(order) == [0, 1, 2, 3, 4]
-        labels = torch.nn.functional.one_hot(source._y_TM, CLASSES).double()
+        labels = torch.nn.functional.one_hot(source.classes_TM, CLASSES).double()
         assert torch.equal(y, labels[order])
         orders.add(tuple(order))
     assert len(orders) > 1
@@ -253,7 +253,7 @@ def test_shuffled_batches_keep_their_images_together() -> None:
 def test_all_shuffled_draws_from_all_noise_with_its_label() -> None:
     source = teacher(curriculum="all-shuffled", classes="random", inner_steps=5)
     z, y = inputs(source.redraw(generator(1)))
-    pool, labels = source.parameters()["z"].flatten(0, 1), source._y_TM.flatten()
+    pool, labels = source.parameters()["z"].flatten(0, 1), source.classes_TM.flatten()
     homes = []
     for row, label in zip(z.flatten(0, 1), y.flatten(0, 1), strict=True):
         home = next(i for i in range(len(pool)) if torch.equal(pool[i], row))

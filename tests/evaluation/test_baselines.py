@@ -139,12 +139,12 @@ def inertia(points_ND: np.ndarray[Any, Any], groups: list[list[int]]) -> float:
 
 def best_partition(points_ND: np.ndarray[Any, Any], k: int) -> list[list[int]]:
     """The global optimum of k-means, by trying every assignment."""
-    found: list[list[list[int]]] = []
+    partitions: list[list[list[int]]] = []
     for assignment in itertools.product(range(k), repeat=len(points_ND)):
         groups = [[i for i, group in enumerate(assignment) if group == g] for g in range(k)]
         if all(groups):
-            found.append(groups)
-    return min(found, key=lambda groups: inertia(points_ND, groups))
+            partitions.append(groups)
+    return min(partitions, key=lambda groups: inertia(points_ND, groups))
 
 
 def obvious_clusters() -> TaskData:

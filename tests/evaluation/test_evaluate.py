@@ -35,8 +35,8 @@ MODULE = importlib.import_module("limbeck.evaluation.judge")
 
 def learned_set(**settings: Any) -> Distilled:
     """A short distillation with a step size of its own in each of the four steps."""
-    chosen: dict[str, Any] = {"lr_steps": 0.2, "learner": "mlp"} | settings
-    return distill(tiny_config(**chosen), DATA)
+    options: dict[str, Any] = {"lr_steps": 0.2, "learner": "mlp"} | settings
+    return distill(tiny_config(**options), DATA)
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +50,17 @@ def fixed() -> Distilled:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
+def judged_weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
     """The initial weights that the judge asks for: first for the test, then for tuning."""
-    found: list[Tensors] = []
+    weights: list[Tensors] = []
     initial = Distilled.initial
 
     def spy(self: Distilled, *args: Any, **names: Any) -> Tensors:
-        found.append(initial(self, *args, **names))
-        return found[-1]
+        weights.append(initial(self, *args, **names))
+        return weights[-1]
 
     monkeypatch.setattr(Distilled, "initial", spy)
-    return found
+    return weights
 
 
 def hits(run: Distilled, weights: Tensors, batches: Sequence[Batch], x_NCHW: Tensor, y_N: Tensor) -> list[list[float]]:
@@ -99,12 +99,12 @@ def row(result: Evaluation, name: str) -> Row:
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 @pytest.mark.parametrize("learner", ["linear", "mlp"])
-def test_the_learned_set_equals_a_plain_loop(labels: str, learner: str, drawn: list[Tensors]) -> None:
+def test_the_learned_set_equals_a_plain_loop(labels: str, learner: str, judged_weights: list[Tensors]) -> None:
     run = learned_set(labels=labels, learner=learner, pixels={"steps": 3, "epochs": 2, "ipc": 2})
     assert len(set(run.learning_rates.tolist())) == 6
-    drawn.clear()
+    judged_weights.clear()
     result = evaluate(run, DATA, n=N, baselines=())
-    scores, weights = result.distilled.scores, drawn[0]
+    scores, weights = result.distilled.scores, judged_weights[0]
     expected = hits(run, weights, list(run.batches()), DATA.test_x, DATA.test_y)
     assert scores.correct_BK.tolist() == expected
     assert scores.total_K.tolist() == [10, 10, 10]
@@ -128,33 +128,35 @@ def test_the_judge_agrees_with_the_artefact_used_by_hand(fixed: Distilled) -> No
     assert [row.row for row in result.rows] == ["distilled"]
 
 
-def test_classes_may_be_of_any_frequency(run: Distilled, drawn: list[Tensors]) -> None:
+def test_classes_may_be_of_any_frequency(run: Distilled, judged_weights: list[Tensors]) -> None:
     keep = (DATA.test_y != 1) | (torch.arange(30) < 6)
     data = replace(DATA, test_x=DATA.test_x[keep], test_y=DATA.test_y[keep])
     scores = evaluate(run, data, n=N, baselines=()).distilled.scores
     assert scores.total_K.tolist() == [10, 2, 10]
-    assert scores.correct_BK.tolist() == hits(run, drawn[0], list(run.batches()), data.test_x, data.test_y)
+    assert scores.correct_BK.tolist() == hits(run, judged_weights[0], list(run.batches()), data.test_x, data.test_y)
     assert np.average(scores.per_class, weights=[10, 2, 10]) == pytest.approx(scores.mean)
 
 
 def best_step_size(run: Distilled, x_KnCHW: Tensor, weights: Tensors) -> float:
     """The step size of the grid with the best validation accuracy, the smallest of equals."""
-    found = {lr: mean(hits(run, weights, batches_of(x_KnCHW, lr), DATA.val_x, DATA.val_y), 18) for lr in STEP_SIZES}
-    return max(found, key=lambda lr: found[lr])
+    accuracy = {lr: mean(hits(run, weights, batches_of(x_KnCHW, lr), DATA.val_x, DATA.val_y), 18) for lr in STEP_SIZES}
+    return max(accuracy, key=lambda lr: accuracy[lr])
 
 
-def test_a_baseline_is_tuned_on_validation_data_and_equals_a_plain_loop(run: Distilled, drawn: list[Tensors]) -> None:
+def test_a_baseline_is_tuned_on_validation_data_and_equals_a_plain_loop(
+    run: Distilled, judged_weights: list[Tensors]
+) -> None:
     average = row(evaluate(run, DATA, n=N, baselines=["average"]), "average")
-    weights, tuning = drawn
+    weights, tuning = judged_weights
     images = class_average(DATA, 2, generator())
     assert average.step_size == best_step_size(run, images, tuning)
     batches = batches_of(images, average.step_size)
     assert average.scores.correct_BK.tolist() == hits(run, weights, batches, DATA.test_x, DATA.test_y)
 
 
-def test_random_is_the_average_over_ten_sets(run: Distilled, drawn: list[Tensors]) -> None:
+def test_random_is_the_average_over_ten_sets(run: Distilled, judged_weights: list[Tensors]) -> None:
     random = row(evaluate(run, DATA, n=20, baselines=["random"], seed=3), "random")
-    weights, tuning = drawn
+    weights, tuning = judged_weights
     draws = stream(3, "baseline random")
     sets = [random_real(DATA, 2, draws) for _ in range(RANDOM_SETS)]
     assert random.step_size == best_step_size(run, sets[0], tuning)
@@ -166,17 +168,17 @@ def test_random_is_the_average_over_ten_sets(run: Distilled, drawn: list[Tensors
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_best_random_is_the_best_on_training_data(run: Distilled, seed: int, drawn: list[Tensors]) -> None:
+def test_best_random_is_the_best_on_training_data(run: Distilled, seed: int, judged_weights: list[Tensors]) -> None:
     best = row(evaluate(run, DATA, n=N, baselines=["best-random"], seed=seed), "best-random")
-    weights, tuning = drawn
+    weights, tuning = judged_weights
     draws = stream(seed, "baseline best-random")
     sets = [random_real(DATA, 2, draws) for _ in range(RANDOM_SETS)]
     assert best.step_size == best_step_size(run, sets[0], tuning)
     trained = [batches_of(images, best.step_size) for images in sets]
     on_training = [mean(hits(run, tuning, batches, DATA.train_x, DATA.train_y), 72) for batches in trained]
     assert len(set(on_training)) > 3
-    chosen = trained[int(np.argmax(on_training))]
-    assert best.scores.correct_BK.tolist() == hits(run, weights, chosen, DATA.test_x, DATA.test_y)
+    best_batches = trained[int(np.argmax(on_training))]
+    assert best.scores.correct_BK.tolist() == hits(run, weights, best_batches, DATA.test_x, DATA.test_y)
 
 
 @pytest.mark.parametrize("n", [1, 3, 12, 25])
@@ -217,7 +219,7 @@ def plain(result: Evaluation) -> Any:
     return values
 
 
-def test_the_same_seed_gives_the_same_numbers(run: Distilled, drawn: list[Tensors]) -> None:
+def test_the_same_seed_gives_the_same_numbers(run: Distilled, judged_weights: list[Tensors]) -> None:
     torch.manual_seed(1)
     first = plain(evaluate(run, DATA, n=N, seed=4))
     torch.manual_seed(2)  # the global generator plays no part
@@ -225,8 +227,8 @@ def test_the_same_seed_gives_the_same_numbers(run: Distilled, drawn: list[Tensor
     assert plain(evaluate(run, DATA, n=N, seed=4)) == first
     assert torch.equal(torch.random.get_rng_state(), state)
     assert plain(evaluate(run, DATA, n=N, seed=5)) != first
-    assert same_tensors(drawn[0], drawn[2])
-    assert not same_tensors(drawn[0], drawn[4])
+    assert same_tensors(judged_weights[0], judged_weights[2])
+    assert not same_tensors(judged_weights[0], judged_weights[4])
 
 
 def test_a_row_does_not_depend_on_the_others(run: Distilled) -> None:
@@ -266,15 +268,15 @@ def test_a_fixed_initialisation_is_a_single_one(fixed: Distilled, n: int | None)
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The splits that were read, in order, and between them what the judge said."""
-    found: list[str] = []
+    splits: list[str] = []
     split_batches = TaskData.split_batches
 
     def spy(self: TaskData, split: Any, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        found.append(split)
+        splits.append(split)
         return split_batches(self, split, batch)
 
     monkeypatch.setattr(TaskData, "split_batches", spy)
-    return found
+    return splits
 
 
 def test_the_test_split_is_read_for_final_scores_only(run: Distilled, reads: list[str]) -> None:
@@ -297,7 +299,7 @@ def test_nothing_that_is_chosen_depends_on_the_test_set(
     which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With garbage for a test set, the same step sizes and the same images are chosen."""
-    learned: Distilled = request.getfixturevalue(which)
+    learned_run: Distilled = request.getfixturevalue(which)
     garbage = replace(DATA, test_x=torch.full_like(DATA.test_x, float("nan")), test_y=DATA.test_y.flip(0))
     used: list[list[Batch]] = []
     train = MODULE.train
@@ -308,7 +310,7 @@ def test_nothing_that_is_chosen_depends_on_the_test_set(
         return trained
 
     monkeypatch.setattr(MODULE, "train", spy)
-    results = [evaluate(learned, data, n=N) for data in (DATA, garbage)]
+    results = [evaluate(learned_run, data, n=N) for data in (DATA, garbage)]
     assert [row.step_size for row in results[0].rows] == [row.step_size for row in results[1].rows]
     assert results[0].distilled.scores.mean != results[1].distilled.scores.mean
     half = len(used) // 2
@@ -327,7 +329,7 @@ def test_learning_does_not_depend_on_the_test_set(reads: list[str]) -> None:
 
 
 def test_held_out_weights_are_never_trained_validated_or_tuned_on(
-    drawn: list[Tensors], monkeypatch: pytest.MonkeyPatch
+    judged_weights: list[Tensors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampled: list[Tensor] = []
     for method in ("sample", "held_out"):
@@ -343,9 +345,9 @@ def test_held_out_weights_are_never_trained_validated_or_tuned_on(
     seen = torch.cat(sampled)
     assert len(seen) > 120
     for seed in (0, 3, 4):
-        drawn.clear()
+        judged_weights.clear()
         evaluate(run, DATA, n=N, seed=seed, baselines=())
-        test, tuning = (weights["linear.weight"] for weights in drawn)
+        test, tuning = (weights["linear.weight"] for weights in judged_weights)
         # single numbers may coincide; a stream met anywhere would share most of them
         assert torch.isin(test, torch.cat([seen, tuning])).float().mean() < 0.01
 
@@ -410,11 +412,11 @@ def test_data_of_another_task_is_refused(run: Distilled, make: Callable[[], Task
 
 
 def test_other_data_of_the_same_shape_is_noted(run: Distilled) -> None:
-    told: list[str] = []
-    evaluate(run, DATA, n=2, baselines=(), tell=told.append)
-    assert not any("not the data" in text for text in told)
-    evaluate(run, replace(DATA, sha256="1" * 64, name="others"), n=2, baselines=(), tell=told.append)
-    assert any(text.startswith("note: others is not the data") for text in told)
+    messages: list[str] = []
+    evaluate(run, DATA, n=2, baselines=(), tell=messages.append)
+    assert not any("not the data" in text for text in messages)
+    evaluate(run, replace(DATA, sha256="1" * 64, name="others"), n=2, baselines=(), tell=messages.append)
+    assert any(text.startswith("note: others is not the data") for text in messages)
 
 
 def test_data_given_in_python_must_be_given_again(run: Distilled) -> None:
@@ -424,17 +426,17 @@ def test_data_given_in_python_must_be_given_again(run: Distilled) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "MNIST"])
 def test_a_named_set_is_looked_up_as_learning_does(run: Distilled, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+    calls: list[tuple[str, dict[str, Any]]] = []
 
     def lookup(source: str, **names: Any) -> TaskData:
-        asked.append((source, names))
+        calls.append((source, names))
         return DATA
 
     monkeypatch.setattr("limbeck.experiment.task.load", lookup)
     named = replace(run, config=replace(run.config, data=name, seed=5))
     evaluate(named, n=2, baselines=(), data_dir=Path("somewhere"))
     expected = {"data_dir": Path("somewhere"), "device": "cpu", "val_size": 18, "seed": 5}
-    assert asked == [(name, expected)]
+    assert calls == [(name, expected)]
 
 
 @pytest.mark.parametrize("name", ["task.npz", "TASK.NPZ"])
@@ -444,9 +446,9 @@ def test_a_file_is_read_again(name: str, tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, x=x_NCHW.numpy(), y=y_N.numpy(), x_test=DATA.test_x.numpy(), y_test=DATA.test_y.numpy())
     run = distill(replace(tiny_config(), data=str(path)))
-    told: list[str] = []
-    result = evaluate(run, n=N, baselines=(), tell=told.append)
-    assert not any("note" in text for text in told)
+    messages: list[str] = []
+    result = evaluate(run, n=N, baselines=(), tell=messages.append)
+    assert not any("note" in text for text in messages)
     assert result.distilled.scores.total_K.tolist() == [10, 10, 10]
 
 
@@ -463,16 +465,18 @@ def test_given_data_is_brought_to_the_device(run: Distilled, monkeypatch: pytest
     assert moved == ["cpu"]
 
 
-def test_a_pool_is_judged_on_all_that_it_holds_out(run: Distilled, tmp_path: Path, drawn: list[Tensors]) -> None:
+def test_a_pool_is_judged_on_all_that_it_holds_out(
+    run: Distilled, tmp_path: Path, judged_weights: list[Tensors]
+) -> None:
     weights = RandomInit(module=run.learner().module, distribution="xavier").sample(9, generator())
     save_pool(tmp_path / "pool.safetensors", weights, {})
     config = tiny_config(learner="mlp", validate_inits=4)
     config = replace(config, init=replace(config.init, init=f"pool:{tmp_path / 'pool.safetensors'}", held_out=4))
-    learned = distill(config, DATA)
-    drawn.clear()
-    result = evaluate(learned, DATA, baselines=["average"])
+    pooled = distill(config, DATA)
+    judged_weights.clear()
+    result = evaluate(pooled, DATA, baselines=["average"])
     assert [row.scores.n for row in result.rows] == [4, 4]
     name = next(iter(weights))
-    assert sorted(drawn[0][name][:, 0, 0].tolist()) == sorted(weights[name][5:, 0, 0].tolist())
+    assert sorted(judged_weights[0][name][:, 0, 0].tolist()) == sorted(weights[name][5:, 0, 0].tolist())
     with pytest.raises(LimbeckError, match="1 to 4"):
-        evaluate(learned, DATA, n=5)
+        evaluate(pooled, DATA, n=5)

@@ -219,10 +219,10 @@ def counts(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(made=counts())
-def test_scores(made: tuple[Tensor, Tensor]) -> None:
-    correct, total = (part.double().numpy() for part in made)
-    scores = Scores(correct_BK=made[0], total_K=made[1])
+@given(pair=counts())
+def test_scores(pair: tuple[Tensor, Tensor]) -> None:
+    correct, total = (part.double().numpy() for part in pair)
+    scores = Scores(correct_BK=pair[0], total_K=pair[1])
     accuracy = 100 * correct.sum(1) / total.sum()
     assert scores.n == len(accuracy)
     assert scores.accuracy_B.tolist() == pytest.approx(accuracy.tolist())
@@ -242,11 +242,11 @@ def test_scores(made: tuple[Tensor, Tensor]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(made=counts(), which=st.integers(0, 4))
-def test_balanced_scores_weigh_one_class_as_much_as_all_others(made: tuple[Tensor, Tensor], which: int) -> None:
-    scores = Scores(correct_BK=made[0], total_K=made[1])
-    label = which % len(made[1])
-    correct, total = (part.double().numpy() for part in made)
+@given(pair=counts(), which=st.integers(0, 4))
+def test_balanced_scores_weigh_one_class_as_much_as_all_others(pair: tuple[Tensor, Tensor], which: int) -> None:
+    scores = Scores(correct_BK=pair[0], total_K=pair[1])
+    label = which % len(pair[1])
+    correct, total = (part.double().numpy() for part in pair)
     rest = np.arange(len(total)) != label
     halves = 100 * correct[:, label] / total[label], 100 * correct[:, rest].sum(1) / total[rest].sum()
     balanced = scores.balance(label)

@@ -454,10 +454,10 @@ def test_a_single_draw_is_torchs_own(distribution: str) -> None:
     """With one network, every distribution is exactly the initialiser of torch.nn.init under the same generator."""
     with torch.random.fork_rng(devices=[]):
         net = sample_net()
-    drawn = draw(net, distribution, 1, seeded(5), gain=1.3)
+    weights = draw(net, distribution, 1, seeded(5), gain=1.3)
     generator = seeded(5)
     for name in ("0.weight", "4.weight"):
-        expected = torch.empty(drawn[name].shape[1:])
+        expected = torch.empty(weights[name].shape[1:])
         match distribution:
             case "xavier":
                 nn.init.xavier_normal_(expected, gain=1.3, generator=generator)
@@ -469,7 +469,7 @@ def test_a_single_draw_is_torchs_own(distribution: str) -> None:
                 nn.init.orthogonal_(expected, gain=1.3, generator=generator)
             case _:
                 nn.init.normal_(expected, std=0.02 * 1.3, generator=generator)
-        torch.testing.assert_close(drawn[name][0], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(weights[name][0], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("distribution", DRAWN)
@@ -504,13 +504,13 @@ def test_biases_norms_and_slopes(distribution: str) -> None:
     with torch.no_grad():
         for parameter in [*net.parameters(), *attention.parameters()]:
             parameter.fill_(0.7)
-    drawn = draw(net, distribution, 3, seeded(0))
-    assert list(drawn) == [name for name, _ in net.named_parameters()]
+    weights = draw(net, distribution, 3, seeded(0))
+    assert list(weights) == [name for name, _ in net.named_parameters()]
     for name, value in {"0.bias": 0.0, "4.bias": 0.0, "2.weight": 1.0, "2.bias": 0.0, "1.weight": 0.7}.items():
-        torch.testing.assert_close(drawn[name], torch.full_like(drawn[name], value))
-    assert drawn["2.weight"].shape == (3, 12, 2, 2)
+        torch.testing.assert_close(weights[name], torch.full_like(weights[name], value))
+    assert weights["2.weight"].shape == (3, 12, 2, 2)
     assert not draw(attention, distribution, 2, seeded(0))["in_proj_bias"].any()
-    assert not any(value.requires_grad for value in drawn.values())
+    assert not any(value.requires_grad for value in weights.values())
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.InstanceNorm2d])
@@ -519,9 +519,9 @@ def test_a_norm_alone_starts_as_one(kind: type[nn.Module]) -> None:
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.fill_(0.7)
-    drawn = draw(layer, "xavier", 2, seeded(0))
-    assert drawn["weight"].tolist() == [[1.0] * 4] * 2
-    assert "bias" not in drawn or not drawn["bias"].any()
+    weights = draw(layer, "xavier", 2, seeded(0))
+    assert weights["weight"].tolist() == [[1.0] * 4] * 2
+    assert "bias" not in weights or not weights["bias"].any()
 
 
 @pytest.mark.usefixtures("rng_must_stay")
@@ -549,12 +549,12 @@ def test_reset_is_the_modules_own() -> None:
         parameters["1.out_proj.bias"].fill_(0.9)
         parameters["2.weight"].fill_(0.9)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    drawn = draw(net, "reset", 40, seeded(0))
-    assert drawn["0.weight"].abs().max() <= 1 / math.sqrt(6)
-    assert drawn["0.weight"].std().item() == pytest.approx(1 / math.sqrt(18), rel=0.05)
-    assert drawn["0.bias"].abs().max() > 0
-    assert not drawn["1.out_proj.bias"].any()  # the attention's reset comes after its projection's
-    torch.testing.assert_close(drawn["2.weight"], torch.full((40, 1), 0.25))
+    weights = draw(net, "reset", 40, seeded(0))
+    assert weights["0.weight"].abs().max() <= 1 / math.sqrt(6)
+    assert weights["0.weight"].std().item() == pytest.approx(1 / math.sqrt(18), rel=0.05)
+    assert weights["0.bias"].abs().max() > 0
+    assert not weights["1.out_proj.bias"].any()  # the attention's reset comes after its projection's
+    torch.testing.assert_close(weights["2.weight"], torch.full((40, 1), 0.25))
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 

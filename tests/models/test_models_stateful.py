@@ -60,22 +60,22 @@ def test_the_same_key_gives_the_same_noise_and_another_key_another() -> None:
     assert not torch.equal(first, run(6.0)[0])
     following = run(float(after))[0]
     assert not torch.equal(first, following)
-    kept = first != 0
-    assert torch.equal(first[kept], torch.full_like(first[kept], 1 / 0.75))
-    assert 0.72 < kept.float().mean() < 0.78
+    mask = first != 0
+    assert torch.equal(first[mask], torch.full_like(first[mask], 1 / 0.75))
+    assert 0.72 < mask.float().mean() < 0.78
     # Noise of consecutive passes, and of neighbouring entries, is not related.
-    pairs = torch.stack([kept.flatten().float(), (following != 0).flatten().float()])
+    pairs = torch.stack([mask.flatten().float(), (following != 0).flatten().float()])
     assert abs(torch.corrcoef(pairs)[0, 1]) < 0.1
-    shifted = torch.stack([kept.flatten()[1:].float(), kept.flatten()[:-1].float()])
+    shifted = torch.stack([mask.flatten()[1:].float(), mask.flatten()[:-1].float()])
     assert abs(torch.corrcoef(shifted)[0, 1]) < 0.1
 
 
 def test_uniform_numbers_are_uniform() -> None:
     layer = Dropout(0.5)
     layer.key = torch.tensor(123.0)
-    drawn = layer.uniform(100_000)
-    assert 0 <= drawn.min() < 0.001 and 0.999 < drawn.max() < 1
-    counts = torch.histc(drawn, 20, 0, 1)
+    numbers = layer.uniform(100_000)
+    assert 0 <= numbers.min() < 0.001 and 0.999 < numbers.max() < 1
+    counts = torch.histc(numbers, 20, 0, 1)
     assert ((counts - 5000).abs() < 350).all()  # five standard deviations
 
 
@@ -131,8 +131,8 @@ def test_a_learner_with_torchs_batch_norm_is_trained_as_torch_trains_it() -> Non
         F.cross_entropy(original(batch.x_MCHW.detach()), batch.y_MK.detach()).backward()
         sgd.step()
     original.eval()
-    found = learner.predict(state.network, case.real.x_NCHW)
-    torch.testing.assert_close(found, original(case.real.x_NCHW), rtol=1e-10, atol=1e-10)
+    logits = learner.predict(state.network, case.real.x_NCHW)
+    torch.testing.assert_close(logits, original(case.real.x_NCHW), rtol=1e-10, atol=1e-10)
 
 
 def test_build_carries_torchs_layers_and_refuses_what_it_cannot(
@@ -141,20 +141,20 @@ def test_build_carries_torchs_layers_and_refuses_what_it_cannot(
     import sys
     import types
 
-    made: dict[str, Callable[[], nn.Module]] = {
+    factories: dict[str, Callable[[], nn.Module]] = {
         "good": lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, CLASSES), nn.BatchNorm1d(CLASSES), nn.Dropout(0.5)),
         "bad": lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, CLASSES), nn.BatchNorm1d(CLASSES, momentum=None)),
     }
     module = types.ModuleType("made_for_a_test")
-    for name, function in made.items():
+    for name, function in factories.items():
         setattr(module, name, lambda function=function: function())
     monkeypatch.setitem(sys.modules, "made_for_a_test", module)
     built = build("made_for_a_test:good", shape=(1, 3, 3), num_classes=CLASSES)
     assert set(carried_names(built)) == {"2.running_mean", "2.running_var", "3.key"}
-    drawn = draw(built, "xavier", 3, generator())
-    assert len(drawn["3.key"].unique()) == 3
-    assert torch.equal(drawn["2.running_var"], torch.ones(3, CLASSES))
-    assert torch.equal(drawn["2.weight"], torch.ones(3, CLASSES))
+    weights = draw(built, "xavier", 3, generator())
+    assert len(weights["3.key"].unique()) == 3
+    assert torch.equal(weights["2.running_var"], torch.ones(3, CLASSES))
+    assert torch.equal(weights["2.weight"], torch.ones(3, CLASSES))
     with pytest.raises(LimbeckError, match="momentum=None"):
         build("made_for_a_test:bad", shape=(1, 3, 3), num_classes=CLASSES)
 

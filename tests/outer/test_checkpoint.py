@@ -132,7 +132,7 @@ def half(path: Path, blob: bytes) -> None:
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint(1).save(tmp_path)
     before = (tmp_path / "checkpoint" / "state.safetensors").read_bytes()
-    monkeypatch.setattr(limbeck.common.files, "_write_bytes", half)
+    monkeypatch.setattr(limbeck.common.files, "write_bytes", half)
     with pytest.raises(LimbeckError, match=r"Could not write .*No space left on device.*--resume"):
         checkpoint(2).save(tmp_path)
     assert (tmp_path / "checkpoint" / "state.safetensors").read_bytes() == before
@@ -239,7 +239,7 @@ def die_midway(path, blob):
 
 
 def midway():
-    storage._write_bytes = die_midway
+    storage.write_bytes = die_midway
     checkpoint(10**6, 300_000).save(folder)
 
 

@@ -492,7 +492,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_a_full_disk_ends_in_a_clear_error_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
     distill(config, DATA, out=tmp_path / "whole")
-    write, written = storage._write_bytes, []
+    write, written = storage.write_bytes, []
 
     def fill_up(path: Path, blob: bytes) -> None:
         written.append(path.name)
@@ -502,7 +502,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_resumes(tmp_path: Path, monkeypat
         write(path, blob)
 
     with monkeypatch.context() as patch, pytest.raises(LimbeckError, match=r"No space left.*untouched.*--resume"):
-        patch.setattr(storage, "_write_bytes", fill_up)
+        patch.setattr(storage, "write_bytes", fill_up)
         distill(config, DATA, out=tmp_path / "parts")
     assert Checkpoint.load(tmp_path / "parts").progress.iteration == 3
     assert not list((tmp_path / "parts").rglob("*.part"))

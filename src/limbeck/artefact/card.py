@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def card(result: Distilled) -> str:
-    """README.md of a run directory."""
+    """The text of README.md in a run directory: Markdown with a head that hubs read."""
     config, info = result.config, result.info
     batches, images, *shape = result.images.shape
     init = {"random": "random initial weights", "fixed": "one fixed initialisation (stored in the artefact)"}.get(

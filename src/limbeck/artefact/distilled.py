@@ -121,41 +121,41 @@ class Distilled:
 
     def _draw(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of each step, with what is left to chance drawn from ``seed``."""
-        chosen, steps = self.config.source, len(self.order)
-        if not isinstance(chosen, GeneratorConfig) or chosen.curriculum not in ("none", "shuffled-batches"):
+        source, steps = self.config.source, len(self.order)
+        if not isinstance(source, GeneratorConfig) or source.curriculum not in ("none", "shuffled-batches"):
             raise LimbeckError(
                 "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
                 "out the seed for the batches that are recorded."
             )
         rng = torch.Generator().manual_seed(seed)
-        if chosen.curriculum == "shuffled-batches":
+        if source.curriculum == "shuffled-batches":
             order = torch.randperm(steps, generator=rng).tolist()
             return ((self.images[index], self.labels[index]) for index in order)
-        classes_N = torch.arange(steps * chosen.batch) % self.num_classes
-        if chosen.classes == "random":
+        classes_N = torch.arange(steps * source.batch) % self.num_classes
+        if source.classes == "random":
             classes_N = torch.randint(self.num_classes, classes_N.shape, generator=rng)
-        return self._generate(chosen, classes_N, rng)
+        return self._generate(source, classes_N, rng)
 
     def _generate(
-        self, chosen: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
+        self, source: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of these classes from fresh noise, one at a time: images (M, C, H, W), one-hot labels (M, K)."""
-        self.config.importable(chosen.generator)
-        module = generator_for(chosen, self.shape, self.num_classes)
-        for y_M in torch.split(classes_N, chosen.batch):
-            z_MZ = torch.randn(len(y_M), chosen.latent, generator=rng)
+        self.config.importable(source.generator)
+        module = generator_for(source, self.shape, self.num_classes)
+        for y_M in torch.split(classes_N, source.batch):
+            z_MZ = torch.randn(len(y_M), source.latent, generator=rng)
             y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
             with torch.no_grad():
                 yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
 
     def network(self, seed: int = 0) -> nn.Module:
-        """A fresh network as the images were learned for: θ₀ itself if it was fixed, else a draw from ``seed``."""
+        """A new network as the images were learned for: with θ₀ if that was fixed, else with weights from ``seed``."""
         module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
         else:
-            drawn = initial_weights(self.config, module).held_out(1, seed)
-            weights = {name: value[0] for name, value in drawn.items()}
+            draws = initial_weights(self.config, module).held_out(1, seed)
+            weights = {name: value[0] for name, value in draws.items()}
         module.load_state_dict(weights, strict=False)
         return module
 
@@ -231,17 +231,17 @@ class Distilled:
         """
         if n < 1:
             raise LimbeckError(f"n is {n}; at least one image must be asked for.")
-        chosen = self.config.source
-        if not self.generator or not isinstance(chosen, GeneratorConfig):
+        source = self.config.source
+        if not self.generator or not isinstance(source, GeneratorConfig):
             raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
-        if chosen.curriculum != "none":
+        if source.curriculum != "none":
             raise LimbeckError(
-                f"The generator was learned with noise of its own (curriculum {chosen.curriculum}), and what it "
+                f"The generator was learned with noise of its own (curriculum {source.curriculum}), and what it "
                 "makes of that is in run.images. Learn one with --curriculum none for images without limit."
             )
         rng = torch.Generator().manual_seed(seed)
-        y_N = torch.arange(-(-n // chosen.batch) * chosen.batch) % self.num_classes
-        images = [x_MCHW for x_MCHW, _ in self._generate(chosen, y_N, rng)]
+        y_N = torch.arange(-(-n // source.batch) * source.batch) % self.num_classes
+        images = [x_MCHW for x_MCHW, _ in self._generate(source, y_N, rng)]
         return torch.cat(images)[:n], y_N[:n]
 
     def preprocess(self, x_NCHW: Tensor) -> Tensor:
@@ -249,14 +249,27 @@ class Distilled:
         return self.preprocessing.apply(x_NCHW)
 
     def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
-        """The learner it was made for, or the same training of another network, or another training of it."""
+        """The learner of this set.
+
+        Args:
+            name: of another network than that of the configuration.
+            device: where its module lies.
+            training: another recipe than that of the set, whose optimiser takes the steps.
+
+        Raises:
+            LimbeckError: an unknown network, or one that does not fit the images and classes.
+        """
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
         return Learner.of(network.to(device), (training or self.training).optimizer)
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
-        """n held-out initial weights (n, ...) that were never trained on; θ₀ itself if it was fixed.
+        """Initial weights (n, ...) by name that nothing was learned on; a fixed θ₀ is (1, ...), whatever n is.
 
-        A pool keeps others for the evaluation than for ``selection``, on which things are chosen.
+        Args:
+            learner: whose weights they are.
+            n: how many; a pool raises LimbeckError for more than it holds out.
+            seed: draws them.
+            selection: of a pool, those to make choices with, in the place of those to report.
         """
         if self.weights:
             return {name: value[None] for name, value in self.weights.items()}

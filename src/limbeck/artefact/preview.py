@@ -15,20 +15,25 @@ if TYPE_CHECKING:
 
 
 def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
-    """``rows`` batches from the first to the last, each image ``cell`` pixels wide.
+    """A picture of a set: a row for each batch, and how the batch is used underneath.
 
-    Each is stretched to its own 2nd to 98th percentile.
-    Learned images are unbounded; stretching each by itself shows structure that a common scale would hide.
+    Each image is stretched to its own 2nd to 98th percentile: learned images are unbounded, and a common scale would
+    hide their structure.
+
+    Args:
+        result: the set.
+        cell: width and height of an image in the picture, in pixels.
+        rows: batches at most, evenly spaced from the first to the last; of each, 30 images at most.
     """
     total = result.images.shape[0]
-    chosen = torch.linspace(0, total - 1, min(rows, total)).round().long()
-    images_SMCHW = result.images[chosen, :30]
+    indices = torch.linspace(0, total - 1, min(rows, total)).round().long()
+    images_SMCHW = result.images[indices, :30]
     batches, columns = images_SMCHW.shape[:2]
     band, margin = 18, 4
     width = columns * (cell + margin) + margin
     sheet = Image.new("RGB", (width, batches * (cell + margin + band) + margin + band), "white")
     draw = ImageDraw.Draw(sheet)
-    names = result.labels[chosen, :columns].argmax(-1)
+    names = result.labels[indices, :columns].argmax(-1)
     same = bool((names == names[0]).all())  # a generator's batches may have labels of their own
     for m in range(columns if same else 0):
         name = result.class_names[int(names[0, m])]
@@ -42,7 +47,7 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
             if not same:
                 name = result.class_names[int(names[s, m])]
                 draw.text((margin + m * (cell + margin) + 2, top + 1), name[:9], fill="red")
-        draw.text((margin + 2, top + cell + 3), _describe_use(result, int(chosen[s])), fill="gray")
+        draw.text((margin + 2, top + cell + 3), _describe_use(result, int(indices[s])), fill="gray")
     return sheet
 
 

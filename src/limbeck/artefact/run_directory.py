@@ -28,7 +28,7 @@ class RunDirectory:
         self.path = path
 
     def check(self, *, overwrite: bool) -> None:
-        """Refuse a folder that holds another run or anything else; nothing is changed yet."""
+        """Raise LimbeckError if the folder holds anything, or with ``overwrite`` anything but a run; change nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise LimbeckError(f"{self.path} is a file; --out must be a folder.")
         holds_run = any((self.path / mark).exists() for mark in MARKS)
@@ -41,7 +41,7 @@ class RunDirectory:
             raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")
 
     def clear(self) -> None:
-        """Make the folder, empty: what ``check`` allowed to be replaced goes only now that a run can begin."""
+        """Make the folder, and delete what is in it; call ``check`` first. Raises LimbeckError if that fails."""
         try:
             if self.path.exists():
                 shutil.rmtree(self.path)
@@ -55,15 +55,15 @@ class RunDirectory:
         return path.is_file() and bool(read_json(path).get("finished"))
 
     def start(self, config: Config, iteration: int) -> None:
-        """Record the configuration, and drop metrics that a resumed run will write again."""
+        """Record the configuration, and drop the metrics after ``iteration``, which a resumed run will write again."""
         write_json(self.path / "config.json", config.to_json(self.path))
         # A line without a validation tells where a run stopped; going on replaces it.
-        kept = [line for line in self.metrics() if line["iteration"] <= iteration and "val_mean" in line]
+        earlier = [line for line in self.metrics() if line["iteration"] <= iteration and "val_mean" in line]
         # always: the next line must not be glued to one that a kill cut off
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in earlier))
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """One line of ``metrics.jsonl``."""
+        """Add a line to ``metrics.jsonl``; raises LimbeckError if it cannot be written."""
         try:
             with (self.path / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(record) + "\n")
@@ -71,7 +71,7 @@ class RunDirectory:
             raise LimbeckError(f"Could not write {self.path / 'metrics.jsonl'}: {error.strerror}.") from None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of ``metrics.jsonl``."""
+        """All complete lines of ``metrics.jsonl``, in order; none where there is no such file."""
         try:
             lines = (self.path / "metrics.jsonl").read_text(errors="replace").splitlines()
         except OSError:

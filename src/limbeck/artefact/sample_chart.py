@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.preview import stretch
-from limbeck.common.charts import headed, new_figure, save_figure
+from limbeck.common.charts import new_figure, save_figure, set_title
 from limbeck.evaluation.training import LearnedSchedule
-
-if TYPE_CHECKING:
-    pass
 
 
 def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -> None:
-    """A sheet of images: a row for each class, columns from the first inner step to the last."""
+    """Draw a sheet of images: a row for each class, columns from the first inner step to the last.
+
+    Args:
+        path: of the chart; the endings .png and .svg are added.
+        run: the set.
+        title: above the chart.
+        columns: steps at most, evenly spaced.
+    """
     order = list(range(run.images.shape[0]))
     if isinstance(run.training, LearnedSchedule):
         order = run.training.order.tolist()
@@ -38,5 +41,5 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
                 axes.set_ylabel(run.class_names[k][:9], rotation=0, ha="right", va="center", fontsize=8)
             if k == 0:
                 axes.set_title(f"step {step + 1}" if column == 0 else str(step + 1), fontsize=8)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)

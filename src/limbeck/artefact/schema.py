@@ -74,6 +74,6 @@ def _from_2_to_3(summary: dict[str, Any], tensors: Tensors) -> tuple[dict[str, A
     used = {"order": tensors["order"]} | {
         f"hyperparameters.{name}": value for name, value in with_prefix(tensors, "hyperparameters.").items()
     }
-    kept = {name: value for name, value in tensors.items() if name not in used}
-    newest = kept | {f"training.{name}": value for name, value in used.items()}
+    others = {name: value for name, value in tensors.items() if name not in used}
+    newest = others | {f"training.{name}": value for name, value in used.items()}
     return rest | {"schema": 3, "config": config, "training": training}, newest

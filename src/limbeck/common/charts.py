@@ -29,7 +29,7 @@ class Line:
 
 
 def figures_missing() -> str | None:
-    """What drawing lacks, or None."""
+    """The message that says how to install what drawing needs, or None where it is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -40,18 +40,26 @@ def figures_missing() -> str | None:
 def line_chart(
     path: Path, lines: Mapping[str, Line], *, title: str, x: str, y: str, log_from: float | None = None
 ) -> None:
-    """Curves by name, with a shaded range where there is one; the scale of y is logarithmic above ``log_from``."""
+    """Draw curves by name, with a shaded range where there is one; see ``save_figure`` for the files.
+
+    Args:
+        path: of the chart; the endings are added.
+        lines: the curves, by what the legend calls them.
+        title: above the chart.
+        x, y: labels of the axes.
+        log_from: lower end of a logarithmic scale of y; it is linear by default.
+    """
     figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     for name, line in lines.items():
-        (drawn,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
+        (curve,) = axes.plot(line.x, line.y, label=name, marker="." if len(line.x) < 30 else None)
         if line.low:
-            axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(line.x, line.low, line.high, color=curve.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel=x, ylabel=y)
     if log_from is not None:
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=log_from)
-    headed(figure, title)
+    set_title(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
@@ -60,7 +68,7 @@ def line_chart(
 def bar_chart(
     path: Path, groups: Mapping[str, Mapping[str, tuple[float, float | None]]], *, title: str, y: str
 ) -> None:
-    """A bar for each member of each group, a mean with its standard deviation where there is one."""
+    """Draw a bar for each member of each group: a mean in percent, with its standard deviation where there is one."""
     figure = new_figure((max(_SIZE[0], 1.6 * len(groups) + 2.0), _SIZE[1]))
     axes = figure.add_subplot()
     members = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -80,12 +88,12 @@ def bar_chart(
     axes.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", fontsize=7, ncols=6)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
 
 
 def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title: str, x: str) -> None:
-    """One histogram under the other, on one scale from 0 to 100."""
+    """Draw one histogram under the other, of numbers in percent, all from 0 to 100."""
     figure = new_figure((_SIZE[0], 2.2 * len(values)))
     bins = list(range(0, 101, 5))
     first: Any = None
@@ -97,7 +105,7 @@ def histogram_chart(path: Path, values: Mapping[str, Sequence[float]], *, title:
         axes.set_title(f"{name} (n = {len(numbers)})", fontsize=9)
         axes.grid(alpha=0.3)
     axes.set(xlabel=x)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
 
 
@@ -111,13 +119,13 @@ def new_figure(size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
-def headed(figure: Figure, title: str) -> None:
-    """A title that is as wide as the figure at most."""
+def set_title(figure: Figure, title: str) -> None:
+    """Set the title, in lines that are no wider than the figure."""
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_size_inches()[0])), fontsize=10)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """``path`` with the endings .png and .svg; the same numbers give the same bytes."""
+    """Write ``path`` with the endings .png (150 dots an inch) and .svg; the same numbers give the same bytes."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "limbeck", "svg.fonttype": "none"}):

@@ -19,7 +19,11 @@ from limbeck.errors import LimbeckError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path``, then move it into place; whatever was there stays until then."""
+    """Let ``write`` make a file beside ``path``, then move it into place; whatever was there stays until then.
+
+    Raises:
+        LimbeckError: the file cannot be written, as on a full disk; what was there before is untouched.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,13 +40,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from None
 
 
+def write_bytes(path: Path, blob: bytes) -> None:
+    """Write a file in place, as far as the operating system; every write here passes through it.
+
+    It is what a full disk or a kill cuts short, so only files beside the wanted ones go through it: use the others.
+
+    Raises:
+        OSError: the file cannot be written, or not all of it.
+    """
+    with path.open("wb") as file:
+        file.write(blob)
+        file.flush()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomically(path, lambda part: _write_bytes(part, text.encode()))
+    """Write a text file in UTF-8 atomically; raises LimbeckError as ``write_atomically``."""
+    write_atomically(path, lambda part: write_bytes(part, text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the given order."""
+    """Write JSON atomically, keys in the given order; raises LimbeckError as ``write_atomically``."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -51,7 +68,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
     # clone: the format refuses tensors that share memory, such as two snapshots of one state
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     blob = save(plain, metadata={"limbeck": json.dumps(metadata)})
-    write_atomically(path, lambda part: _write_bytes(part, blob))
+    write_atomically(path, lambda part: write_bytes(part, blob))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -93,11 +110,5 @@ def read_json(path: Path) -> Any:
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that JSON knows: None for what runs away to no number or to infinity."""
+    """The values as JSON can hold them: None in the place of floats that are infinite or not a number."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-
-
-def _write_bytes(path: Path, blob: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(blob)
-        file.flush()

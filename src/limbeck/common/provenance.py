@@ -11,7 +11,7 @@ import torch
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name, as the system reports it, such as "AMD EPYC 7B13"."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -22,7 +22,11 @@ def processor() -> str:
 
 
 def versions(device: str) -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
+    """Versions of limbeck, torch and Python, the name of the device, and the number of torch's threads.
+
+    Args:
+        device: torch's name of it, such as "cpu" or "cuda:0".
+    """
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     try:
         own = version("limbeck")

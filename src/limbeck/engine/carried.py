@@ -45,12 +45,12 @@ class Noisy(Carrying):
         key = self.key.long()
         # The counter 0 makes the next key and the others the numbers.
         counter = torch.arange(1 + math.prod(shape), device=key.device)
-        bits = _mixed(_mixed(key * 0x9E3779B1 + 0x7F4A7C15) + counter * 0x9E3779B1) >> 8
+        bits = _mix_bits(_mix_bits(key * 0x9E3779B1 + 0x7F4A7C15) + counter * 0x9E3779B1) >> 8
         self.key = bits[0].to(self.key.dtype)
         return (bits[1:].to(self.key.dtype) / KEYS).view(shape)
 
 
-def _mixed(bits: Tensor) -> Tensor:
+def _mix_bits(bits: Tensor) -> Tensor:
     """The finaliser of MurmurHash3 on 32 bits kept in int64, whose products wrap around without harm to these bits."""
     bits = bits & _MASK
     bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & _MASK

@@ -44,7 +44,16 @@ class Execution:
 
 @final
 class Kernels:
-    """``step``, ``pull``, ``terminal``, ``predict`` and so on of a learner and an objective, over B inits at once."""
+    """A learner's step, its pull-back, its predictions and an objective, each computed for B inits at once.
+
+    What is batched has a leading dimension of B; images, labels and hyper-parameters are shared by all inits, but for
+    ``step_each``. A function is built, and compiled where ``execution`` says so, at its first call.
+
+    Args:
+        learner: what is trained.
+        objective: what ``terminal`` reads.
+        execution: how they are computed.
+    """
 
     def __init__(self, learner: Learner, objective: Objective, execution: Execution) -> None:
         self.learner = learner
@@ -70,7 +79,11 @@ class Kernels:
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
-        """Cotangents (B, ...) of the next states to those of the states and of the batch, one per init."""
+        """From cotangents (B, ...) of the next states to those of the states and of the batch, (B, ...) each.
+
+        The first call compares the orders of differentiation on one init, and warns where another than that of
+        ``execution`` is used (see ``engine.modes``).
+        """
         if self._mode is None:
             self._mode = choose_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
         mode = self._mode or self.execution.mode
@@ -111,7 +124,7 @@ class Kernels:
             **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},
         }
         function, has_inits = kinds[name]
-        kernel = (_vmapped if batched else _single)(function, has_inits)
+        kernel = (_map_inits if batched else _run_one)(function, has_inits)
         alone = name == "predict" and self.execution.score_chunk == 1
         return Compiled(kernel) if self.execution.compiled and not alone else kernel
 
@@ -123,11 +136,11 @@ class Kernels:
             return self.objective.value(self.learner, params | buffers, x_NCHW, y_N)
 
 
-def _vmapped(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
+def _map_inits(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
     return vmap(function, in_dims=tuple(0 if flag else None for flag in has_inits))
 
 
-def _single(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
+def _run_one(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
     """The same for B = 1 without vmap, whose batching rules cost some operators (overlapping pools) dearly."""
 
     def call(*args: Any) -> Any:

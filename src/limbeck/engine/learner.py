@@ -52,14 +52,15 @@ class Learner:
     frozen: frozenset[str] = frozenset()
     carried: tuple[str, ...] = field(init=False)
     """Names of the buffers that the module's layers carry from step to step."""
-    _training: nn.Module = field(init=False, repr=False)
+    training_module: nn.Module = field(init=False, repr=False)
+    """The module that steps run: ``module`` itself, or its copy in training mode where layers carry state."""
 
     def __post_init__(self) -> None:
         training = self.module
         if carried_names(training):
-            training = _switched(training, True)
-            object.__setattr__(self, "module", _switched(training, False))
-        object.__setattr__(self, "_training", training)
+            training = _copy_in_mode(training, True)
+            object.__setattr__(self, "module", _copy_in_mode(training, False))
+        object.__setattr__(self, "training_module", training)
         object.__setattr__(self, "carried", carried_names(training))
 
     @classmethod
@@ -72,7 +73,7 @@ class Learner:
 
         Frozen parameters are among the buffers, which a step passes on as they are.
         """
-        own = dict(self._training.named_buffers())
+        own = dict(self.training_module.named_buffers())
         buffers = {name: weights.get(name, own[name]) for name in self.carried}
         buffers |= {name: weights[name] for name in self.frozen}
         params = {name: value for name, value in weights.items() if name not in buffers}
@@ -86,7 +87,7 @@ class Learner:
     def inner_loss(self, params: Tensors, buffers: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensors]:
         """ℓ(θ, x, y), a scalar, in training, and the buffers that follow."""
         network = params | buffers
-        logits_MK = functional_call(self._training, network, (x_MCHW,))  # replaces what layers assign to
+        logits_MK = functional_call(self.training_module, network, (x_MCHW,))  # replaces what layers assign to
         return self.loss(logits_MK, y_MK), {name: network[name] for name in buffers}
 
     def step(self, state: State, batch: Batch) -> State:
@@ -156,8 +157,8 @@ class Learner:
             def loss(params: Tensors) -> tuple[Tensor, Tensors]:
                 return self.inner_loss(params, state.buffers, images, batch.y_MK)
 
-            found: tuple[Tensor, Tensor, Tensors] = jvp(loss, (state.params,), (along,), has_aux=True)  # type: ignore[assignment]
-            _, slope, buffers = found
+            result: tuple[Tensor, Tensor, Tensors] = jvp(loss, (state.params,), (along,), has_aux=True)  # type: ignore[assignment]
+            _, slope, buffers = result
             total: Tensor = slope + _inner(cotangent, rest._replace(buffers=buffers))
             return total
 
@@ -165,7 +166,7 @@ class Learner:
         return result
 
 
-def _switched(module: nn.Module, training: bool) -> nn.Module:
+def _copy_in_mode(module: nn.Module, training: bool) -> nn.Module:
     """A copy with its layers that carry state in one mode; the others keep theirs."""
     module = copy.deepcopy(module)
     for layer in module.modules():

@@ -1,4 +1,4 @@
-"""Which order of differentiation can be trusted for a learner: asked of the learner itself, on two of its images.
+"""Which order of differentiation can be trusted for a learner: tried out on the learner itself, on two images.
 
 Torch's derivatives of some layers are not differentiable themselves, and some of these are silently wrong: the forward
 derivatives of layer, batch and instance normalisation take the saved mean and deviation for constants, so reverse over
@@ -64,14 +64,14 @@ def choose_mode(preferred: Mode, learner: Learner, state: State, batch: Batch, c
 
 def _agrees(probe: Learner, mode: Mode, expected: list[Tensor], at: tuple[State, Batch, State]) -> bool:
     try:
-        found = list(_parts(probe, mode, *at))
+        parts = list(_parts(probe, mode, *at))
     except RuntimeError:
         return False
     # What is 0 but for rounding, such as everything behind a dead rectifier, is compared with the cotangent.
     floor = 1e-12 * max(float(value.norm()) for value in at[2].params.values())
     return all(
         float((one - other).norm()) <= _TOLERANCE * float(other.norm()) + floor
-        for one, other in zip(found, expected, strict=True)
+        for one, other in zip(parts, expected, strict=True)
     )
 
 

@@ -31,11 +31,17 @@ class InnerOptimizer(ABC):
 
     @abstractmethod
     def init(self, params: Tensors) -> Tensors:
-        """The optimiser's state before the first step."""
+        """The optimiser's state before the first step, by names of its own; empty where it has none."""
 
     @abstractmethod
     def update(self, state: State, grads: Tensors, h: Tensors) -> State:
-        """One step, differentiable in all three arguments."""
+        """The state after one step, differentiable in all three arguments; its buffers are left empty.
+
+        Args:
+            state: parameters and the optimiser's state.
+            grads: gradients of the loss in the parameters, by their names.
+            h: scalars by the names in ``hyperparameters``.
+        """
 
 
 @final

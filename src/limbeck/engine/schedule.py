@@ -132,11 +132,11 @@ class Schedule:
         self._params: Tensors = {}
         self._constants: Tensors = {}
         for name in self.names:
-            value, learned = config.start(name), config.learning_of(name)
-            if learned == "fixed":
+            value, learning = config.start(name), config.learning_of(name)
+            if learning == "fixed":
                 self._constants[name] = torch.tensor(value, dtype=dtype, device=device)
             else:
-                shape = (steps,) if learned == "per-step" else ()
+                shape = (steps,) if learning == "per-step" else ()
                 self._params[name] = torch.full(shape, self._raw(name, value), dtype=dtype, device=device)
 
     def parameters(self) -> Tensors:
@@ -173,14 +173,20 @@ class Schedule:
 
 @final
 class ScheduleGradients:
-    """Gathers the cotangents of T steps' hyper-parameters, of B inits, and pulls them through ``decode`` once."""
+    """Adds up the cotangents of T steps' hyper-parameters, of B inits, and pulls them through ``decode`` once.
+
+    Args:
+        schedule: whose parameters get the gradients.
+        params: where it is pulled back; others than the schedule's may be among them.
+        inits: B.
+    """
 
     def __init__(self, schedule: Schedule, params: Tensors, inits: int) -> None:
         h, self._pull = vjp(schedule.decode, {name: params[name] for name in schedule.parameters()})[:2]
         self._h = {name: value.new_zeros(inits, *value.shape) for name, value in h.items()}
 
     def add(self, step: int, cotangent: Tensors) -> None:
-        """Take in one step's, each (B,)."""
+        """Add the cotangents of the hyper-parameters of one step, 0 ≤ step < T, each (B,)."""
         for name, value in cotangent.items():
             self._h[name][:, step] += value
 

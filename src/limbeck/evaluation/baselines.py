@@ -82,9 +82,9 @@ def kmeans(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor
     for members in _by_class(data):
         x_ND = data.preprocessing.apply(members).flatten(1)
         k = min(per_class, len(x_ND))
-        found = _lloyd(x_ND, k, generator)[torch.randperm(k, generator=generator)]
+        centroids_kD = _lloyd(x_ND, k, generator)[torch.randperm(k, generator=generator)]
         repeats = -(-per_class // k)
-        centroids.append(found.repeat(repeats, 1)[:per_class].reshape(per_class, *data.image_shape))
+        centroids.append(centroids_kD.repeat(repeats, 1)[:per_class].reshape(per_class, *data.image_shape))
     return torch.stack(centroids)
 
 
@@ -100,7 +100,11 @@ def baseline_names() -> tuple[str, ...]:
 
 
 def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
-    """What draws one set of images for a baseline; raises LimbeckError for an unknown name."""
+    """The function that draws the images of a baseline, from data, images per class n and a generator: (K, n, C, H, W).
+
+    Raises:
+        LimbeckError: an unknown name.
+    """
     known = {
         "random": random_real,
         "best-random": random_real,
@@ -114,7 +118,7 @@ def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tenso
 
 
 def check_baselines(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, if all are known."""
+    """The names as a tuple; raises LimbeckError for an unknown one."""
     for name in names:
         make_baseline(name)
     return tuple(names)
@@ -132,8 +136,8 @@ def _lloyd(x_ND: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -
         weight_N = torch.cdist(x_ND, centroids_kD).square().amin(1).cpu()
         if float(weight_N.sum()) == 0:  # fewer distinct images than centroids
             weight_N = torch.ones_like(weight_N)
-        chosen = int(torch.multinomial(weight_N, 1, generator=generator))
-        centroids_kD = torch.cat([centroids_kD, x_ND[chosen : chosen + 1]])
+        index = int(torch.multinomial(weight_N, 1, generator=generator))
+        centroids_kD = torch.cat([centroids_kD, x_ND[index : index + 1]])
     for _ in range(rounds):
         nearest_N = torch.cdist(x_ND, centroids_kD).argmin(1)
         moved_kD = centroids_kD.clone()

@@ -287,8 +287,8 @@ class _Judge:
             config = self.run.config.init
             init = RandomInit(module=self.learner.module, distribution=config.distribution, gain=config.gain)
             return init.held_out(n, stream)
-        drawn = self.run.initial(self.learner, n, stream, selection=purpose != "test")
-        return {k: v.to(self.device) for k, v in drawn.items()}
+        weights = self.run.initial(self.learner, n, stream, selection=purpose != "test")
+        return {k: v.to(self.device) for k, v in weights.items()}
 
     def _test(self, sets: Sequence[Sequence[Batch]], kernels: Kernels | None = None) -> Scores:
         """Test accuracy after training on a set, or on each of several by its share of the initial weights."""
@@ -308,9 +308,9 @@ class _Judge:
 
     def _some(self, x_NCHW: Tensor, y_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Images to select on, the same at each call; drawn, since a data set may be sorted by class."""
-        drawn = torch.randperm(len(y_N), generator=generator(self.seed, "evaluation images"))[: self.tuning_images]
-        for start in range(0, len(drawn), 1000):
-            index = drawn[start : start + 1000].to(y_N.device)
+        rows = torch.randperm(len(y_N), generator=generator(self.seed, "evaluation images"))[: self.tuning_images]
+        for start in range(0, len(rows), 1000):
+            index = rows[start : start + 1000].to(y_N.device)
             yield self.data.preprocessing.apply(x_NCHW[index]), y_N[index]
 
 

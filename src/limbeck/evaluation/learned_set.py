@@ -50,7 +50,7 @@ class LearnedSet(Protocol):
         """K."""
 
     def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
-        """The learner it was made for, or the same training of another network, or another training of it."""
+        """The learner of the set, or one with another network of that name, or with the optimiser of another recipe."""
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """n held-out initial weights (n, ...), others for ``selection`` than for the score."""

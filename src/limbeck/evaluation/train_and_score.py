@@ -65,18 +65,18 @@ class Scores:
 
 
 def inits(params: Tensors) -> int:
-    """B of a dict of tensors with a leading dimension of B inits."""
+    """B, the number of inits that tensors (B, ...) hold."""
     return next(iter(params.values())).shape[0]
 
 
 def chunks(params: Tensors, size: int) -> Iterator[Tensors]:
-    """The same, at most ``size`` inits at a time."""
+    """Tensors (B, ...) by name in parts of at most ``size`` inits, in order."""
     for start in range(0, inits(params), size):
         yield {name: value[start : start + size] for name, value in params.items()}
 
 
 def concatenate(parts: Sequence[Tensors]) -> Tensors:
-    """Inverse of ``chunks``."""
+    """Tensors (B, ...) by name from their parts; inverse of ``chunks``."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -93,9 +93,18 @@ def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensor
 
 
 def train_each(kernels: Kernels, sets: Sequence[Sequence[Batch]], params: Tensors) -> Tensors:
-    """Each set on its share of the B learners, or every set on the only one: the spread is over both.
+    """Train each of several sets on a share of the B learners of its own, as ``train`` does, or all on the only one.
 
-    Fewer learners than sets leave the last sets out.
+    So the spread of the scores is over initial weights and over sets. With fewer learners than sets, but more than one,
+    the last sets are left out.
+
+    Args:
+        kernels: of the learner.
+        sets: the T batches of each set, in order.
+        params: initial weights (B, ...) by name.
+
+    Returns:
+        Parameters and carried buffers (B, ...) of the trained networks, set after set; with B = 1 one for each set.
     """
     shares = [params] * len(sets)
     if inits(params) > 1:

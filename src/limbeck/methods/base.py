@@ -13,7 +13,7 @@ from limbeck.engine import Execution, Kernels, Learner, MetaGradient, Objective,
 
 
 class Method(ABC):
-    """How a gradient on what a source learns is had."""
+    """A way to get a gradient in the parameters of a source, for each of B initial weights."""
 
     def kernels(self, learner: Learner, execution: Execution) -> Kernels:
         """The learner as this method runs it; validation trains and scores networks with the same."""
@@ -44,4 +44,8 @@ class MethodConfig(ABC):
 
     @abstractmethod
     def build(self, goal: Objective | None = None) -> Method:
-        """The method; ``goal`` replaces the loss on real data, as an attack does."""
+        """The method with these settings.
+
+        Args:
+            goal: what is minimised in the place of the loss on real data, as an attack asks for.
+        """

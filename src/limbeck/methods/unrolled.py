@@ -66,7 +66,11 @@ class Unrolled(Method):
     def gradient(
         self, kernels: Kernels, source: Source, weights: Tensors, real: RealBatch, rng: torch.Generator
     ) -> MetaGradient:
-        """The same; a loss that is read after several steps is their mean, its gradient that of their sum."""
+        """The objective and its gradient for each init, as in ``Method``.
+
+        Where the objective is read after several steps, the loss is the mean over these readings, and the gradient that
+        of their sum.
+        """
         states = kernels.init(weights)
         loss_B, grads = self.adjoint.meta_gradient(kernels, source, source.parameters(), states, real)
         return MetaGradient(loss_B / len(self.objective.reading_steps(source.steps)), grads)

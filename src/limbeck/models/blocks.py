@@ -1,4 +1,4 @@
-"""What networks of cells are built of.
+"""The layers that networks of cells are built from.
 
 Like all learners here they go through `functional_call`, `vmap` and forward-mode AD and keep no statistics. Shapes:
 N images, C channels, H x W pixels, K classes.
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
-from limbeck.models.nets import Norm, Shape, normalisation, validated
+from limbeck.models.nets import Norm, Shape, check_shape, normalisation
 
 Sides: TypeAlias = tuple[int, int]
 SMALLEST: Final = 4
@@ -55,7 +55,7 @@ def conv(channels: int, out: int, kernel: int, sides: Sides, norm: Norm, *, stri
     return nn.Sequential(nn.ReLU(), convolution, *normalisation(norm, out, sides))
 
 
-def reduced(channels: int, out: int, sides: Sides, norm: Norm) -> nn.Sequential:
+def reduction(channels: int, out: int, sides: Sides, norm: Norm) -> nn.Sequential:
     """Half the sides and other channels: average pooling, so that every pixel counts, and a 1 x 1 convolution."""
     return nn.Sequential(SamePool("avg", 2, 2), *conv(channels, out, 1, sides, norm))
 
@@ -66,14 +66,14 @@ def stem(channels: int, width: int, sides: Sides, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution, *normalisation(norm, width, sides))
 
 
-def strided(sides: Sides, stride: int) -> Sides:
-    """What a stride leaves of the sides, rounded upwards."""
+def divide_sides(sides: Sides, stride: int) -> Sides:
+    """The sides after a stride, in pixels, rounded upwards."""
     return -(-sides[0] // stride), -(-sides[1] // stride)
 
 
-def checked(net: str, shape: Shape, num_classes: int, width: int, cells: int) -> Shape:
-    """The shape, or LimbeckError where such a network cannot be made."""
-    validated(shape, num_classes)
+def check_cells(net: str, shape: Shape, num_classes: int, width: int, cells: int) -> Shape:
+    """The shape (C, H, W) itself; raises LimbeckError where a network ``net`` of such sizes cannot be built."""
+    check_shape(shape, num_classes)
     if width < 1 or cells < 1:
         raise LimbeckError(f"{net} needs width and cells of at least 1, not width {width} and cells {cells}.")
     if min(shape[1:]) < SMALLEST:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, unknown
-from limbeck.models.blocks import SamePool, Sides, checked, conv, reduced, stem, strided
+from limbeck.models.blocks import SamePool, Sides, check_cells, conv, divide_sides, reduction, stem
 from limbeck.models.nets import Norm, Shape, normalisation
 
 Term: TypeAlias = tuple[str, int]
@@ -67,7 +67,7 @@ class CellNet(nn.Module):
     ) -> None:
         super().__init__()
         plans = dict(zip(("normal", "reduction"), read_plans(str(arch)), strict=True))
-        channels, *sides = checked("CellNet", shape, num_classes, width, cells)
+        channels, *sides = check_cells("CellNet", shape, num_classes, width, cells)
         self.stem = stem(channels, width, (sides[0], sides[1]), norm)
         sizes = [(width, (sides[0], sides[1]))] * 2
         self.cells = nn.ModuleList()
@@ -75,7 +75,7 @@ class CellNet(nn.Module):
             stride = 2 if kind == "reduction" else 1
             width = width * stride
             self.cells.append(_Cell(plans[kind], sizes[-2:], width, stride, norm))
-            sizes.append((width * len(loose_nodes(plans[kind])), strided(sizes[-1][1], stride)))
+            sizes.append((width * len(loose_nodes(plans[kind])), divide_sides(sizes[-1][1], stride)))
         self.head = nn.Linear(sizes[-1][0], num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ def _read_plan(text: str) -> Plan:
 
 
 def _read_node(text: str, index: int) -> tuple[Term, Term]:
-    found = re.fullmatch(r"([^.~]*)~([0-9])\.([^.~]*)~([0-9])", text)
-    if found is None:
+    match = re.fullmatch(r"([^.~]*)~([0-9])\.([^.~]*)~([0-9])", text)
+    if match is None:
         raise LimbeckError(
             f"'{text}' is no node of a cell; write it as operation~source.operation~source, as conv3x3~0.identity~1."
         )
-    first, second = ((found[1], int(found[2])), (found[3], int(found[4])))
+    first, second = ((match[1], int(match[2])), (match[3], int(match[4])))
     for operation, source in (first, second):
         if operation not in OPERATIONS:
             raise unknown("operation of a cell", operation, OPERATIONS)
@@ -170,15 +170,15 @@ class _Cell(nn.Module):
         sides = inputs[-1][1]
         self.inputs = nn.ModuleDict()
         for source in read_inputs(plan):
-            found, found_sides = inputs[source]
-            reads_larger = found_sides != sides  # what is before a reduction cell
-            adapted = reduced(found, channels, sides, norm) if reads_larger else conv(found, channels, 1, sides, norm)
+            width, input_sides = inputs[source]
+            reads_larger = input_sides != sides  # what is before a reduction cell
+            adapted = reduction(width, channels, sides, norm) if reads_larger else conv(width, channels, 1, sides, norm)
             self.inputs[str(source)] = adapted
         self.terms = nn.ModuleDict()
         for node, terms in enumerate(plan):
             for side, (operation, source) in enumerate(terms):
                 by = stride if source < 2 else 1
-                module = _operation(operation, channels, by, strided(sides, stride), norm)
+                module = _operation(operation, channels, by, divide_sides(sides, stride), norm)
                 self.terms[term_name(node, side, operation)] = module
 
     def forward(self, before_NCHW: Tensor, last_NCHW: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def _operation(name: str, channels: int, stride: int, sides: Sides, norm: Norm) 
     """An operation of a `CellNet`, with the sides that it gives."""
     match name:
         case "identity":
-            return nn.Identity() if stride == 1 else reduced(channels, channels, sides, norm)
+            return nn.Identity() if stride == 1 else reduction(channels, channels, sides, norm)
         case "conv1x1" | "conv3x3":
             return conv(channels, channels, int(name[-1]), sides, norm, stride=stride)
         case "conv1x3-3x1" | "conv1x7-7x1":

@@ -22,8 +22,8 @@ class ConvGenerator(nn.Module):
     """The generator of Such et al. 2019 (arXiv 1912.07768, appendix): two fully connected layers, then upsampling and
     two convolutions, leaky rectifiers, and a hyperbolic tangent times ``scale`` at the end.
 
-    Every layer before the last is normalised over the batch that is being made, as it was there; no statistics are
-    kept, so a batch is a function of its own noise and labels.
+    Every layer before the last is normalised over its batch, as it was there; no statistics outlive it, so a batch is
+    a function of its own noise and labels.
 
     Args:
         shape: of the images, C x H x W.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, unknown
-from limbeck.models.blocks import SamePool, Sides, checked, conv, stem, strided
+from limbeck.models.blocks import SamePool, Sides, check_cells, conv, divide_sides, stem
 from limbeck.models.nets import Norm, Shape, normalisation
 
 OPERATIONS_201: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -47,13 +47,13 @@ class NasBench201(nn.Module):
     ) -> None:
         super().__init__()
         operations = read_cell_201(str(arch))
-        channels, *rest = checked("NasBench201", shape, num_classes, width, cells)
+        channels, *rest = check_cells("NasBench201", shape, num_classes, width, cells)
         sides = rest[0], rest[1]
         self.stem = stem(channels, width, sides, norm)
         self.blocks = nn.ModuleList()
         for stage in range(3):
             if stage:
-                sides = strided(sides, 2)
+                sides = divide_sides(sides, 2)
                 self.blocks.append(_Residual(width, sides, norm))
                 width = 2 * width
             self.blocks.extend(_Cell201(operations, width, sides, norm) for _ in range(cells))
@@ -81,13 +81,13 @@ def cell_201_text(operations: Sequence[str]) -> str:
 
 def read_cell_201(text: str) -> tuple[str, ...]:
     """Inverse of `cell_201_text`; raises LimbeckError for anything else."""
-    found = re.fullmatch(re.escape(_FORM_201).replace(re.escape("{}"), "([^|~]*)"), text)
-    if found is None:
+    match = re.fullmatch(re.escape(_FORM_201).replace(re.escape("{}"), "([^|~]*)"), text)
+    if match is None:
         raise LimbeckError(f"'{text}' is no cell of NAS-Bench-201; write one as {_FORM_201.format(*['none'] * 6)}.")
-    for operation in found.groups():
+    for operation in match.groups():
         if operation not in OPERATIONS_201:
             raise unknown("operation of NAS-Bench-201", operation, OPERATIONS_201)
-    return found.groups()
+    return match.groups()
 
 
 @final

@@ -102,7 +102,7 @@ class LeNet(nn.Module):
 
     def __init__(self, shape: Shape = (1, 28, 28), num_classes: int = 10) -> None:
         super().__init__()
-        channels, height, width = validated(shape, num_classes)
+        channels, height, width = check_shape(shape, num_classes)
         padding = 0 if (height, width) == (32, 32) else 2
         rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
         _require_features("LeNet", shape, rows, columns)
@@ -132,7 +132,7 @@ class AlexCifarNet(nn.Module):
 
     def __init__(self, shape: Shape = (3, 32, 32), num_classes: int = 10) -> None:
         super().__init__()
-        channels, height, width = validated(shape, num_classes)
+        channels, height, width = check_shape(shape, num_classes)
         rows, columns = ((side + 3) // 4 for side in (height, width))  # two poolings, each ceil(side / 2)
         self.conv1 = nn.Conv2d(channels, 64, 5, padding=2)
         self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
@@ -180,7 +180,7 @@ class ConvNet(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        channels, height, columns = validated(shape, num_classes)
+        channels, height, columns = check_shape(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"ConvNet needs width and depth of at least 1, not width {width} and depth {depth}.")
         if activation not in _ACTIVATIONS:
@@ -224,7 +224,7 @@ class StridedNet(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int, width: int = 16, depth: int = 3, norm: Norm = "none") -> None:
         super().__init__()
-        channels, height, columns = validated(shape, num_classes)
+        channels, height, columns = check_shape(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"StridedNet needs width and depth of at least 1, not width {width} and depth {depth}.")
         self.padding = (0, columns % 2, 0, height % 2)
@@ -251,7 +251,7 @@ class MLP(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int, hidden: tuple[int, ...] = (128, 128)) -> None:
         super().__init__()
-        channels, height, width = validated(shape, num_classes)
+        channels, height, width = check_shape(shape, num_classes)
         if any(size < 1 for size in hidden):
             raise LimbeckError(f"MLP needs hidden widths of at least 1, not {hidden}.")
         sizes = (channels * height * width, *hidden, num_classes)
@@ -271,7 +271,7 @@ class LinearClassifier(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int) -> None:
         super().__init__()
-        channels, height, width = validated(shape, num_classes)
+        channels, height, width = check_shape(shape, num_classes)
         self.linear = nn.Linear(channels * height * width, num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -313,8 +313,8 @@ def _pool(name: str) -> list[nn.Module]:
             raise unknown("pooling", name, ("avg", "max", "none"))
 
 
-def validated(shape: Shape, num_classes: int) -> Shape:
-    """The shape itself, or `LimbeckError` when it is not three positive sizes or there is no class."""
+def check_shape(shape: Shape, num_classes: int) -> Shape:
+    """The shape itself; raises `LimbeckError` when it is not three positive sizes or there is no class."""
     if len(shape) != 3 or min(shape) < 1:
         raise LimbeckError(f"An image shape is (channels, height, width), each at least 1, not {tuple(shape)}.")
     if num_classes < 1:

@@ -124,8 +124,8 @@ def build_generator(
     images = tried[0]
     wanted = (batch, *shape)
     if not isinstance(images, Tensor) or images.shape != wanted:
-        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise LimbeckError(f"The generator '{name}' gives {found} for {batch} images; the data needs {wanted}.")
+        output = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise LimbeckError(f"The generator '{name}' gives {output} for {batch} images; the data needs {wanted}.")
     if not images.isfinite().all():
         raise LimbeckError(f"The generator '{name}' gives pixels that are not finite numbers.")
     if not torch.equal(*tried):
@@ -172,10 +172,10 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     if not isinstance(logits, Tensor):
         raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
     if logits.shape != (2, num_classes):
-        found = f"{logits.shape[1]} outputs" if logits.ndim == 2 else f"an output of shape {tuple(logits.shape)}"
+        output = f"{logits.shape[1]} outputs" if logits.ndim == 2 else f"an output of shape {tuple(logits.shape)}"
         raise LimbeckError(
-            f"The learner gives {found} for a batch of 2 images, but the data has {num_classes} classes, so its output "
-            f"must have shape (2, {num_classes}); make its last layer {num_classes} wide."
+            f"The learner gives {output} for a batch of 2 images, but the data has {num_classes} classes, so its "
+            f"output must have shape (2, {num_classes}); make its last layer {num_classes} wide."
         )
     carried = carried_names(module)
     for name, buffer in module.named_buffers():

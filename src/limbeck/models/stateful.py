@@ -49,8 +49,8 @@ class BatchNorm(Carrying):
             mean_C = x_NCHW.mean(others)
             var_C = (x_NCHW - mean_C.view(shape)).square().mean(others)
             unbiased_C = var_C * (count / max(1, count - 1))
-            self.running_mean = self._moved(self.running_mean, mean_C)
-            self.running_var = self._moved(self.running_var, unbiased_C)
+            self.running_mean = self._move(self.running_mean, mean_C)
+            self.running_var = self._move(self.running_var, unbiased_C)
         scale_C = (var_C + self.eps).rsqrt()
         if self.weight is not None:
             scale_C = scale_C * self.weight
@@ -59,9 +59,9 @@ class BatchNorm(Carrying):
             shift_C = shift_C + self.bias
         return x_NCHW * scale_C.view(shape) + shift_C.view(shape)
 
-    def _moved(self, running_C: Tensor, found_C: Tensor) -> Tensor:
-        found_C = found_C if self.carrying else found_C.detach()
-        return (1 - self.momentum) * running_C + self.momentum * found_C
+    def _move(self, running_C: Tensor, batch_C: Tensor) -> Tensor:
+        batch_C = batch_C if self.carrying else batch_C.detach()
+        return (1 - self.momentum) * running_C + self.momentum * batch_C
 
 
 @final
@@ -77,8 +77,8 @@ class Dropout(Noisy):
         if not self.training or self.p == 0:
             return x_NCHW
         shape = (*x_NCHW.shape[:2], *[1] * (x_NCHW.ndim - 2)) if self.channels else x_NCHW.shape
-        kept = self.uniform(*shape) >= self.p
-        return x_NCHW * kept / (1 - self.p) if self.p < 1 else x_NCHW * 0
+        mask = self.uniform(*shape) >= self.p
+        return x_NCHW * mask / (1 - self.p) if self.p < 1 else x_NCHW * 0
 
 
 @final
@@ -98,23 +98,25 @@ class Augmented(Noisy):
         self.module, self.shift, self.flip = module, shift, flip
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """What the module makes of the images."""
+        """The module's output for the images (N, C, H, W), in training for shifted and mirrored ones."""
         if self.training:
             count, _, rows, columns = x_NCHW.shape
-            drawn_3N = self.uniform(3, count)
+            draws_3N = self.uniform(3, count)
             # Products with permutation-like matrices: linear in the pixels, and plain under every transformation.
             if self.shift:
-                x_NCHW = self._moves(drawn_3N[0], rows) @ x_NCHW @ self._moves(drawn_3N[1], columns).mT
+                x_NCHW = (
+                    self._shift_matrices(draws_3N[0], rows) @ x_NCHW @ self._shift_matrices(draws_3N[1], columns).mT
+                )
             if self.flip:
-                x_NCHW = torch.where(drawn_3N[2].view(-1, 1, 1, 1) < 0.5, x_NCHW.flip(-1), x_NCHW)
+                x_NCHW = torch.where(draws_3N[2].view(-1, 1, 1, 1) < 0.5, x_NCHW.flip(-1), x_NCHW)
         output: Tensor = self.module(x_NCHW)
         return output
 
-    def _moves(self, drawn_N: Tensor, size: int) -> Tensor:
+    def _shift_matrices(self, draws_N: Tensor, size: int) -> Tensor:
         """Matrices (N, 1, size, size) that move by a whole number in [-shift, shift], each equally likely."""
-        by_N = (drawn_N * (2 * self.shift + 1)).floor() - self.shift
-        place = torch.arange(size, device=drawn_N.device, dtype=drawn_N.dtype)
-        moved: Tensor = (place[:, None] - place == by_N.view(-1, 1, 1, 1)).to(drawn_N.dtype)
+        by_N = (draws_N * (2 * self.shift + 1)).floor() - self.shift
+        place = torch.arange(size, device=draws_N.device, dtype=draws_N.dtype)
+        moved: Tensor = (place[:, None] - place == by_N.view(-1, 1, 1, 1)).to(draws_N.dtype)
         return moved
 
 
@@ -127,18 +129,18 @@ def with_carried_state(module: nn.Module) -> nn.Module:
     Raises:
         LimbeckError: a batch normalisation that averages over all batches (``momentum=None``).
     """
-    made: dict[nn.Module, nn.Module] = {}  # a layer in two places stays one layer
+    counterparts: dict[nn.Module, nn.Module] = {}  # a layer in two places stays one layer
     for layer in list(module.modules()):
         for name, child in layer._modules.items():
             if child is not None:
-                if child not in made:
-                    made[child] = _carried(child)
-                if made[child] is not child:
-                    setattr(layer, name, made[child])
-    return _carried(module)
+                if child not in counterparts:
+                    counterparts[child] = _counterpart(child)
+                if counterparts[child] is not child:
+                    setattr(layer, name, counterparts[child])
+    return _counterpart(module)
 
 
-def _carried(layer: nn.Module) -> nn.Module:
+def _counterpart(layer: nn.Module) -> nn.Module:
     """The layer's counterpart, or itself."""
     kind = type(layer)
     if isinstance(layer, _BatchNorm) and layer.training and kind in _BATCH_NORMS and layer.track_running_stats:
@@ -154,11 +156,11 @@ def _batch_norm(layer: _BatchNorm) -> BatchNorm:
             "The learner has a batch normalisation with momentum=None, whose statistics are an average over all "
             "batches; give it a momentum, such as 0.1."
         )
-    made = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum, affine=layer.affine)
+    norm = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum, affine=layer.affine)
     own = layer.running_mean
     if own is not None:
-        made.to(device=own.device, dtype=own.dtype)
-    made.load_state_dict(layer.state_dict(), strict=False)
+        norm.to(device=own.device, dtype=own.dtype)
+    norm.load_state_dict(layer.state_dict(), strict=False)
     for name, parameter in layer.named_parameters():
-        made.get_parameter(name).requires_grad_(parameter.requires_grad)
-    return made.train(layer.training)
+        norm.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return norm.train(layer.training)

@@ -35,7 +35,7 @@ class WeightNorm(nn.Module):
         self.length = nn.ParameterList([_glorot_length(weight, dim) for weight, dim in weights])
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the module makes of the inputs with its weights composed."""
+        """The module's output for the inputs, with its weights composed from lengths and directions."""
         weights: dict[str, Tensor] = dict(self.module.named_parameters())
         for (name, dim), length in zip(self.outputs.items(), self.length, strict=True):
             direction = weights[name]

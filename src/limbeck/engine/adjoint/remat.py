@@ -21,7 +21,7 @@ from limbeck.errors import LimbeckError
 @final
 @dataclass(frozen=True, kw_only=True)
 class Remat(Adjoint):
-    """Keep the states, recompute each step while going back, and differentiate it in mixed mode.
+    """Keep the states, recompute each step while going back, and differentiate it in mixed mode (arXiv 2505.00793).
 
     Memory: T/k + k states of all inits and one step's activations of one chunk of them, k being ``store_every``; no
     double-differentiable graph exists at any time. With k > 1 the states between are computed a second time. A batch is
@@ -91,7 +91,7 @@ class Remat(Adjoint):
 
 
 def _join(parts: list[Batch]) -> Batch:
-    """The cotangents of all chunks, (B, ...)."""
+    """The batch cotangents of all chunks as one batch, (B, ...)."""
     if len(parts) == 1:
         return parts[0]
     h = {name: torch.cat([part.h[name] for part in parts]) for name in parts[0].h}

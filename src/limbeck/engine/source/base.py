@@ -1,4 +1,4 @@
-"""The Source axis: what is learned."""
+"""What a source is: the data that is learned, and the batch that each inner step reads of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ them, learned noise, logits of labels, and step sizes with the other hyper-param
 
 
 class Materialised(NamedTuple):
-    """What a source teaches, as plain tensors: S batches of M images, used in the order of T steps.
+    """The batches of a source as plain tensors: S batches of M images, used in the order of T steps.
 
     ``images`` (S, M, C, H, W), ``labels`` (S, M, K) distributions, ``hyperparameters`` (T,) by name, ``order`` (T,).
     """
@@ -32,15 +32,15 @@ class Materialised(NamedTuple):
 
 
 Pull: TypeAlias = Callable[[Batch], None]
-"""Takes in the cotangent of one step's batch, with a leading dimension of B inits."""
+"""Adds the cotangent of one step's batch, with a leading dimension of B inits, to a pull-back."""
 
 
 class Pullback(ABC):
-    """Gathers the cotangents of a source's batches and turns them into gradients of what is learned."""
+    """Adds up the cotangents of a source's batches and turns them into gradients of its parameters."""
 
     @abstractmethod
     def batch(self, step: int) -> tuple[Batch, Pull]:
-        """The batch of a step, as the source's own ``batch`` gives it, and what takes in its cotangent, once."""
+        """The batch of a step, as the source's own ``batch`` gives it, and what its cotangent is given to, once."""
 
     @abstractmethod
     def result(self) -> Tensors:
@@ -70,11 +70,11 @@ class Source(ABC):
         return "steps" if name in HYPERPARAMETERS else "images"
 
     def project(self, params: Tensors) -> Tensors:
-        """The allowed parameters next to these; every outer step is followed by it."""
+        """Parameters near these that are allowed; called after every outer step."""
         return params
 
     def redraw(self, rng: torch.Generator) -> Self:
-        """The same for the next outer iteration, with what it leaves to chance drawn anew; ``rng`` is on the CPU."""
+        """The source for the next outer iteration, with new draws of all that it leaves to chance from ``rng``."""
         return self
 
     def first(self, steps: int) -> Self:
@@ -88,15 +88,21 @@ class Source(ABC):
         return self
 
     def own_loss(self, params: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor | None:
-        """A loss of what is learned on real data, besides what it teaches; a scalar differentiable in ``params``."""
+        """A loss that is added to the objective, without any learner: a scalar differentiable in ``params``, or None.
+
+        Args:
+            params: the source's parameters.
+            x_NCHW: normalised real images (N, C, H, W).
+            y_N: their classes.
+        """
         return None
 
     def extras(self, params: Tensors) -> Tensors:
-        """What an artefact keeps besides the batches, by name."""
+        """Tensors that an artefact records besides the batches, by name, such as a generator's weights."""
         return {}
 
     def materialise(self, params: Tensors) -> Materialised:
-        """Every batch as plain tensors; what is left to chance stays as it was drawn."""
+        """All batches as plain tensors, with the draws that the source has now."""
         batches = [self.batch(params, step) for step in range(self.steps)]
         names = batches[0].h
         return Materialised(

@@ -1,4 +1,4 @@
-"""What every kind of source says of itself: one frozen config for each, chosen by ``Config.source``.
+"""What a source is built from, and the config of each kind of source: sizes, labels, learning rates, words.
 
 Shapes: S batches, M images a batch, T steps, K classes; C, H, W of an image.
 """
@@ -106,5 +106,13 @@ class SourceConfig(ABC):
         """Raise LimbeckError for a batch of real data that is too small for what the source asks of it."""
 
     def prepare(self, source: Source, materials: Materials) -> str | None:
-        """Let what ``build`` gave learn something before the outer loop; what to say of it, or None."""
+        """Train the source on its own before the outer loop, in place, where it asks for that.
+
+        Args:
+            source: what ``build`` returned.
+            materials: the same that it was built from.
+
+        Returns:
+            A sentence for the user that says what was done, or None where there was nothing to do.
+        """
         return None

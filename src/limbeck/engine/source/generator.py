@@ -99,12 +99,12 @@ class GeneratorConfig(SourceConfig):
 
     @property
     def groups(self) -> frozenset[Group]:
-        learned: set[Group] = {"images", "steps"}
+        groups: set[Group] = {"images", "steps"}
         if self.curriculum != "none":
-            learned.add("noise")
+            groups.add("noise")
         if self.classes == "learned":
-            learned.add("labels")
-        return frozenset(learned)
+            groups.add("labels")
+        return frozenset(groups)
 
     @property
     def images_noun(self) -> str:
@@ -271,7 +271,7 @@ class Generator(Source):
         return torch.arange(first, first + self.config.batch, device=self._like.device)
 
     def inputs(self, params: Tensors, step: int) -> tuple[Tensor, Tensor]:
-        """What ``made`` makes of a step: noise (M, Z), and one-hot labels (M, K) or their logits."""
+        """What ``make`` turns into a step's batch: noise (M, Z), and one-hot labels (M, K) or their logits."""
         if self._z_TMZ is not None:
             z_MZ, y_M = self._z_TMZ[step], self._y_TM[step]
         else:
@@ -351,8 +351,8 @@ class _GeneratorPullback(Pullback):
         self._schedule.add(step, cotangent.h)
 
     def result(self) -> Tensors:
-        found = self._total | self._schedule.result()
-        return {name: found[name] for name in self._params}
+        grads = self._total | self._schedule.result()
+        return {name: grads[name] for name in self._params}
 
 
 def _graph_is_used_again() -> AbstractContextManager[None]:

@@ -35,7 +35,10 @@ class Limits:
     norm: Norm = "linf"
 
     def nearest(self, images_SMCHW: Tensor) -> Tensor:
-        """A point of the set for any images: the nearest one for ``linf``; for ``l2`` first drawn to the ball."""
+        """Images (S, M, C, H, W) of the set near these: the nearest for ``linf``.
+
+        For ``l2`` they are the nearest within the ball, with pixels clipped to the range.
+        """
         if self.centre_SMCHW is not None:
             change = images_SMCHW - self.centre_SMCHW
             if self.norm == "linf":

@@ -59,11 +59,11 @@ class TrainingRecipe(ABC):
         """What a person reads, such as "30 gradient steps"."""
 
     def tensors(self) -> Tensors:
-        """What it keeps as tensors in an artefact."""
+        """The tensors that an artefact records of it, by name."""
         return {}
 
     def to_json(self) -> dict[str, Any]:
-        """What else it keeps, as plain values: its fields by default."""
+        """All else that an artefact records of it, as plain values by name: its fields by default."""
         values: dict[str, Any] = encode(self)
         return values
 

@@ -46,12 +46,12 @@ class LearnedSchedule(TrainingRecipe):
     def batches(
         self, images_SMCHW: Tensor, labels_SMK: Tensor, *, device: str | torch.device = "cpu", seed: int = 0
     ) -> Iterator[Batch]:
-        """The same; nothing is left to chance."""
+        """The T batches as recorded; nothing is left to chance, so ``seed`` does nothing."""
         pairs = ((images_SMCHW[index], labels_SMK[index]) for index in self.order.tolist())
         yield from self.pair(pairs, device)
 
     def pair(self, pairs: Iterator[tuple[Tensor, Tensor]], device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Images (M, C, H, W) and labels (M, K) of each step with the hyper-parameters of that step."""
+        """T pairs of images (M, C, H, W) and labels (M, K) as batches, each with the hyper-parameters of its step."""
         for step, (x_MCHW, y_MK) in enumerate(pairs):
             h = {name: value[step].to(device) for name, value in self.hyperparameters.items()}
             yield Batch(x_MCHW.to(device), y_MK.to(device), h)
@@ -73,10 +73,14 @@ class LearnedSchedule(TrainingRecipe):
 
     @classmethod
     def restore(cls, values: dict[str, Any], tensors: Tensors) -> Self:
+        inner, order = construct(InnerConfig, values["inner"]), tensors["order"]
+        hyperparameters = with_prefix(tensors, "hyperparameters.")
+        for name in inner.make().hyperparameters:
+            if name not in hyperparameters:
+                raise KeyError(f"hyperparameters.{name}")
         for name in values.keys() - {"inner"}:
             raise LimbeckError(f"The recorded training of kind {cls.kind} has no '{name}'.")
-        inner = construct(InnerConfig, values["inner"])
-        return cls(inner=inner, order=tensors["order"], hyperparameters=with_prefix(tensors, "hyperparameters."))
+        return cls(inner=inner, order=order, hyperparameters=hyperparameters)
 
     def fits(self, batches: int) -> bool:
         return (

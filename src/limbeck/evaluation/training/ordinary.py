@@ -80,7 +80,7 @@ class OrdinaryTraining(TrainingRecipe):
     def batches(
         self, images_SMCHW: Tensor, labels_SMK: Tensor, *, device: str | torch.device = "cpu", seed: int = 0
     ) -> Iterator[Batch]:
-        """The same; ``seed`` shuffles each epoch and draws the augmentation."""
+        """The T batches of all epochs; ``seed`` shuffles each epoch and draws the augmentation."""
         x_NCHW, y_NK = images_SMCHW.flatten(0, 1).to(device), labels_SMK.flatten(0, 1).to(device)
         rng = generator(seed, "ordinary training")
         total, step = self.count_steps(len(x_NCHW)), 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-from limbeck.common.charts import headed, new_figure, save_figure
+from limbeck.common.charts import new_figure, save_figure, set_title
 from limbeck.errors import LimbeckError
 from limbeck.nas.spaces.base import Graph
 from limbeck.nas.studies.rank import Estimate
@@ -60,7 +60,7 @@ def scatter_chart(
         axes.grid(alpha=0.3)
         if index % columns == 0:
             axes.set_ylabel(y, fontsize=8)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
     return path
 
@@ -97,7 +97,7 @@ def cost_chart(path: Path, points: Mapping[str, tuple[Cost, Estimate]], *, title
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.axhline(0.0, color="0.6", linewidth=0.8)
     axes.grid(alpha=0.3)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
     return path
 
@@ -119,7 +119,7 @@ def frontier_chart(
     axes.set_xscale("log")
     axes.set(xlabel="parameters", ylabel=y)
     axes.grid(alpha=0.3)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
     return path
 
@@ -156,7 +156,7 @@ def cost_bars(path: Path, costs: Mapping[str, Cost], *, title: str) -> Path:
     axes.set(xlabel="seconds")
     axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize=7)
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
     return path
 
@@ -184,7 +184,7 @@ def graph_chart(path: Path, graphs: Mapping[str, Graph], *, title: str) -> Path:
             axes.text(x, y, node.op, ha="center", va="center", fontsize=5.5, bbox=box)
         widest = max((abs(x) for x, _ in places), default=0.0)
         axes.set(xlim=(-widest - 1, widest + 1), ylim=(min((y for _, y in places), default=0.0) - 0.7, 0.7))
-    headed(figure, title)
+    set_title(figure, title)
     save_figure(figure, path)
     return path
 
