@@ -192,12 +192,12 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
                     f"The attack diverged in iteration {iteration + 1}; lower learning_rate, or give a step_size."
                 )
         params = source.parameters()
-        made = source.materialise(params)
-        self.step_sizes = made.hyperparameters["lr"].cpu().numpy().copy()
-        x_poison = data.preprocessing.invert(made.images.flatten(0, 1)).cpu().numpy()
+        lessons = source.materialise(params)
+        self.step_sizes = lessons.hyperparameters["lr"].cpu().numpy().copy()
+        x_poison = data.preprocessing.invert(lessons.images.flatten(0, 1)).cpu().numpy()
         if self.estimator.clip_values is not None:  # exactly, in spite of rounding
             x_poison = x_poison.clip(*self.estimator.clip_values)
-        return x_poison.astype(np.float32), made.labels.flatten(0, 1).cpu().numpy().astype(np.float32)
+        return x_poison.astype(np.float32), lessons.labels.flatten(0, 1).cpu().numpy().astype(np.float32)
 
     def _data(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None) -> TaskData:
         """The clean images as a task with the classifier's preprocessing; nothing is held out."""

@@ -200,11 +200,11 @@ class _Judge:
     def score_set(self, row: str, every_step: bool) -> Row:
         """The learned set's row."""
         curve = tuple(self._curve()) if every_step else ()
-        begun = time.monotonic()
+        start = time.monotonic()
         on = "" if self.other is None else f" on {self.other}"
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
         scores = self._test([self._batches(self.run.images, self.run.labels)])
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
 
     def _curve(self) -> Iterator[float]:
@@ -226,7 +226,7 @@ class _Judge:
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""
-        begun = time.monotonic()
+        start = time.monotonic()
         self.tell(f"baseline {name}: tuning its step size on validation data")
         layout = Layout(
             batches=self.run.images.shape[0],
@@ -245,12 +245,12 @@ class _Judge:
             sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
         self.tell(f"baseline {name}: scoring on the test set")
         scores = self._test([arrange(x, step_size) for x in sets])
-        return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - begun)
+        return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - start)
 
     def fine_tuned(self) -> Row:
         """Ordinary training on random real images, as many as the learned set has: SGD with momentum 0.9, its step size
         and its epochs tuned on validation data."""
-        begun = time.monotonic()
+        start = time.monotonic()
         self.tell("baseline fine-tuning: tuning its step size and epochs on validation data")
         kernels = Kernels(Learner.of(self.learner.module, Momentum()), RealLoss(), self.kernels.execution)
         batches, ipc = self.run.images.shape[0], max(1, self.run.images.shape[1] // self.run.num_classes)
@@ -272,7 +272,7 @@ class _Judge:
         lr, epochs = max(accuracy, key=lambda choice: accuracy[choice])
         self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
         scores = self._test([arrange(x, lr, epochs) for x in sets], kernels)
-        return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - begun)
+        return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - start)
 
     @property
     def before(self) -> float:

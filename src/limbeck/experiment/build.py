@@ -35,9 +35,9 @@ def gather_materials(config: Config, data: TaskData, rng: torch.Generator) -> Ma
             torch.default_generator.manual_seed(seed)
             return ConvEncoder(shape, latent).to(device)
 
-    def make_generator(chosen: GeneratorConfig, seed: int) -> nn.Module:
-        config.importable(chosen.generator)
-        return generator_for(chosen, shape, classes, seed).to(device)
+    def make_generator(wanted: GeneratorConfig, seed: int) -> nn.Module:
+        config.importable(wanted.generator)
+        return generator_for(wanted, shape, classes, seed).to(device)
 
     return Materials(
         classes=classes,

@@ -186,9 +186,9 @@ class Config:
         config = construct(cls, {**values, **built, "untrusted": frozenset()})
         config = dataclasses.replace(config, untrusted=config.code).trusting(trust)
         if folder is not None and config.init.pooled:
-            found = (folder.resolve() / config.init.pool).resolve()
-            if config.init.pool_sha256 is not None or found.is_file():  # until 0.1 paths were kept as given
-                config = config.with_pool(found)
+            place = (folder.resolve() / config.init.pool).resolve()
+            if config.init.pool_sha256 is not None or place.is_file():  # until 0.1 paths were kept as given
+                config = config.with_pool(place)
         return config
 
     def with_pool(self, path: Path) -> Config:

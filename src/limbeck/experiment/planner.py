@@ -179,8 +179,8 @@ def estimate_memory(work: Work, at_once: int) -> int:
 def _states_of(learner: Learner) -> list[str]:
     """What the inner optimiser keeps for each parameter, for one parameter."""
     name, value = next(iter(learner.module.named_parameters()))
-    kept = learner.optimizer.init({name: value.detach()})
-    return [key for key, tensor in kept.items() if tensor.shape == value.shape]
+    state = learner.optimizer.init({name: value.detach()})
+    return [key for key, tensor in state.items() if tensor.shape == value.shape]
 
 
 def _activation_bytes(work: Work) -> int:

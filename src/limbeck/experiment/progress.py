@@ -40,7 +40,7 @@ class Reporter(ABC):
 
 @final
 class Silent(Reporter):
-    """Says nothing."""
+    """A reporter for whom nothing is to be said."""
 
     def message(self, text: str) -> None:
         pass
@@ -57,7 +57,7 @@ class Silent(Reporter):
 
 @final
 class Several(Reporter):
-    """Tells all of them."""
+    """Passes everything on to several reporters, in order."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = tuple(reporters)
@@ -85,11 +85,11 @@ class Several(Reporter):
 
 def once(tell: Callable[[str], None]) -> Callable[[str], None]:
     """The same for a piece of work whose parts each say what concerns them all: nothing is told twice."""
-    told: set[str] = set()
+    texts: set[str] = set()
 
     def say(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in texts:
+            texts.add(text)
             tell(text)
 
     return say

@@ -35,12 +35,12 @@ def adapt(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)
     selection = {"validate_inits": validation_networks(card["config"]["n"], options.held_out, options.validate_inits)}
-    chosen = explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
+    changes = explicit_options(options, "iterations", "max_time", "inits", "real_batch", "validate_inits")
     config = adapt_config(
         options.pool,
         options.to,
         _settings(options),
-        outer=adapt_outer(options.network, **(selection | chosen)),
+        outer=adapt_outer(options.network, **(selection | changes)),
         card=card,
         trust=options.trust,
         data_dir=options.data_dir,

@@ -53,8 +53,8 @@ def learners_for(space: Space, sample: int, count: int, seed: int) -> list[str]:
 def task_for(config: Config, space: str, device: str = "cpu", data_dir: Path | None = None) -> Task:
     """A space on the data of a learned set, split as it is there, so that the set has seen no validation image."""
     data = task_of(config, data_dir=data_dir, device=device)
-    found = space_named(space, shape=data.image_shape, num_classes=data.num_classes)
-    return Task(space=found, data=data, seed=config.seed, device=device)
+    networks = space_named(space, shape=data.image_shape, num_classes=data.num_classes)
+    return Task(space=networks, data=data, seed=config.seed, device=device)
 
 
 def draw_sample(space: Space, n: int, seed: int, stream: str = "ranking") -> tuple[Arch, ...]:
@@ -65,25 +65,25 @@ def draw_sample(space: Space, n: int, seed: int, stream: str = "ranking") -> tup
     """
     if n < 1:
         raise LimbeckError(f"--n is {n}; at least one architecture is needed.")
-    rng, found, refused = numpy_generator(seed, stream), dict[Arch, None](), set[Arch]()
+    rng, archs, refused = numpy_generator(seed, stream), dict[Arch, None](), set[Arch]()
     for _ in range(100 + 50 * n):
-        if len(found) == n:
+        if len(archs) == n:
             break
         arch = space.sample(rng)
-        if arch in found or arch in refused:
+        if arch in archs or arch in refused:
             continue
         try:
             space.build(arch)
         except LimbeckError:
             refused.add(arch)
         else:
-            found[arch] = None
-    if len(found) < n:
+            archs[arch] = None
+    if len(archs) < n:
         raise LimbeckError(
-            f"The space {space.name} has {space.size} architectures, of which {len(found)} different ones that can be "
+            f"The space {space.name} has {space.size} architectures, of which {len(archs)} different ones that can be "
             f"built were drawn; that is fewer than {n}."
         )
-    return tuple(found)
+    return tuple(archs)
 
 
 def draw_sample_for(task: Task, config: Config, n: int) -> tuple[Arch, ...]:
