@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_runs import random_set, same_tensors, tiny_data
+from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.schema import SCHEMA
 from limbeck.common.files import read_json, write_json
-from limbeck.engine import GeneratorConfig, PixelConfig, RealConfig, Remat, SourceConfig
+from limbeck.engine import Batch, GeneratorConfig, GradientDescent, PixelConfig, RealConfig, Remat, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, OrdinaryTraining, TrainingRecipe
 from limbeck.methods import UnrolledConfig
@@ -137,3 +140,33 @@ def test_a_network_is_trained_by_any_recipe(name: str) -> None:
     after = list(run.train(training=recipe).parameters())
     assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert run.evaluate(tiny_data(), n=2, training=recipe).info["training"] == recipe.description
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once(TrainingRecipe):
+    """A recipe of one's own: each batch once, by gradient descent."""
+
+    lr: float = 0.05
+    kind = "once"
+    description = "each batch once"
+    optimizer = GradientDescent()
+
+    def count_steps(self, images: int) -> int:
+        return 2
+
+    def batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, **settings: Any) -> Iterator[Batch]:
+        for x_MCHW, y_MK in zip(images_SMCHW, labels_SMK, strict=True):
+            yield Batch(x_MCHW, y_MK, {"lr": torch.tensor(self.lr)})
+
+
+def test_a_recipe_of_ones_own_is_code_that_is_trusted_or_not_imported(tmp_path: Path) -> None:
+    replace(random_set(), training=Once(lr=0.25)).save(tmp_path)
+    kind = f"{__name__}:Once"
+    assert read_json(tmp_path / "distilled.json")["training"] == {"kind": kind, "lr": 0.25}
+    with pytest.raises(LimbeckError, match=f"asks for code to be imported and run: '{kind}'"):
+        Distilled.load(tmp_path)
+    for trust in (True, [kind]):
+        assert Distilled.load(tmp_path, trust=trust).training == Once(lr=0.25)
+    change(tmp_path, "training", {"kind": "os:system"})
+    with pytest.raises(LimbeckError, match="'os:system' is no training recipe; it must be a class that derives from"):
+        Distilled.load(tmp_path, trust=True)

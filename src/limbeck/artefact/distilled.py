@@ -22,9 +22,10 @@ from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import Batch, GeneratorConfig, LabelKind, Learner, State, Tensors, soft_cross_entropy, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import Evaluation, evaluate
-from limbeck.evaluation.training import LearnedSchedule, TrainingRecipe
+from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
 from limbeck.experiment.build import generator_for, initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
+from limbeck.experiment.recorded import name_kind
 
 
 @final
@@ -294,7 +295,7 @@ class Distilled:
             "images": list(self.images.shape),
             "classes": list(self.class_names),
             "training": {
-                "kind": self.training.kind,
+                "kind": name_kind(self.training, RECIPES),
                 **self.training.to_json(),
                 **{name: value.tolist() for name, value in self.training.tensors().items()},
             },
@@ -337,7 +338,7 @@ class Distilled:
             run = cls(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                training=restore_training(summary["training"], with_prefix(tensors, "training.")),
+                training=restore_training(summary["training"], with_prefix(tensors, "training."), trust),
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
                 class_names=tuple(summary["classes"]),
                 config=Config.from_json(summary["config"], folder, trust=trust),

@@ -6,6 +6,7 @@ the training recipe as an object, and a configuration whose source and method ar
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from limbeck.common.files import read_json, read_tensors
 from limbeck.engine import InnerConfig, Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
-from limbeck.experiment.recorded import encode, upgrade
+from limbeck.experiment.recorded import encode, find_member, upgrade
 
 SCHEMA: Final = 3
 
@@ -50,12 +51,17 @@ def read_artefact(folder: Path) -> tuple[dict[str, Any], Tensors]:
     return summary, tensors
 
 
-def restore_training(values: Any, tensors: Tensors) -> TrainingRecipe:
-    """The training recipe of an artefact; raises LimbeckError for an unknown kind or one that is damaged."""
+def restore_training(values: Any, tensors: Tensors, trust: bool | Collection[str] = False) -> TrainingRecipe:
+    """The training recipe of an artefact.
+
+    Raises:
+        LimbeckError: an unknown kind, one that is damaged, or one that is code and not trusted.
+    """
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise LimbeckError(f"The recorded training is {values!r}; expected its fields by name, and its kind.")
     own = {name: value for name, value in values.items() if name != "kind" and name not in tensors}
-    return RECIPES[values["kind"]].restore(own, tensors)
+    recipe: type[TrainingRecipe] = find_member(values["kind"], RECIPES, TrainingRecipe, trust)
+    return recipe.restore(own, tensors)
 
 
 def _from_1_to_2(summary: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:

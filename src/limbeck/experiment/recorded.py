@@ -52,7 +52,7 @@ def kind_of(value: Any) -> dict[str, str]:
     """``{"kind": NAME}`` for a member of a family, nothing for others; a member of one's own goes by its class."""
     for base, known in FAMILIES.values():
         if isinstance(value, base):
-            return {"kind": known.name_of(type(value)) or f"{type(value).__module__}:{type(value).__qualname__}"}
+            return {"kind": name_kind(value, known)}
     return {}
 
 
@@ -66,14 +66,7 @@ def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise LimbeckError(f"The recorded {field} is {values!r}; expected its fields by name, and its kind.")
     kind = values["kind"]
-    if ":" in kind and kind not in known:
-        importable(kind, () if trust is True or kind in (trust or ()) else (kind,))
-        with cwd_on_path():
-            member = load_function(kind, field)
-        if not (isinstance(member, type) and issubclass(member, base)):
-            raise LimbeckError(f"'{kind}' is no {field}; it must be a class that derives from {base.__name__}.")
-    else:
-        member = known[kind]
+    member = find_member(kind, known, base, trust)
     own = {f.name for f in dataclasses.fields(member)}
     for name in values.keys() - own - {"kind"}:
         others = [other for other, cls in known.items() if name in {f.name for f in dataclasses.fields(cls)}]
@@ -85,6 +78,28 @@ def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any
         if name != "kind"
     }
     return construct(member, nested)
+
+
+def find_member(kind: str, known: Registry[Any], base: type[Any], trust: bool | Collection[str]) -> Any:
+    """The class of a kind that a file names: one of the registry, or ``package.module:Class`` where that is trusted.
+
+    Raises:
+        LimbeckError: no such kind, code that is not trusted, or a class that does not derive from ``base``.
+    """
+    if ":" not in kind or kind in known:
+        return known[kind]
+    importable(kind, () if trust is True or kind in (trust or ()) else (kind,))
+    with cwd_on_path():
+        member = load_function(kind, known.family)
+    if not (isinstance(member, type) and issubclass(member, base)):
+        raise LimbeckError(f"'{kind}' is no {known.family}; it must be a class that derives from {base.__name__}.")
+    return member
+
+
+def name_kind(member: Any, known: Registry[Any]) -> str:
+    """Inverse of ``find_member`` for an object of the class."""
+    cls = type(member)
+    return known.name_of(cls) or f"{cls.__module__}:{cls.__qualname__}"
 
 
 def construct(cls: type[T], values: dict[str, Any]) -> T:
