@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from limbeck.data import TaskData
-from limbeck.engine import GeneratorConfig, Limits, Materials, Source
+from limbeck.engine import GeneratorConfig, Limits, Materials, Source, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.models import (
@@ -35,7 +35,8 @@ def gather_materials(config: Config, data: TaskData, rng: torch.Generator) -> Ma
             torch.default_generator.manual_seed(seed)
             return ConvEncoder(shape, latent).to(device)
 
-    def make_generator(wanted: GeneratorConfig, seed: int) -> nn.Module:
+    def make_generator(wanted: SourceConfig, seed: int) -> nn.Module:
+        assert isinstance(wanted, GeneratorConfig)
         config.importable(wanted.generator)
         return generator_for(wanted, shape, classes, seed).to(device)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from limbeck.engine.schedule import InnerConfig
 from limbeck.engine.source.base import Group, Source
 from limbeck.engine.source.limits import Limits
-
-if TYPE_CHECKING:
-    from limbeck.engine.source.generator import GeneratorConfig
 
 Sampler: TypeAlias = Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
 """A generator and a number n to n real examples: normalised images (n, C, H, W) and class indices (n,)."""
@@ -41,7 +38,7 @@ class Materials:
         sample: draws real training examples.
         per_class: a generator and n to n normalised training images of each class, (K, n, C, H, W).
         valid_pixels: makes the set of images that are valid, in normalised space.
-        make_generator: a config and a seed to a network from noise and labels to images.
+        make_generator: the config of a generator and a seed to a network from noise and labels to images.
         make_encoder: Z and a seed to a network from images (M, C, H, W) to noise (M, Z).
     """
 
@@ -53,7 +50,7 @@ class Materials:
     sample: Sampler
     per_class: Callable[[torch.Generator, int], Tensor]
     valid_pixels: Callable[[], Limits]
-    make_generator: Callable[[GeneratorConfig, int], nn.Module]
+    make_generator: Callable[[SourceConfig, int], nn.Module]
     make_encoder: Callable[[int, int], nn.Module]
 
 

@@ -248,6 +248,11 @@ class Generator(Source):
                     z_MZ.copy_(functional_call(self.encoder, encoder, (x_MCHW,)))
 
     @property
+    def images_at_once(self) -> int:
+        """M."""
+        return self.config.batch
+
+    @property
     def classes_TM(self) -> Tensor:
         """The class of each image (T, M), before labels are learned and before any shuffling."""
         return self._y_TM

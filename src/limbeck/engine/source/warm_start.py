@@ -5,22 +5,46 @@ Shapes: T steps, M images a step, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.engine.source.config import Materials
-
-if TYPE_CHECKING:
-    from limbeck.engine.source.generator import Generator
+from limbeck.engine.state import Tensors
 
 LEARNING_RATE = 3e-3
 """Adam's, falling to 0 along a cosine."""
 
 
-def warm_start(source: Generator, materials: Materials, iterations: int) -> float:
+class Autoencoder(Protocol):
+    """A source that can reproduce images, as ``Generator`` with an encoder does; its members are described there."""
+
+    encoder: nn.Module | None
+
+    @property
+    def images_at_once(self) -> int:
+        """M, the images that it makes at a time."""
+
+    @property
+    def classes_TM(self) -> Tensor:
+        """The class of each of its images."""
+
+    def parameters(self) -> Tensors:
+        """What is learned, by name."""
+
+    def weights(self, params: Tensors) -> Tensors:
+        """Those of them that are the network's, by its own names."""
+
+    def reproduction_error(self, weights: Tensors, encoder: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> Tensor:
+        """Mean squared error per pixel, a scalar."""
+
+    def start_from(self, x_TMCHW: Tensor, weights: Tensors, encoder: Tensors) -> None:
+        """Start learning from these weights and from the codes of these images."""
+
+
+def warm_start(source: Autoencoder, materials: Materials, iterations: int) -> float:
     """Train generator and encoder to reproduce real images and start ``source`` from there.
 
     Args:
@@ -39,7 +63,7 @@ def warm_start(source: Generator, materials: Materials, iterations: int) -> floa
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, iterations)
     errors = []
     for _ in range(iterations):
-        x_MCHW, y_M = materials.sample(materials.rng, source.config.batch)
+        x_MCHW, y_M = materials.sample(materials.rng, source.images_at_once)
         y_MK = F.one_hot(y_M, materials.classes).to(x_MCHW.dtype)
         with torch.enable_grad():
             error = source.reproduction_error(weights, encoder, x_MCHW, y_MK)
