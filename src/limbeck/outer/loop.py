@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, final
@@ -150,9 +151,9 @@ class OuterLoop:
         self.reporter.start(self.config, self.execution, progress)
         with interruptible() as stop:
             while not self.budget.is_spent(progress) and not stop.requested:
-                self._iterate_or_give_up()
+                self._do_or_give_up(self.iterate)
             interrupted = stop.requested
-            self._look_back(validate=False)
+            self._do_or_give_up(self._look_back)
         calibrated = self.config.outer.calibrate_inits and self.family.resampled and progress.best_iteration >= 0
         if calibrated and not interrupted:
             self.calibrate()
@@ -164,10 +165,10 @@ class OuterLoop:
         self.reporter.finish(progress, interrupted)
         return result
 
-    def _iterate_or_give_up(self) -> None:
-        """``iterate``; a run that gives up still leaves its best validated state."""
+    def _do_or_give_up(self, work: Callable[[], None]) -> None:
+        """Do a part of the run; one that gives up still leaves its best validated state."""
         try:
-            self.iterate()
+            work()
         except LimbeckError:
             if self.folder is not None and self.progress.best_iteration >= 0:
                 self.folder.finish(self.result(interrupted=True))
@@ -189,7 +190,7 @@ class OuterLoop:
         if due or progress.iteration % self.read_every == 0:
             self._look_back(validate=due)
 
-    def _look_back(self, *, validate: bool) -> None:
+    def _look_back(self, *, validate: bool = False) -> None:
         """Read what iterations saw: guard against divergence, write the records, the last one with a validation."""
         progress = self.progress
         records = self.journal.read()
