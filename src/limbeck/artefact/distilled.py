@@ -321,9 +321,9 @@ class Distilled:
     def load(cls, folder: str | Path, *, trust: bool | Collection[str] = False) -> Self:
         """Read a run directory.
 
-        Reading runs no code. A run may name code of its own as its learner or generator, which is imported when a
-        network is made (``network``, ``train`` without a model, ``generate``, ``evaluate``): that is refused unless
-        you trust it.
+        A run may name code of its own. That of its learner or generator is imported when a network is made
+        (``network``, ``train`` without a model, ``generate``, ``evaluate``), that of its kind of source, method or
+        training recipe here: both are refused unless you trust them.
 
         Args:
             folder: of the run.

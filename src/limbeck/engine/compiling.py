@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import warnings
@@ -36,7 +37,8 @@ class Compiled:
             if self._function is self._plain:
                 raise
             if was_killed(error):  # once more: a network that torch cannot compile fails otherwise
-                return self._function(*args)
+                with contextlib.suppress(torch._dynamo.exc.TorchDynamoException):
+                    return self._function(*args)
             reason = str(error).splitlines()[0]
             warnings.warn(f"torch cannot compile this network ({reason}); it is run uncompiled, slower.", stacklevel=2)
             self._function = self._plain

@@ -20,6 +20,8 @@ def use_compile_cache() -> None:
 def compiler_missing(device: str) -> str | None:
     """What compiling lacks on this kind of device, or None."""
     if device == "cpu":
+        if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+            return "a processor with vector instructions (ATEN_CPU_CAPABILITY=default turns them off)"
         names = [os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"]
         return None if any(name and shutil.which(name) for name in names) else "a C++ compiler (g++ or clang++)"
     try:

@@ -14,7 +14,7 @@ import tyro
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_positive
-from limbeck.experiment.recorded import code_among, construct, decode_member, encode, importable, kind_of, upgrade
+from limbeck.experiment.recorded import code_among, construct, decode_member, encode, importable, kinds_within, upgrade
 from limbeck.methods import MethodConfig, UnrolledConfig
 
 
@@ -137,8 +137,7 @@ class Config:
     @property
     def code(self) -> frozenset[str]:
         """Names that are imported when what they name is built: learners, generators, sources, methods of one's own."""
-        kinds = [kind_of(part)["kind"] for part in (self.source, self.method)]
-        return code_among(*self.learners, *self.source.code, *kinds)
+        return code_among(*self.learners, *self.source.code, *kinds_within(self))
 
     @property
     def trusted(self) -> frozenset[str]:

@@ -79,6 +79,11 @@ class Work:
         """Whether a training step is so small that networks are better computed together."""
         return self.flops(self.images) < SMALL_STEP_FLOPS
 
+    @property
+    def convolutional(self) -> bool:
+        """Whether vmap makes grouped convolutions of several networks."""
+        return any(isinstance(layer, nn.modules.conv._ConvNd) for layer in self.learner.module.modules())
+
     def flops(self, images: int) -> float:
         """Floating-point operations of the forward pass on so many images."""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -91,12 +96,17 @@ class Work:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How the kernels are to run, and an estimate of the memory that takes, in bytes."""
+    """How the kernels are to run for a piece of work."""
 
+    work: Work
     execution: Execution
-    memory: int
+
+    @property
+    def memory(self) -> int:
+        """An estimate of the bytes that it takes at its peak."""
+        return estimate_memory(self.work, self.execution.chunk)
 
 
 def plan_work(
@@ -135,7 +145,7 @@ def plan_work(
         chunk=at_once or _count_at_once(work, compiled, most),
         score_chunk=1 if _scores_one_by_one(work) else None,
     )
-    return Plan(execution=execution, memory=estimate_memory(work, execution.chunk))
+    return Plan(work=work, execution=execution)
 
 
 def _compiling_pays(work: Work) -> bool:
@@ -149,7 +159,8 @@ def _count_at_once(work: Work, compiled: bool, most: int) -> int:
     """Networks to compute at once: many of a small learner, one of a large one."""
     if not work.small:
         return 1
-    if work.device == "cpu" and not compiled and not work.differentiated and work.images > FEW_IMAGES:
+    many = work.images > FEW_IMAGES and not work.differentiated
+    if work.device == "cpu" and work.convolutional and many and not compiled:
         return 1
     return max(1, min(work.networks, most))
 
@@ -159,8 +170,7 @@ def _scores_one_by_one(work: Work) -> bool:
 
     Together, vmap makes grouped convolutions of them, which take 1.5 to 3 times as long on a CPU.
     """
-    convolutional = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in work.learner.module.modules())
-    return work.device == "cpu" and convolutional
+    return work.device == "cpu" and work.convolutional
 
 
 def estimate_memory(work: Work, at_once: int) -> int:
@@ -244,10 +254,10 @@ def plan_distilling(config: Config, learners: Sequence[Learner], data: TaskData,
         at_once=engine.chunk,
         base=Execution(mode=engine.mode),
     )
-    free = free_memory(data.train_x.device.type)
-    if free is not None and plan.memory > free:
+    free, needed = free_memory(data.train_x.device.type), plan.memory
+    if free is not None and needed > free:
         reporter.message(
-            f"this may need {plan.memory / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free: fewer --inits, a "
+            f"this may need {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free: fewer --inits, a "
             "--chunk of 1 or a larger --store-every need less"
         )
     if plan.execution.compiled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -54,6 +54,14 @@ def kind_of(value: Any) -> dict[str, str]:
         if isinstance(value, base):
             return {"kind": name_kind(value, known)}
     return {}
+
+
+def kinds_within(value: Any) -> Iterator[str]:
+    """The kinds of all members of unions in a config, at any depth."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from kind_of(value).values()
+        for field in dataclasses.fields(value):
+            yield from kinds_within(getattr(value, field.name))
 
 
 def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any:

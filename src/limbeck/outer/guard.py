@@ -40,8 +40,12 @@ class Guard:
             progress.smooth_loss = 0.98 * usual + 0.02 * loss
         return progress.bad_in_a_row >= PATIENCE
 
-    def roll_back(self, progress: Progress, loss: float, optimizer: OuterOptimizer, good: Tensors) -> str:
+    def roll_back(
+        self, progress: Progress, iteration: int, loss: float, optimizer: OuterOptimizer, good: Tensors
+    ) -> str:
         """Bring the last good state back, at half the learning rates; returns what to tell a person.
+
+        ``iteration`` and ``loss`` are of the iteration that diverged.
 
         Raises:
             DivergedError: it went back too often.
@@ -50,13 +54,13 @@ class Guard:
         progress.bad_in_a_row = 0
         if progress.rollbacks > self.max_rollbacks:
             raise DivergedError(
-                f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {progress.iteration}), also"
+                f"The run diverged {progress.rollbacks} times (loss {loss:.3g} at iteration {iteration}), also"
                 f" at {progress.factor:.3g} of the learning rates. The usual cause is a step size that runs away: "
                 "lower --lr-steps or --lr, bound it with --lr-max, or average over more --inits."
             )
         progress.factor *= 0.5
         optimizer.load(good)
         return (
-            f"diverged at iteration {progress.iteration} (loss {loss:.3g}); back to the last good state, "
+            f"diverged at iteration {iteration} (loss {loss:.3g}); back to the last good state, "
             f"learning rates at {progress.factor:.3g} of their setting"
         )

@@ -59,11 +59,10 @@ class Journal:
         if self._folder is not None:
             self._checkpoint().save(self._folder.path)
 
-    def close(self) -> None:
+    def write_last(self) -> None:
         """Write down the last iteration, too, where it was not validated; a run that goes on replaces that line."""
         if self._folder is not None and self._last and "val_mean" not in self._last:
             self._folder.append_metrics(self._last)
-        self.save()
 
 
 def finite_record(record: dict[str, Any]) -> dict[str, Any]:

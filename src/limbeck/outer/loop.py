@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -35,7 +36,7 @@ from limbeck.outer.learners import Family, build_learners
 from limbeck.outer.optimizer import OuterOptimizer
 from limbeck.outer.resolve import Assignment, Place, resolve
 from limbeck.outer.schedule import inner_steps, settings_at
-from limbeck.outer.step import Setup, outer_step
+from limbeck.outer.step import Setup, StepReport, outer_step
 
 CALIBRATION_FACTORS: Final = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -158,7 +159,8 @@ class OuterLoop:
         if calibrated and not interrupted:
             self.calibrate()
         progress.elapsed = self._elapsed()
-        self.journal.close()
+        self.journal.write_last()
+        self.journal.save()
         result = self.result(interrupted)
         if self.folder is not None:
             self.folder.finish(result)
@@ -170,6 +172,7 @@ class OuterLoop:
         try:
             work()
         except LimbeckError:
+            self.journal.write_last()
             if self.folder is not None and self.progress.best_iteration >= 0:
                 self.folder.finish(self.result(interrupted=True))
             self.reporter.close()
@@ -197,20 +200,32 @@ class OuterLoop:
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
-                message = self.guard.roll_back(progress, record["loss"], self.setup.optimizer, self.good)
-                self.reporter.message(message)
                 records = records[: index + 1]  # those after it went on from what is no longer there
+                self._roll_back(record)
                 break
         if validate:
+            if records[-1]["iteration"] != progress.iteration:
+                records.append({"iteration": progress.iteration} | dict.fromkeys(StepReport._fields, math.nan))
             records[-1] |= self.validate()
             progress.elapsed = self._elapsed()
         for record in records:
             self.journal.write(record, progress, self.budget.spent(progress))
 
+    def _roll_back(self, record: dict[str, Any]) -> None:
+        """Go back to the last good state after an iteration diverged; raises DivergedError if that was too often."""
+        at, loss, progress = record["iteration"], record["loss"], self.progress
+        try:
+            message = self.guard.roll_back(progress, at, loss, self.setup.optimizer, self.good)
+        except LimbeckError:
+            self.journal.write(record, progress, self.budget.spent(progress))
+            raise
+        self.reporter.message(message)
+
     def _grow(self, steps: int) -> None:
         """Go over to this number of inner steps, if it is another."""
         progress = self.progress
         if progress.inner_steps not in (0, steps):
+            self._look_back()  # what is unread is of the shorter training, and a state that ran away is no good one
             self.setup.optimizer.restart()
             progress.grown_at = progress.iteration
             progress.smooth_loss = None  # the loss of longer training is another one

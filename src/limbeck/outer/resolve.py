@@ -67,11 +67,12 @@ def _go_on(
         raise LimbeckError("resume needs the run directory to go on from; give it as out.")
     folder = RunDirectory(place.out)
     checkpoint = Checkpoint.load(folder.path)
-    recorded = Config.from_json(checkpoint.config, folder.path, trust=place.trust or config.trusted)
+    trust = place.trust or config.trusted
+    recorded = Config.from_json(checkpoint.config, folder.path, trust=trust)
     config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
     same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
     if same_data and folder.finished():  # its budget, of iterations or of time, is spent
-        result = dataclasses.replace(Distilled.load(folder.path), config=config)
+        result = dataclasses.replace(Distilled.load(folder.path, trust=trust), config=config)
         if config.init != recorded.init:  # its pool lies elsewhere now
             result.network()  # refuses other networks
             folder.finish(result)

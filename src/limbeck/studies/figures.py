@@ -32,7 +32,9 @@ def draw_samples(study: Study, out: Path) -> list[Path]:
     for variant in study.variants:
         if variant.seed == study.variants[0].seed and (out / variant.label / ARTEFACT).is_file():
             paths.append(out / "figures" / f"samples-{variant.slug}")
-            sample_chart(paths[-1], Distilled.load(out / variant.label), title=variant.group)
+            sample_chart(
+                paths[-1], Distilled.load(out / variant.label, trust=variant.config.trusted), title=variant.group
+            )
     return paths
 
 

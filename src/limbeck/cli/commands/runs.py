@@ -133,7 +133,7 @@ def show(argv: list[str]) -> int:
     """``limbeck show``."""
     options = parse(ShowOptions, argv)
     refuse_idle(options, *COMPUTING, "data_dir", why="with 'limbeck show', which only reads a run")
-    run = Distilled.load(options.run)
+    run = Distilled.load(options.run, trust=options.trust)
     if options.out is not None:
         from limbeck.artefact.preview import preview
         from limbeck.common.files import write_atomically
@@ -158,7 +158,9 @@ def export(argv: list[str]) -> int:
     options = parse(ExportOptions, argv)
     exporter = EXPORTERS[0] if options.format is None else exporter_named(options.format)
     out = options.out or options.run / f"images{exporter.suffix}"
-    count = write(Distilled.load(options.run), out, format=options.format, overwrite=options.overwrite)
+    count = write(
+        Distilled.load(options.run, trust=options.trust), out, format=options.format, overwrite=options.overwrite
+    )
     if options.json:
         print_json({"run": str(options.run), "path": str(out), "images": count})
     else:

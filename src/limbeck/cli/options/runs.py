@@ -91,10 +91,12 @@ class ShowOptions(Common):
     Args:
         run: run directory.
         out: write the picture of the learned images to this PNG file.
+        trust: import code that the run names as its source, method or recipe; only for runs whose origin you know.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @final
@@ -109,6 +111,7 @@ class ExportOptions(Common):
         format: name of the format, such as npz or png, whatever the ending of --out.
         overwrite: replace what is there.
         seed: nothing here is random; accepted for uniformity.
+        trust: import code that the run names as its source, method or recipe; only for runs whose origin you know.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -116,3 +119,4 @@ class ExportOptions(Common):
     format: str | None = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     seed: int = 0
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

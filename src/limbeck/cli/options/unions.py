@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from limbeck.common.registry import Registry
 from limbeck.engine import ADJOINTS, SOURCES
+from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.methods import METHODS, UnrolledConfig
 
-UNIONS: dict[str, Registry[Any]] = {"source": SOURCES, "method": METHODS, "adjoint": ADJOINTS}
+UNIONS: Final[Mapping[str, Registry[Any]]] = MappingProxyType(
+    {"source": SOURCES, "method": METHODS, "adjoint": ADJOINTS}
+)
 """The options by name, and what they choose from."""
 
 
@@ -29,7 +33,9 @@ def choose_members(config: Config, value_of: Callable[[str], str | None]) -> Con
         config = dataclasses.replace(config, source=_member(SOURCES[name], config.source))
     if (name := value_of("--method")) is not None:
         config = dataclasses.replace(config, method=_member(METHODS[name], config.method))
-    if (name := value_of("--adjoint")) is not None and isinstance(config.method, UnrolledConfig):
+    if (name := value_of("--adjoint")) is not None:
+        if not isinstance(config.method, UnrolledConfig):
+            raise LimbeckError("--adjoint belongs to --method unrolled and does nothing here; leave it out.")
         adjoint = _member(ADJOINTS[name], config.method.adjoint)
         config = dataclasses.replace(config, method=dataclasses.replace(config.method, adjoint=adjoint))
     return config

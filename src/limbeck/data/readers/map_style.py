@@ -5,6 +5,7 @@ Shapes: N images, C channels, H × W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -63,7 +64,7 @@ def is_dataset(value: object) -> bool:
     if isinstance(value, Dataset):
         return True
     by_index = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    return by_index and not hasattr(value, "__array__") and not isinstance(value, tuple | list | dict | str | bytes)
+    return by_index and not hasattr(value, "__array__") and not isinstance(value, tuple | list | Mapping | str | bytes)
 
 
 def _class_names(dataset: object) -> tuple[str, ...] | None:
