@@ -41,13 +41,11 @@ PATH_OF_AN_ITERATION: dict[str, tuple[str, ...]] = {
 
 RUNS: dict[str, list[str]] = {
     "mnist-fixed": ["--recipe", "mnist-fixed", "--compile", "off", "--iterations", "100"],
-    "mnist-random": ["--recipe", "mnist-random", "--compile", "off", "--iterations", "8"],
     "make demo": ["--recipe", "mnist-fixed", "--max-time", "150", "--iterations", "3000"],
-    "gtn-mnist": ["--recipe", "gtn-mnist", "--compile", "off", "--iterations", "30"],
 }
-"""What both learn; the last two once, since they take minutes."""
+"""What both learn; the demo once, since it takes minutes."""
 
-ROUNDS = {"mnist-fixed": 3, "mnist-random": 3}
+ROUNDS = {"mnist-fixed": 3}
 
 
 def count_lines() -> int:

@@ -584,3 +584,12 @@ def test_a_fixed_init_and_a_stopped_run_are_not_calibrated(tmp_path: Path) -> No
     distill(config, DATA, out=tmp_path / "whole")
     assert resumed.info["calibration"]["n"] == 4
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_calibration_trains_initial_weights_that_no_validation_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = loop(tiny_config())
+    seeds: list[int] = []
+    monkeypatch.setattr(type(run.family), "validate", lambda self, batches, data, count, seed: seeds.append(seed))
+    run.validation_scores()
+    run.validation_scores(None, 8, 2)
+    assert seeds == [run.config.seed + 1, run.config.seed + 2]

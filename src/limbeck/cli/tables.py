@@ -126,6 +126,7 @@ def show_table(run: Distilled, where: Path) -> Table:
     config = run.config
     batches, images, *shape = run.images.shape
     table = Table(title=str(where), title_justify="left", show_header=False)
+    accuracy, iteration = run.info["validation"]["accuracy"], run.info["validation"]["iteration"]
     rows = {} if config.attack is None else {"attack": _describe_attack(run, config.attack)}
     rows |= {
         "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",
@@ -134,7 +135,7 @@ def show_table(run: Distilled, where: Path) -> Table:
         **_schedule_rows(run),
         "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
-        "validation": f"{run.info['validation']['accuracy']:.2f} % at iteration {run.info['validation']['iteration']}",
+        "validation": "not validated yet" if iteration < 0 else f"{accuracy:.2f} % at iteration {iteration}",
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
         "picture": str(where / "preview.png"),
     }

@@ -205,7 +205,8 @@ class _Judge:
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
         scores = self._test([self._batches(self.run.images, self.run.labels)])
         seconds = time.monotonic() - start
-        return Row(row=row, before=self.before, scores=scores, step_size=None, seconds=seconds, curve=curve)
+        step_size = getattr(self.recipe, "lr", None)  # None where step sizes were learned
+        return Row(row=row, before=self.before, scores=scores, step_size=step_size, seconds=seconds, curve=curve)
 
     def _curve(self) -> Iterator[float]:
         """Accuracy of a few inits on the validation split, before training and after each step."""

@@ -52,12 +52,13 @@ def parse(
 
 def value_of(argv: list[str], flag: str) -> str | None:
     """The value of an option that decides the defaults of the others, before the parser runs."""
+    value = None
     for index, word in enumerate(argv):
         if word == flag and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith(f"{flag}="):
-            return word.removeprefix(f"{flag}=")
-    return None
+            value = argv[index + 1]
+        elif word.startswith(f"{flag}="):
+            value = word.removeprefix(f"{flag}=")
+    return value
 
 
 def prepare(options: Common, default_threads: int | None = None) -> None:
