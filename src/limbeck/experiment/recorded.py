@@ -33,9 +33,9 @@ def code_among(*names: str) -> frozenset[str]:
 def importable(name: str, untrusted: Collection[str]) -> str:
     """``name`` itself; raises LimbeckError if it is among the untrusted ones."""
     if name in untrusted:
-        others = [f"'{other}'" for other in sorted(untrusted) if other != name]
+        names = ", ".join(f"'{other}'" for other in [name, *sorted(set(untrusted) - {name})])
         raise LimbeckError(
-            f"The file asks for code to be imported and run: {', '.join([repr(name), *others])}. If you know whose code that is, trust it with "
+            f"The file asks for code to be imported and run: {names}. If you know whose code that is, trust it with "
             "--trust (trust=True in Python), or name it again yourself."
         )
     return name
