@@ -41,11 +41,10 @@ PATH_OF_AN_ITERATION: dict[str, tuple[str, ...]] = {
 
 RUNS: dict[str, list[str]] = {
     "mnist-fixed": ["--recipe", "mnist-fixed", "--compile", "off", "--iterations", "100"],
-    "make demo": ["--recipe", "mnist-fixed", "--max-time", "150", "--iterations", "3000"],
 }
-"""What both learn; the demo once, since it takes minutes."""
+"""What both learn."""
 
-ROUNDS = {"mnist-fixed": 3}
+ROUNDS = 3
 
 
 def count_lines() -> int:
@@ -120,7 +119,7 @@ def main() -> None:
         subprocess.run(["git", "worktree", "add", "--detach", str(folder / "before"), options.commit], check=True)
         try:
             for run, words in RUNS.items():
-                rows.append(compare(folder / "before" / "src", run, words, ROUNDS.get(run, 1), folder))
+                rows.append(compare(folder / "before" / "src", run, words, ROUNDS, folder))
                 print(rows[-1])
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(folder / "before")], check=True)
@@ -131,7 +130,7 @@ def main() -> None:
         command=f"python benchmarks/structure.py {options.commit}",
         columns=["what", "value"],
         rows=rows,
-        notes=[f"Before: {options.commit}. One thread; eager but for the demo. GPU: not measured.", *options.note],
+        notes=[f"Before: {options.commit}. One thread, eager. GPU: not measured.", *options.note],
         threads=1,
     )
 
