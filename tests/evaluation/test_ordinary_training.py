@@ -228,6 +228,7 @@ def test_its_description(settings: dict[str, Any], text: str) -> None:
     [
         ({"optimizer_name": "adm"}, "Unknown optimizer_name 'adm'; did you mean 'adam'"),
         ({"decay": "cosin"}, "Unknown decay 'cosin'; did you mean 'cosine'"),
+        ({"momentum": 0.5}, "momentum is 0.5, which does nothing with the optimizer adam; choose sgd"),
         ({"lr": 0.0}, "lr is 0.0; a step size must be a positive number"),
         ({"lr": -1.0}, "lr is -1.0"),
         ({"lr": math.inf}, "lr is inf"),

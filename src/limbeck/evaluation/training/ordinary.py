@@ -14,6 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.seeds import generator
 from limbeck.engine import Adam, Batch, InnerOptimizer, Momentum, Tensors
 from limbeck.errors import LimbeckError, unknown
@@ -68,6 +69,8 @@ class OrdinaryTraining(TrainingRecipe):
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 0 and below {most:g}.")
         if not 0 <= self.turn <= 180:
             raise LimbeckError(f"turn is {self.turn}; it must lie between 0 and 180 degrees.")
+        if self.optimizer_name == "adam":
+            refuse_idle_fields(self, "momentum", why="with the optimizer adam", fix="choose sgd")
 
     @property
     def optimizer(self) -> InnerOptimizer:
