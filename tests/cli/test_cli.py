@@ -346,6 +346,13 @@ def test_help_and_version() -> None:
     assert limbeck("--help").stdout == limbeck("help").stdout == limbeck().stdout
 
 
+@pytest.mark.parametrize("verb", ["distill", "search", "attack", "adapt", "sensitivity", "reproduce", "bound"])
+def test_a_budget_of_time_means_the_same_everywhere(verb: str) -> None:
+    text = re.sub(r"[\s│]+", " ", limbeck(verb, "--help").stdout)
+    said = text[text.index("--max-time") :]
+    assert "seconds of work, preparing and compiling included, once what has begun is over" in said[:400]
+
+
 def test_what_does_nothing_is_refused_but_of_a_recipe_left_out(data_file: Path, tmp_path: Path) -> None:
     given = ["--init", "fixed", "--inits", "1", "--validate-inits", "16"]
     words = ["distill", data_file, *TINY, "--recipe", "mnist-random", *given, "--out", tmp_path / "run"]

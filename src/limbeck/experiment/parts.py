@@ -107,8 +107,8 @@ class OuterConfig:
 
     Args:
         iterations: outer iterations.
-        max_time: also stop after this many seconds of work, with building, measuring, compiling and validation, over
-            all sittings; the schedule then follows whichever budget is further spent.
+        max_time: stop after this many seconds of work, preparing and compiling included, once what has begun is over;
+            they count over all sittings, and the schedule follows whichever budget is further spent.
         inits: initial weights an iteration averages over.
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.
