@@ -184,7 +184,7 @@ class Distilled:
         learner = with_augmentation(self.config, model)
         parameters = {name: p for name, p in learner.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
-        optimizer = recipe.optimizer
+        optimizer = recipe.make_optimizer()
         state = State({name: p.detach() for name, p in parameters.items()}, {})
         state = State(state.params, optimizer.init(state.params))
         if self.weights and not self._starts_right(learner):
@@ -261,7 +261,7 @@ class Distilled:
             LimbeckError: an unknown network, or one that does not fit the images and classes.
         """
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
-        return Learner.of(network.to(device), (training or self.training).optimizer)
+        return Learner.of(network.to(device), (training or self.training).make_optimizer())
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """Initial weights (n, ...) by name that nothing was learned on; a fixed θ₀ is (1, ...), whatever n is.
