@@ -285,8 +285,9 @@ def accuracies(
 def test_the_judge_scores_a_set_under_another_recipe(name: str, judged_weights: list[Tensors]) -> None:
     run, recipe = random_set(), RECIPES[name]
     result: Evaluation = run.evaluate(DATA, n=4, training=recipe)
-    batches = pairs(recipe, (run.images, run.labels))
-    expected = accuracies(run, judged_weights[0], recipe, batches)
+    tuned = replace(recipe, lr=result.distilled.step_size)
+    batches = pairs(tuned, (run.images, run.labels))
+    expected = accuracies(run, judged_weights[0], tuned, batches)
     assert result.distilled.scores.accuracy_B.tolist() == pytest.approx(expected)
     assert result.info["training"] == recipe.description
     assert run.evaluate(DATA, n=4).info["training"] == "4 gradient steps"
@@ -295,13 +296,47 @@ def test_the_judge_scores_a_set_under_another_recipe(name: str, judged_weights: 
 def test_baselines_are_trained_by_the_same_recipe(judged_weights: list[Tensors]) -> None:
     run, recipe = random_set(), OrdinaryTraining(optimizer="sgd", epochs=2, batch_size=4)
     baseline = evaluate(run, DATA, n=3, baselines=["average"], training=recipe).rows[1]
-    assert baseline.step_size in STEP_SIZES
+    assert baseline.step_size in (*STEP_SIZES, recipe.lr)
     x_KnCHW = class_average(DATA, 2, generator())
     images = x_KnCHW.transpose(0, 1).contiguous()
     labels = torch.eye(3).expand(2, 3, 3)
     tuned = replace(recipe, lr=baseline.step_size)
     expected = accuracies(run, judged_weights[0], tuned, pairs(tuned, (images, labels)))
     assert baseline.scores.accuracy_B.tolist() == pytest.approx(expected)
+
+
+def validated(run: Distilled, recipe: OrdinaryTraining, weights: Tensors, data: tuple[Tensor, Tensor]) -> float:
+    """Mean accuracy on the validation split after training by hand."""
+    values = []
+    for b in range(len(next(iter(weights.values())))):
+        model = run.network()
+        model.load_state_dict({name: value[b] for name, value in weights.items()})
+        train_by_hand(model, recipe, pairs(recipe, data))
+        right_N = model(DATA.preprocessing.apply(DATA.val_x)).argmax(1) == DATA.val_y
+        values.append(100 * float(right_N.double().mean()))
+    return sum(values) / len(values)
+
+
+def test_the_set_and_the_baselines_are_tuned_on_the_same_grid(judged_weights: list[Tensors]) -> None:
+    run, recipe = random_set(), OrdinaryTraining(optimizer="sgd", lr=0.007, epochs=2, batch_size=4)
+    result = run.evaluate(DATA, n=2, baselines=["average"], training=recipe)
+    averages = class_average(DATA, 2, generator()).transpose(0, 1).contiguous()
+    sets = {"distilled": (run.images, run.labels), "average": (averages, torch.eye(3).expand(2, 3, 3))}
+    grid = (0.007, *STEP_SIZES)
+    assert {row.row for row in result.rows} == sets.keys()
+    for row in result.rows:
+        accuracy = {lr: validated(run, replace(recipe, lr=lr), judged_weights[1], sets[row.row]) for lr in grid}
+        assert row.step_size == max(grid, key=lambda lr: accuracy[lr])
+        assert min(accuracy.values()) < accuracy[row.step_size]  # otherwise the choice says nothing
+
+
+def test_a_set_that_is_trained_as_it_was_learned_is_not_tuned() -> None:
+    run = replace(random_set(), training=OrdinaryTraining(lr=0.007, epochs=1))
+    rows = run.evaluate(DATA, n=2, baselines=["average"]).rows
+    assert rows[0].step_size == 0.007
+    assert rows[1].step_size in STEP_SIZES
+    assert len(run.evaluate(DATA, n=2).rows) == 1
+    assert len(run.evaluate(DATA, n=2, baselines=None).rows) > 2
 
 
 def test_the_accuracy_is_followed_over_the_steps_of_the_recipe() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, final
@@ -283,10 +283,14 @@ class Distilled:
         *,
         n: int | None = None,
         seed: int = 0,
+        baselines: Sequence[str] | None = (),
         training: TrainingRecipe | None = None,
     ) -> Evaluation:
-        """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``."""
-        return evaluate(self, data, n=n, seed=seed, baselines=(), training=training)
+        """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``.
+
+        Without baselines, unless some are named; None stands for all.
+        """
+        return evaluate(self, data, n=n, seed=seed, baselines=baselines, training=training)
 
     def summary(self, folder: Path | None = None) -> dict[str, Any]:
         """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""
