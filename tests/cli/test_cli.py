@@ -290,6 +290,10 @@ def _text(path: Path) -> str:
         (["data", "get", "mnist", "--out", "a", "--data-dir", "b"], "--data-dir does nothing beside --out"),
         (["reproduce", "mnist-fixed", "--n", "5"], "--n is 5, but a fixed initialisation is a single one"),
         (["reproduce", "mnist-random", "--networks", "9"], "--networks does nothing with mnist-random"),
+        (
+            ["adapt", "pool.safetensors", "--to", "mnist", "--network", "3", "--validate-inits", "2"],
+            "--validate-inits does nothing with --network",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence(
