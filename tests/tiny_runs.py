@@ -63,7 +63,10 @@ def tiny_source(kind: str, labels: str, pixels: dict[str, Any], generator: dict[
         return PixelConfig(**{"steps": 2, "epochs": 2, "labels": labels, **pixels})
     if kind == "real":
         return RealConfig(**{"inner_steps": 3, "batch": 6, **generator})
-    return GeneratorConfig(**{"inner_steps": 3, "batch": 6, "hidden": 8, "width": 4, "latent": 4, **generator})
+    sizes = {"inner_steps": 3, "batch": 6, "latent": 4}
+    if ":" not in generator.get("generator", "conv"):
+        sizes |= {"hidden": 8, "width": 4}
+    return GeneratorConfig(**{**sizes, **generator})
 
 
 def tiny_config(
@@ -87,7 +90,7 @@ def tiny_config(
         "inits": 1 if init == "fixed" else 3,
         "real_batch": 16,
         "validate_every": 3,
-        "validate_inits": 2,
+        "validate_inits": OuterConfig().validate_inits if init == "fixed" else 2,
         "warmup": 2,
     }
     return Config(

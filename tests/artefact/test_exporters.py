@@ -180,6 +180,45 @@ def test_other_files_of_a_folder_are_left_alone(run: Distilled, tmp_path: Path) 
     assert (tmp_path / "pictures/step-0002/005-owl.png").is_file()
 
 
+def test_pictures_of_a_larger_export_do_not_stay(run: Distilled, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    export(random_set(tiny_config(pixels={"steps": 3, "ipc": 4})), folder)
+    others = {"notes.txt", "step-0003/mine.png", "step-0002/000-cat.png.bak", "more/000-cat.png", "step-1/000-cat.png"}
+    for name in others:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    export(run, folder, overwrite=True)
+    assert {name for name in others if (folder / name).read_text() == "mine"} == others
+    for name in others:
+        (folder / name).unlink()
+    check_png(run, folder)
+    for empty in ("step-0003", "more", "step-1"):
+        (folder / empty).rmdir()
+    export(random_set(tiny_config(pixels={"steps": 1})), folder, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {"step-0001", "labels.json"}  # a folder goes with its pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "says"),
+    [
+        (".", "png", "is a run directory; choose a folder of its own"),
+        ("checkpoint", "png", "checkpoint belongs to the run in"),
+        ("distilled.safetensors", "npz", "distilled.safetensors belongs to the run in"),
+        ("README.md", "npz", "README.md belongs to the run in"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_is_not_exported_onto_itself(
+    name: str, format: str, says: str, overwrite: bool, run: Distilled, tmp_path: Path
+) -> None:
+    run.save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(LimbeckError, match=says):
+        export(run, tmp_path / name, format=format, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert export(run, tmp_path / "images.npz") == 12
+
+
 def test_a_place_that_cannot_be_written(run: Distilled, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where the folder should be")
     for name in ("set.npz", "set"):

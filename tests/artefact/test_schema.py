@@ -17,7 +17,16 @@ from torch import Tensor
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.schema import SCHEMA
 from limbeck.common.files import read_json, write_json
-from limbeck.engine import Batch, GeneratorConfig, GradientDescent, PixelConfig, RealConfig, Remat, SourceConfig
+from limbeck.engine import (
+    Batch,
+    GeneratorConfig,
+    GradientDescent,
+    InnerOptimizer,
+    PixelConfig,
+    RealConfig,
+    Remat,
+    SourceConfig,
+)
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, OrdinaryTraining, TrainingRecipe
 from limbeck.methods import UnrolledConfig
@@ -101,7 +110,7 @@ def example(name: str) -> TrainingRecipe:
     """A recipe of each kind, with no setting left at its default where there is a choice."""
     examples: dict[str, TrainingRecipe] = {
         "learned-schedule": random_set().training,
-        "ordinary": OrdinaryTraining(optimizer_name="sgd", lr=0.1, epochs=3, batch_size=4, momentum=0.5, flip=True),
+        "ordinary": OrdinaryTraining(optimizer="sgd", lr=0.1, epochs=3, batch_size=4, momentum=0.5, flip=True),
     }
     assert name in examples, f"the training recipe '{name}' needs an example here"
     return examples[name]
@@ -118,6 +127,15 @@ def test_a_recipe_is_kept_in_the_artefact(name: str, tmp_path: Path) -> None:
     assert json.loads(json.dumps(run.summary()["training"]))["kind"] == name
 
 
+def test_the_optimizer_of_ordinary_training_under_its_old_name(tmp_path: Path) -> None:
+    run = Distilled(**{**vars(random_set()), "training": example("ordinary")})
+    run.save(tmp_path)
+    path = tmp_path / "distilled.json"
+    assert '"optimizer": "sgd"' in path.read_text()
+    path.write_text(path.read_text().replace('"optimizer": "sgd"', '"optimizer_name": "sgd"'))
+    assert Distilled.load(tmp_path).training == run.training
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_gives_as_many_batches_as_it_says(name: str) -> None:
     run, recipe = random_set(), example(name)
@@ -125,7 +143,7 @@ def test_a_recipe_gives_as_many_batches_as_it_says(name: str) -> None:
     assert len(batches) == recipe.count_steps(6)
     for batch in batches:
         assert batch.x_MCHW.shape[1:] == (1, 8, 8) and batch.y_MK.shape == (len(batch.x_MCHW), 3)
-        assert set(batch.h) == set(recipe.optimizer.hyperparameters)
+        assert set(batch.h) == set(recipe.make_optimizer().hyperparameters)
     again = list(recipe.batches(run.images, run.labels))
     assert all(torch.equal(one.x_MCHW, other.x_MCHW) for one, other in zip(batches, again, strict=True))
     for batch in recipe.at_step_size(0.25).batches(run.images, run.labels):
@@ -149,7 +167,9 @@ class Once(TrainingRecipe):
     lr: float = 0.05
     kind = "once"
     description = "each batch once"
-    optimizer = GradientDescent()
+
+    def make_optimizer(self) -> InnerOptimizer:
+        return GradientDescent()
 
     def count_steps(self, images: int) -> int:
         return 2

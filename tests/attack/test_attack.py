@@ -148,14 +148,16 @@ def other_pool(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quick(**changes: Any) -> OuterConfig:
-    values = {"iterations": 60, "inits": 4, "real_batch": 64, "lr_images": 0.3, "lr_steps": 0.1, "warmup": 2}
+    values = {"iterations": 60, "inits": 4, "real_batch": 64, "lr_images": 0.3, "warmup": 2}
     return attack_outer(**(values | {"validate_every": 30, "validate_inits": SELECTION} | changes))
 
 
 def config_for(pool: Path, **changes: Any) -> Config:
     outer = changes.pop("outer", quick())
-    settings: dict[str, Any] = {"images": 3, "held_out": HELD_OUT, "step_size": 0.3}
-    return replace(attack_config(pool, ATTACK, AttackSettings(**(settings | changes)), outer=outer), engine=EAGER)
+    settings: dict[str, Any] = {"images": 3, "held_out": HELD_OUT, "step_size": 0.3} | changes
+    if settings["step_size"] is None:
+        outer = replace(outer, lr_steps=0.1)
+    return replace(attack_config(pool, ATTACK, AttackSettings(**settings), outer=outer), engine=EAGER)
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,8 @@ def test_the_run_directory_is_told_when_the_run_begins(data_file: Path, finished
 
 def test_one_set_of_initial_weights_is_not_scored_often(data_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "fixed"
-    assert limbeck("distill", data_file, *TINY, "--inits", "1", "--init", "fixed", "--out", out).returncode == 0
+    fixed = ["--init", "fixed", "--inits", "1", "--validate-inits", "16"]
+    assert limbeck("distill", data_file, *TINY, *fixed, "--out", out).returncode == 0
     done = limbeck("evaluate", out, "--n", "3")
     assert done.returncode == 2
     assert "--n is 3, but a fixed initialisation is a single one" in done.stderr
@@ -289,6 +290,10 @@ def _text(path: Path) -> str:
         (["data", "get", "mnist", "--out", "a", "--data-dir", "b"], "--data-dir does nothing beside --out"),
         (["reproduce", "mnist-fixed", "--n", "5"], "--n is 5, but a fixed initialisation is a single one"),
         (["reproduce", "mnist-random", "--networks", "9"], "--networks does nothing with mnist-random"),
+        (
+            ["adapt", "pool.safetensors", "--to", "mnist", "--network", "3", "--validate-inits", "2"],
+            "--validate-inits does nothing with --network",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -343,6 +348,36 @@ def test_help_and_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", limbeck("--version").stdout)
     assert limbeck().returncode == 2
     assert limbeck("--help").stdout == limbeck("help").stdout == limbeck().stdout
+
+
+@pytest.mark.parametrize("verb", ["distill", "search", "attack", "adapt", "sensitivity", "reproduce", "bound"])
+def test_a_budget_of_time_means_the_same_everywhere(verb: str) -> None:
+    text = re.sub(r"[\s│]+", " ", limbeck(verb, "--help").stdout)
+    said = text[text.index("--max-time") :]
+    assert "seconds of work, preparing and compiling included, once what has begun is over" in said[:400]
+
+
+def test_what_does_nothing_is_refused_but_of_a_recipe_left_out(data_file: Path, tmp_path: Path) -> None:
+    given = ["--init", "fixed", "--inits", "1", "--validate-inits", "16"]
+    words = ["distill", data_file, *TINY, "--recipe", "mnist-random", *given, "--out", tmp_path / "run"]
+    refused = limbeck(*words, "--calibrate-inits", "4")
+    assert refused.returncode == 2
+    assert "calibrate_inits is 4, which does nothing with a fixed initialisation" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    done = limbeck(*words)
+    assert done.returncode == 0, done.stderr
+    assert "recipe mnist-random: calibrate_inits 48 does nothing with a fixed initialisation" in done.stderr
+    config = json.loads((tmp_path / "run" / "distilled.json").read_text())["config"]
+    assert (config["outer"]["calibrate_inits"], config["inner"]["lr"]) == (0, 0.06)
+
+
+def test_another_source_leaves_out_what_a_recipe_says_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process(["distill", "--recipe", "gtn-mnist", "--source", "real", "--help"]) == 0
+    said = capsys.readouterr().err
+    assert "recipe gtn-mnist: lr_images 0.001 does nothing where no images are learned, and is left out" in said
+    assert "recipe gtn-mnist: lr_noise 0.03 does nothing where no noise is learned" in said
+    assert run_in_process(["distill", "--recipe", "gtn-mnist", "--source", "real", "--lr-noise", "0.1"]) == 2
+    assert "lr_noise is 0.1, which does nothing" in capsys.readouterr().err
 
 
 def test_the_first_run_of_a_study_is_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> Non
 def test_a_label_confidence_that_does_not_favour_the_own_class(classes: int, confidence: float) -> None:
     with pytest.raises(LimbeckError, match="label_confidence"):
         _pixels(classes, labels="soft", label_confidence=confidence)
-    assert _pixels(classes, labels="hard", label_confidence=confidence).classes == classes
+    assert _pixels(classes, labels="hard").classes == classes
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 1, 2, 2), (2, 3, 1, 2, 2), (2, 7, 1, 2, 2), (6, 1, 2, 2), (2,)])

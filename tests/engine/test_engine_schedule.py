@@ -21,6 +21,7 @@ WAYS: tuple[Learned, ...] = ("fixed", "shared", "per-step")
 def test_every_hyperparameter_starts_where_it_is_told(optimizer: str, way: Learned) -> None:
     config = replace(
         LEARNED[optimizer],
+        lr_max=None if way == "fixed" else LEARNED[optimizer].lr_max,
         weight_decay=0.0 if optimizer == "gd" else 0.02,
         learn_lr=way,
         learn_momentum=way if optimizer in ("sgd", "nesterov") else "fixed",

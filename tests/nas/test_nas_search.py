@@ -58,9 +58,8 @@ SPACE = Toy()
 
 
 def config(strategy: str = "random", budget: int = 14, **changes: Any) -> SearchConfig:
-    return SearchConfig(
-        **{"strategy": strategy, "budget": budget, "batch": 4, "population": 5, "tournament": 3, **changes}
-    )
+    own = {"population": 5, "tournament": 3} if strategy == "evolution" else {}
+    return SearchConfig(**{"strategy": strategy, "budget": budget, "batch": 4, **own, **changes})
 
 
 def table(result: SearchResult) -> list[tuple[Any, ...]]:
@@ -575,6 +574,8 @@ def test_progress_tells_the_best_so_far() -> None:
         ({"rungs": 1}, "rungs is 1; it must be at least 2"),
         ({"reduction": 1}, "reduction is 1"),
         ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
+        ({"population": 9}, "population is 9, which does nothing with strategy random; choose strategy evolution"),
+        ({"strategy": "evolution", "rungs": 2}, "rungs is 2, .* strategy evolution; choose strategy halving"),
     ],
 )
 def test_wrong_settings(changes: dict[str, Any], said: str) -> None:

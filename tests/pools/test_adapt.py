@@ -42,13 +42,18 @@ def test_defaults_are_of_the_pool(pool: Path, other: str) -> None:
 
 
 def test_settings_are_taken_over(pool: Path, other: str) -> None:
-    settings = AdaptSettings(images=12, steps=2, epochs=5, start="noise", labels="hard", network=3, held_out=4, seed=9)
+    settings = AdaptSettings(images=12, steps=2, epochs=5, start="noise", labels="hard", held_out=4, seed=9)
     config = adapt_config(pool, other, settings, outer=OuterConfig(inits=1))
     assert (config.source.ipc, config.source.steps, config.source.epochs) == (2, 2, 5)
     assert (config.source.start, config.source.labels) == ("noise", "hard")
-    assert (config.init.network, config.init.held_out, config.seed) == (3, 4, 9)
+    assert (config.init.network, config.init.held_out, config.seed) == (None, 4, 9)
     assert config.outer == OuterConfig(inits=1, validate_inits=1)  # as many as the pool has
-    assert adapt_config(pool, other, settings).outer == adapt_outer(3, validate_inits=1)
+    assert adapt_config(pool, other, settings).outer == adapt_outer(validate_inits=1)
+
+
+def test_one_network_of_the_pool_is_a_fixed_one(pool: Path, other: str) -> None:
+    config = adapt_config(pool, other, AdaptSettings(network=3))
+    assert (config.init.network, config.init.fixed, config.outer.inits) == (3, True, 1)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,7 @@ def test_settings_are_taken_over(pool: Path, other: str) -> None:
         ({"start": "noisy"}, "kind of start 'noisy'; did you mean 'noise'"),
         ({"labels": "softt"}, "kind of labels 'softt'; did you mean 'soft'"),
         ({"network": -1}, "network is -1; the networks of a pool are counted from 0"),
+        ({"network": 1, "held_out": 2}, "held_out is 2, which does nothing with network 1"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], says: str) -> None:

@@ -81,12 +81,12 @@ def test_adaptation_starts_from_networks_of_the_pool(pool: Path, file: Path) -> 
 
 def test_one_network_is_a_fixed_initialisation(pool: Path, file: Path) -> None:
     outer = dataclasses.replace(QUICK, inits=1)
-    run = distill(adapted(pool, file, network=3, outer=outer), inverted(file))
+    run = distill(adapted(pool, file, network=3, held_out=None, outer=outer), inverted(file))
     states, _ = load_pool(pool)
     assert torch.equal(run.weights["linear.weight"], states["linear.weight"][3])
     assert evaluate(run, inverted(file), baselines=()).info["n"] == 1
     with pytest.raises(LimbeckError, match="networks 0 to 9"):
-        distill(adapted(pool, file, network=10, outer=outer), inverted(file))
+        distill(adapted(pool, file, network=10, held_out=None, outer=outer), inverted(file))
 
 
 def test_fine_tuning_is_momentum_on_the_random_images(pool: Path, file: Path) -> None:

@@ -323,6 +323,10 @@ def test_wrong_input_is_a_sentence(capsys: pytest.CaptureFixture[str], words: tu
         (lambda: RegressionConfig(max_time=0.0), "max_time is 0.0"),
         (lambda: RegressionConfig(restarts=0), "restarts is 0"),
         (lambda: BoundConfig(engine="aut"), "did you mean 'auto'"),  # type: ignore[arg-type]
+        (
+            lambda: BoundConfig(engine="off", regression=RegressionConfig(restarts=3)),
+            "restarts is 3, which does nothing with engine off; choose engine on, or leave it out",
+        ),
         (lambda: BoundConfig(steps=(1, 0)), "steps is 0"),
         (lambda: BoundConfig(inits=0), "inits is 0"),
     ],

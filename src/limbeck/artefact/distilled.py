@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, final
@@ -184,7 +184,7 @@ class Distilled:
         learner = with_augmentation(self.config, model)
         parameters = {name: p for name, p in learner.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
-        optimizer = recipe.optimizer
+        optimizer = recipe.make_optimizer()
         state = State({name: p.detach() for name, p in parameters.items()}, {})
         state = State(state.params, optimizer.init(state.params))
         if self.weights and not self._starts_right(learner):
@@ -261,7 +261,7 @@ class Distilled:
             LimbeckError: an unknown network, or one that does not fit the images and classes.
         """
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
-        return Learner.of(network.to(device), (training or self.training).optimizer)
+        return Learner.of(network.to(device), (training or self.training).make_optimizer())
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """Initial weights (n, ...) by name that nothing was learned on; a fixed θ₀ is (1, ...), whatever n is.
@@ -283,10 +283,14 @@ class Distilled:
         *,
         n: int | None = None,
         seed: int = 0,
+        baselines: Sequence[str] | None = (),
         training: TrainingRecipe | None = None,
     ) -> Evaluation:
-        """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``."""
-        return evaluate(self, data, n=n, seed=seed, baselines=(), training=training)
+        """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``.
+
+        Without baselines, unless some are named; None stands for all.
+        """
+        return evaluate(self, data, n=n, seed=seed, baselines=baselines, training=training)
 
     def summary(self, folder: Path | None = None) -> dict[str, Any]:
         """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.exporters import EXPORTERS, Exporter
+from limbeck.artefact.run_directory import OWN, RunDirectory
 from limbeck.common.distinct import check_distinct
 from limbeck.common.files import write_atomically
 from limbeck.errors import LimbeckError, unknown
@@ -27,7 +28,7 @@ def export(
     """Write a set to ``path`` and return the number of images.
 
     The set is written beside ``path`` and moved there when it is complete. Files of a folder that was there before are
-    replaced one by one, and others in it are left alone.
+    replaced one by one; those that are left of another export of this kind are removed, and others are left alone.
 
     Args:
         run: the set.
@@ -38,10 +39,11 @@ def export(
         exporters: asked in order whether the path is theirs; ``(MyExporter(), *EXPORTERS)`` adds one.
 
     Raises:
-        LimbeckError: there is something at ``path`` already, it cannot be written, an unknown format, or two exporters
-            of one name.
+        LimbeckError: there is something at ``path`` already, it belongs to a run, it cannot be written, an unknown
+            format, or two exporters of one name.
     """
     path = Path(path)
+    _refuse_run(path)
     exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
     if path.exists() and not overwrite:
         raise LimbeckError(f"{path} exists; choose another --out, or --overwrite it.")
@@ -56,6 +58,7 @@ def export(
                     f"{exporter.writes}; choose another --out."
                 )
             _move(new, path)
+            _remove_stale(new, path, exporter)
     except OSError as error:
         raise LimbeckError(
             f"Could not write {path} ({error.strerror or error}); free some disk space or choose another --out."
@@ -101,6 +104,27 @@ def _move(new: Path, path: Path) -> None:
         return
     for file in files:
         write_atomically(path / file.relative_to(new), partial(_copy, file))
+
+
+def _refuse_run(path: Path) -> None:
+    """Raise LimbeckError for a run directory, and for what a run keeps in it."""
+    if RunDirectory(path).holds_run:
+        raise LimbeckError(
+            f"{path} is a run directory; choose a folder of its own as --out, such as {path / 'images'}."
+        )
+    place = path.resolve()
+    if place.name in OWN and RunDirectory(place.parent).holds_run:
+        raise LimbeckError(f"{path} belongs to the run in {place.parent}; choose another --out.")
+
+
+def _remove_stale(new: Path, path: Path, exporter: Exporter) -> None:
+    """Remove files of an older export of this kind that the new one does not have, and folders that this empties."""
+    for file in sorted(path.rglob("*")) if path.is_dir() and new.is_dir() else ():
+        name = file.relative_to(path)
+        if file.is_file() and not (new / name).exists() and exporter.is_own(name.as_posix()):
+            file.unlink()
+            if file.parent != path and not any(file.parent.iterdir()):
+                file.parent.rmdir()
 
 
 def _copy(file: Path, part: Path) -> None:

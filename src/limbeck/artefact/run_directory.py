@@ -18,6 +18,16 @@ from limbeck.experiment.config import Config
 CHECKPOINT = "checkpoint/state.safetensors"
 ARTEFACT = "distilled.json"
 MARKS = (ARTEFACT, CHECKPOINT)
+OWN = (
+    "distilled.json",
+    "distilled.safetensors",
+    "README.md",
+    "preview.png",
+    "metrics.jsonl",
+    "config.json",
+    "checkpoint",
+)
+"""What a run keeps in its folder, and nobody else may write there."""
 
 
 @final
@@ -27,17 +37,21 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a run, finished or not."""
+        return any((self.path / mark).exists() for mark in MARKS)
+
     def check(self, *, overwrite: bool) -> None:
         """Raise LimbeckError if the folder holds anything, or with ``overwrite`` anything but a run; change nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise LimbeckError(f"{self.path} is a file; --out must be a folder.")
-        holds_run = any((self.path / mark).exists() for mark in MARKS)
-        if holds_run and not overwrite:
+        if self.holds_run and not overwrite:
             raise LimbeckError(
                 f"{self.path} already holds a run; go on with --resume, replace it with --overwrite, or choose "
                 "another --out."
             )
-        if not holds_run and self.path.exists() and any(self.path.iterdir()):
+        if not self.holds_run and self.path.exists() and any(self.path.iterdir()):
             raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")
 
     def clear(self) -> None:

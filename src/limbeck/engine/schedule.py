@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from limbeck.common.idle import IdleOptionError, refuse_idle_fields
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.state import Tensors
 from limbeck.errors import LimbeckError, unknown
@@ -80,18 +81,17 @@ class InnerConfig:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must lie in [0, 0.999999).")
         if not 0 <= self.weight_decay < math.inf:
             raise LimbeckError(f"weight_decay is {self.weight_decay}; it must not be negative.")
-        if self.optimizer == "gd" and self.weight_decay > 0:
-            raise LimbeckError(f"weight_decay is {self.weight_decay}, which plain gradient descent has not; use sgd.")
         read = self.make().hyperparameters
-        for option, names in (
-            ("learn_momentum", ("momentum",)),
-            ("learn_betas", ("beta1", "beta2")),
-            ("learn_weight_decay", ("weight_decay",)),
+        for name, options, others in (
+            ("momentum", ("momentum", "learn_momentum"), "sgd or nesterov"),
+            ("beta1", ("inner_beta1", "inner_beta2", "learn_betas", "epsilon"), "adam"),
+            ("weight_decay", ("weight_decay", "learn_weight_decay"), "another"),
         ):
-            if getattr(self, option) != "fixed" and not set(names) & set(read):
-                raise LimbeckError(
-                    f"{option} is {getattr(self, option)}, but {self.optimizer} has no {names[0]} to learn."
-                )
+            if name not in read:
+                why = f"with the inner optimizer {self.optimizer}"
+                refuse_idle_fields(self, *options, why=why, fix=f"choose {others}")
+        if self.lr_max is not None and self.learn_lr == "fixed":
+            raise IdleOptionError("lr_max", self.lr_max, "where no step size is learned", "learn them")
         for name in read:
             if self.learning_of(name) != "fixed" and self.start(name) == 0:
                 raise LimbeckError(f"{name} is 0, where it cannot be learned from; start it above 0 or keep it fixed.")
@@ -103,6 +103,11 @@ class InnerConfig:
         if self.optimizer == "adam":
             return Adam(epsilon=self.epsilon)
         return Momentum(nesterov=self.optimizer == "nesterov")
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The hyper-parameters of the optimiser that are learned."""
+        return tuple(name for name in self.make().hyperparameters if self.learning_of(name) != "fixed")
 
     def start(self, name: str) -> float:
         """Where a hyper-parameter of the optimiser starts, or stays."""

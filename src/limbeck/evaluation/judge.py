@@ -52,7 +52,7 @@ class Row:
         row: ``distilled``, a baseline, or another learner's name.
         before: mean accuracy of the initial weights.
         scores: after training.
-        step_size: the tuned step size of a baseline, None for learned ones.
+        step_size: the tuned step size, None for learned ones.
         seconds: for training and scoring.
         curve: mean accuracy on the validation split before training and after each inner step, (T + 1,); or empty.
     """
@@ -127,7 +127,8 @@ def evaluate(
             learned for.
         every_step: also follow the accuracy from inner step to inner step, on the validation split.
         training: another recipe than that of the set, for the set and for the baselines, such as
-            ``OrdinaryTraining(epochs=30, shift=3)``.
+            ``OrdinaryTraining(epochs=30, shift=3)``. Its step size is tuned on validation data for each of them: as it
+            is, or one of the grid on which those of the baselines are tuned.
         device: where to compute.
         data_dir: where data sets are looked for first.
         tell: told what is going on.
@@ -149,9 +150,11 @@ def evaluate(
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
     recipe = training or run.training
-    judge = _Judge(run, recipe, data, device, n, seed, tell)
+    judge = _Judge(run, recipe, data, device, n, seed, tell, given=training is not None)
     # All at once, so that wrong names show before anything is scored.
-    others = {name: _Judge(run, recipe, data, device, n, seed, tell, name) for name in learners}
+    others = {
+        name: _Judge(run, recipe, data, device, n, seed, tell, name, given=training is not None) for name in learners
+    }
     rows = [judge.score_set("distilled", every_step)]
     rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
     rows += [other.score_set(name, every_step) for name, other in others.items()]
@@ -177,9 +180,11 @@ class _Judge:
         seed: int,
         tell: Callable[[str], None],
         other: str | None = None,
+        *,
+        given: bool = False,
     ) -> None:
         self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
-        self.recipe = recipe
+        self.recipe, self.given = recipe, given
         learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
         images, count = run.images.shape[1], run.images.shape[0] * run.images.shape[1]
@@ -198,23 +203,43 @@ class _Judge:
         self._before: Scores | None = None
 
     def score_set(self, row: str, every_step: bool) -> Row:
-        """The learned set's row."""
-        curve = tuple(self._curve()) if every_step else ()
+        """The learned set's row, with its step size tuned where it is not trained as it was learned."""
         start = time.monotonic()
         on = "" if self.other is None else f" on {self.other}"
+        images, labels = self.run.images, self.run.labels
+        lr = None
+        if self.given:
+            self.tell(f"tuning the learned set's step size{on} on validation data")
+            lr = self._tune(lambda lr: self._batches(images, labels, lr))
+        batches = self._batches(images, labels, lr)
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
-        scores = self._test([self._batches(self.run.images, self.run.labels)])
+        scores = self._test([batches])
         seconds = time.monotonic() - start
-        step_size = getattr(self.recipe, "lr", None)  # None where step sizes were learned
-        return Row(row=row, before=self.before, scores=scores, step_size=step_size, seconds=seconds, curve=curve)
+        return Row(
+            row=row,
+            before=self.before,
+            scores=scores,
+            step_size=self._step_size(lr),
+            seconds=seconds,
+            curve=tuple(self._curve(batches)) if every_step else (),
+        )
 
-    def _curve(self) -> Iterator[float]:
+    def _tune(self, arrange: Callable[[float | None], Sequence[Batch]]) -> float | None:
+        """The step size that validation likes best; None for those of the recipe as it is, if that was given."""
+        grid = (None, *STEP_SIZES) if self.given else STEP_SIZES
+        return max(grid, key=lambda lr: self._validate(arrange(lr)))
+
+    def _step_size(self, lr: float | None) -> float | None:
+        """What the row of a set says that was trained so; None where step sizes were learned."""
+        return getattr(self.recipe, "lr", None) if lr is None else lr
+
+    def _curve(self, batches: Sequence[Batch]) -> Iterator[float]:
         """Accuracy of a few inits on the validation split, before training and after each step."""
         self.tell("following the accuracy from step to step on validation data")
         few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
         states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
-            for batch in [None, *self._batches(self.run.images, self.run.labels)]:
+            for batch in [None, *batches]:
                 if batch is not None:
                     states = [self.kernels.step(state, batch) for state in states]
                 network = concatenate([state.network for state in states])
@@ -234,19 +259,20 @@ class _Judge:
             ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
         )
 
-        def arrange(x_KnCHW: Tensor, step_size: float) -> list[Batch]:
+        def arrange(x_KnCHW: Tensor, step_size: float | None) -> list[Batch]:
             return self._batches(*layout.split(x_KnCHW), step_size)
 
         count = RANDOM_SETS if name in ("random", "best-random") else 1
         draws = generator(self.seed, f"baseline {name}")
         make = make_baseline(name)
         sets = [make(self.data, layout.per_class, draws) for _ in range(count)]
-        step_size = max(STEP_SIZES, key=lambda lr: self._validate(arrange(sets[0], lr)))
+        step_size = self._tune(lambda lr: arrange(sets[0], lr))
         if name == "best-random":
             sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
         self.tell(f"baseline {name}: scoring on the test set")
         scores = self._test([arrange(x, step_size) for x in sets])
-        return Row(row=name, before=self.before, scores=scores, step_size=step_size, seconds=time.monotonic() - start)
+        seconds = time.monotonic() - start
+        return Row(row=name, before=self.before, scores=scores, step_size=self._step_size(step_size), seconds=seconds)
 
     def fine_tuned(self) -> Row:
         """Ordinary training on random real images, as many as the learned set has: SGD with momentum 0.9, its step size

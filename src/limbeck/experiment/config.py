@@ -11,6 +11,7 @@ from typing import Annotated, Any, final
 
 import tyro
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_positive
@@ -92,8 +93,6 @@ class Config:
             raise LimbeckError(
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
-        if self.outer.lr_noise is not None and "noise" not in self.source.groups:
-            raise LimbeckError("lr_noise is the rate of learned noise, and this source learns none.")
         if self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
@@ -114,6 +113,22 @@ class Config:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Raise IdleOptionError for an option of one part that does nothing because of what another part says."""
+        for group in ("images", "noise", "labels", "steps"):
+            if group not in self.source.groups_with(self.inner):
+                what = {"noise": "noise is", "steps": "step sizes or other hyper-parameters are"}.get(group)
+                refuse_idle_fields(self.outer, f"lr_{group}", why=f"where no {what or f'{group} are'} learned")
+        if self.attack is not None:
+            why = "for an attack, which has an objective of its own"
+            refuse_idle_fields(self.method, *self.method.idle_with_goal, why=why)
+        if self.init.init == "fixed":
+            refuse_idle_fields(self.outer, "validate_inits", why="with a fixed initialisation, which is a single one")
+        if self.init.fixed:
+            why = "with a fixed initialisation: calibration is for initial weights that differ"
+            refuse_idle_fields(self.outer, "calibrate_inits", why=why)
 
     @property
     def split(self) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.engine import Group, Relabelled
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
@@ -48,6 +49,10 @@ class InitConfig:
             raise LimbeckError(f"network is {self.network}, but init {self.init} is no pool to take it from.")
         if self.network is not None and self.network < 0:
             raise LimbeckError(f"network is {self.network}; the networks of a pool are counted from 0.")
+        if not self.pooled:
+            refuse_idle_fields(self, "held_out", why=f"with init {self.init}, which has no pool", fix="name a pool")
+        if self.init != "fixed":
+            refuse_idle_fields(self, "init_seed", why=f"with init {self.init}", fix="choose init fixed")
 
     @property
     def pooled(self) -> bool:
@@ -102,8 +107,8 @@ class OuterConfig:
 
     Args:
         iterations: outer iterations.
-        max_time: also stop after this many seconds of work, with building, measuring, compiling and validation, over
-            all sittings; the schedule then follows whichever budget is further spent.
+        max_time: stop after this many seconds of work, preparing and compiling included, once what has begun is over;
+            they count over all sittings, and the schedule follows whichever budget is further spent.
         inits: initial weights an iteration averages over.
         real_batch: real training images an iteration looks at.
         real_batch_end: the batch grows geometrically to this size; constant by default.
@@ -171,6 +176,9 @@ class OuterConfig:
                 f"real_batch_end is {self.real_batch_end}; the batch grows, so it must be at least {self.real_batch}."
             )
         check_known(self, "schedule", ("cosine", "step", "constant"))
+        if self.schedule != "step":
+            why = f"with schedule {self.schedule}"
+            refuse_idle_fields(self, "decay_every", "decay", why=why, fix="choose schedule step")
 
     def rate_of(self, group: Group) -> float:
         """Adam's rate on the parameters of a group."""

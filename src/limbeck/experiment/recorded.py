@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.common.registry import Registry
 from limbeck.engine import ADJOINTS, SOURCES, Adjoint, SourceConfig
 from limbeck.errors import LimbeckError
@@ -112,9 +113,19 @@ def name_kind(member: Any, known: Registry[Any]) -> str:
 
 
 def construct(cls: type[T], values: dict[str, Any]) -> T:
-    """``cls(**values)`` with tuples for lists; raises LimbeckError for fields that it does not have."""
+    """``cls(**values)`` with tuples for lists, without options that do nothing: older versions recorded such, too.
+
+    Raises:
+        LimbeckError: fields that it does not have, or values that do not fit.
+    """
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     try:
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        return cls(**values)
+    except IdleOptionError as error:
+        left = {name: reset_option(v, error.option) for name, v in values.items() if name != error.option}
+        if left == values:
+            raise
+        return construct(cls, left)
     except (TypeError, AttributeError) as error:
         raise LimbeckError(f"The recorded configuration does not fit this version of Limbeck: {error}.") from None
 

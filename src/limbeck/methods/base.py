@@ -42,6 +42,11 @@ class MethodConfig(ABC):
         """Whether it runs the kernels often enough for compiling them to pay."""
         return True
 
+    @property
+    def idle_with_goal(self) -> tuple[str, ...]:
+        """Options that do nothing where something else is minimised than the loss on real data; none by default."""
+        return ()
+
     @abstractmethod
     def build(self, goal: Objective | None = None) -> Method:
         """The method with these settings.

@@ -48,6 +48,10 @@ class UnrolledConfig(MethodConfig):
     def compilable(self) -> bool:
         return self.adjoint.compilable
 
+    @property
+    def idle_with_goal(self) -> tuple[str, ...]:
+        return ("loss_every",)
+
     def build(self, goal: Objective | None = None) -> Method:
         return Unrolled(adjoint=self.adjoint, objective=goal or RealLoss(every=self.loss_every))
 

@@ -11,7 +11,7 @@ from limbeck.experiment.progress import Progress
 @final
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Outer iterations, and seconds of work over all sittings: compiling, measuring and validation included."""
+    """Outer iterations, and seconds of work over all sittings: preparing, compiling and validation included."""
 
     iterations: int
     max_time: float | None = None

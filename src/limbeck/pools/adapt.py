@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
 from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
@@ -51,6 +52,8 @@ class AdaptSettings:
                 raise unknown(f"kind of {name}", getattr(self, name), known)
         if self.network is not None and self.network < 0:
             raise LimbeckError(f"network is {self.network}; the networks of a pool are counted from 0.")
+        if self.network is not None:
+            refuse_idle_fields(self, "held_out", why=f"with network {self.network}, which is a single one")
 
 
 def adapt_config(

@@ -113,7 +113,7 @@ def run_study(
         study: which runs.
         out: folder of the study.
         iterations: another number of outer iterations for every run.
-        max_time: seconds after which each run stops learning.
+        max_time: another number of seconds of work after which each run stops learning.
         n: held-out initial weights for each score, the study's own by default.
         device: where to compute.
         networks: another number of networks in each pool; a quarter is held out then, an eighth kept for validation.

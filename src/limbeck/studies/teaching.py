@@ -57,7 +57,8 @@ def _changed(config: Config, **changes: Any) -> Config:
 def _on_real_data(config: Config, iterations: int) -> Config:
     """The same inner training on real batches, as many and as large, with learned hyper-parameters only."""
     sizes = RealConfig(inner_steps=config.inner_steps, batch=config.batch_size(10))
-    return _changed(config, source=sizes, outer={"iterations": iterations, "lr_noise": None})
+    rates = {"lr_images": OuterConfig().lr_images, "lr_noise": None}  # nothing has them
+    return _changed(config, source=sizes, outer={"iterations": iterations, **rates})
 
 
 def _single_runs(configs: dict[str, Config]) -> tuple[Variant, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.common.charts import Line, line_chart
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.errors import LimbeckError, unknown
 from limbeck.theory.closed_form import Regression, best_excess, best_set, bounds, exact_set, excess, take_steps
 from limbeck.theory.distillation import DistilledRegression, RegressionConfig, check_count, distill_regression
@@ -52,6 +53,9 @@ class BoundConfig:
         check_count("inits", self.inits)
         if self.engine not in ("auto", "on", "off"):
             raise unknown("choice of engine", self.engine, ("auto", "on", "off"))
+        if self.engine == "off":
+            why, fix = "with engine off", "choose engine on"
+            refuse_idle_fields(self.regression, "iterations", "restarts", "max_time", why=why, fix=fix)
 
     def sizes(self, problem: Regression) -> list[tuple[int, int, int]]:
         """(M, S, E) of every row; raises LimbeckError for more images than a problem has use for."""

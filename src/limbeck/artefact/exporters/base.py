@@ -26,6 +26,13 @@ class Exporter(ABC):
     def writes(self) -> str:
         """What comes of it, as an error lists it: ``a folder of PNG pictures``."""
 
+    def is_own(self, name: str) -> bool:
+        """Whether a file of a folder, by its path within it such as ``step-0001/000-cat.png``, is of such an export.
+
+        Those that the new export does not have are removed when an older one is overwritten; none by default.
+        """
+        return False
+
     @abstractmethod
     def write(self, run: Distilled, path: Path) -> None:
         """Write the set.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import final
 
@@ -23,6 +24,9 @@ class PngExporter(Exporter):
     name = "png"
     suffix = ""
     writes = "a folder of PNG pictures"
+
+    def is_own(self, name: str) -> bool:
+        return re.fullmatch(r"step-\d{4,}/\d{3,}-\w*\.png", name) is not None
 
     def write(self, run: Distilled, path: Path) -> None:
         """A folder for each batch."""

@@ -14,6 +14,7 @@ from limbeck.cli.commands.shared import (
     output,
     parse,
     prepare,
+    refuse_idle,
     refuse_not_positive,
     result_console,
 )
@@ -31,6 +32,8 @@ def adapt(argv: list[str]) -> int:
     """``limbeck adapt``."""
     options = parse(AdaptOptions, argv)
     refuse_not_positive(options, "n")
+    if options.network is not None:
+        refuse_idle(options, "validate_inits", why="with --network, which is a single one")
     console = log_console()
     out = options.out or Path("runs") / f"{options.pool.stem}-to-{canonical_name(options.to)}"
     card = open_card(options.pool)

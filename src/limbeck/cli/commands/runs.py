@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, 
 from limbeck.cli.options.unions import choose_members, owners_of_flags
 from limbeck.cli.pictures import print_images
 from limbeck.cli.tables import class_table, curve_table, evaluation_table, show_table
+from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
@@ -40,10 +42,12 @@ from limbeck.outer.loop import distill as run_distill
 
 def distill(argv: list[str]) -> int:
     """``limbeck distill``."""
+    console = log_console()
     recipe = value_of(argv, "--recipe")
     base = Config() if recipe is None else config_named(recipe)
-    default = DistillOptions(config=choose_members(base, partial(value_of, argv)))
-    options = parse(DistillOptions, argv, default, owners_of_flags())
+    options, default = _distill_options(
+        argv, base, lambda text: console.print(f"[dim]recipe {recipe}: {text}[/dim]", soft_wrap=True)
+    )
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
     if options.data is not None and options.config.data not in (options.data, default.config.data):
         raise LimbeckError(f"{options.data} and --data {options.config.data} are two data sets; name one of them.")
@@ -58,7 +62,6 @@ def distill(argv: list[str]) -> int:
     out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
     if options.resume is None:
         refuse_idle(options, "trust", why="without --resume")
-    console = log_console()
     reporters: list[Reporter] = [ConsoleReporter(console, folder=out)]
     if options.tensorboard:
         from limbeck.outer.tensorboard import TensorBoardReporter
@@ -83,6 +86,28 @@ def distill(argv: list[str]) -> int:
             soft_wrap=True,
         )
     return 0 if result.info["finished"] else 130
+
+
+def _distill_options(
+    argv: list[str], base: Config, tell: Callable[[str], None]
+) -> tuple[DistillOptions, DistillOptions]:
+    """The options and their defaults, which are those of ``base`` without what does nothing beside the words given.
+
+    Raises:
+        IdleOptionError: an option that does nothing is among the words.
+        LimbeckError: words that are no options, or values that do not fit.
+    """
+    try:
+        default = DistillOptions(config=choose_members(base, partial(value_of, argv)))
+        return parse(DistillOptions, argv, default, owners_of_flags()), default
+    except IdleOptionError as error:
+        without = reset_option(base, error.option)
+        if without == base:
+            raise
+        flag = f"--{error.option.replace('_', '-')}"
+        if not any(word.split("=")[0].replace("_", "-") == flag for word in argv):
+            tell(f"{error.option} {error.value} does nothing {error.why}, and is left out")
+        return _distill_options(argv, without, tell)
 
 
 def _names_settings(options: DistillOptions) -> bool:

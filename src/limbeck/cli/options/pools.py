@@ -42,7 +42,8 @@ class PooledOptions(Common):
         pool: file of trained networks, from ``limbeck pool make``.
         images: in all, as many of each class in each step; one by default.
         iterations: outer iterations; the verb's own number by default.
-        max_time: stop learning after this many seconds.
+        max_time: stop learning after this many seconds of work, preparing and compiling included, once what has begun
+            is over; they count over all sittings, and the judgement comes after them.
         inits: networks an outer iteration averages over; the verb's own number by default.
         real_batch: real images an outer iteration looks at; the verb's own number by default.
         validate_inits: networks of the pool that are kept for selection; an eighth by default, at most 20.

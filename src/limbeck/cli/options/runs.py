@@ -64,7 +64,7 @@ class EvaluateOptions(Common):
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
         ordinary: train the ordinary way instead of as the set says, for the set and for the baselines: epochs over
-            shuffled batches, with the options that follow.
+            shuffled batches, with the options that follow; the step size is tuned for each, --lr being one to try.
         out: also write the JSON to this file.
         trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
         training: ordinary training, with --ordinary.

@@ -33,7 +33,8 @@ class SearchOptions(Common):
         workers: processes that score, a thread each; the results are the same with any number.
         ray: score on a Ray cluster: HOST:PORT of its head, ``auto``, or ``local`` to start one here (extra: ray).
         gpus_per_worker: of Ray's workers, with --device cuda; 0.25 lets four share a GPU.
-        max_time: stop after this many seconds of preparing and scoring, once what has begun is over.
+        max_time: stop after this many seconds of work, preparing and compiling included, once what has begun is over;
+            each sitting has its own.
         top: how many of the best are shown.
         config: how the space is searched.
     """

@@ -23,7 +23,8 @@ class ReproduceOptions(Common):
             gtn-cifar10, nas-ranking, nas-cells or nas-search (Such et al. 2019; the last three need the extra nas).
         labels: hard labels as in the paper, or learned soft ones; not for studies.
         iterations: another number of outer iterations, of each run.
-        max_time: stop learning after this many seconds, in each run.
+        max_time: stop learning, in each run, after this many seconds of work, preparing and compiling included, once
+            what has begun is over; they count over all sittings, and the judgement comes after them.
         n: held-out initial weights for the score, or for studies of architecture search architectures; the recipe's by
             default.
         proxies: rows of a study of architecture search: names of its own rows, or proxies as in ``limbeck search``; all
@@ -67,7 +68,8 @@ class BoundOptions(Common):
         engine: distil with the engine; auto does so up to 200 features.
         iterations: of the optimiser at most, for each row and restart.
         restarts: random starts for each row; the best is kept.
-        max_time: seconds for each row, checked every 25 iterations.
+        max_time: stop each row after this many seconds of work, preparing and compiling included, once what has begun
+            is over, 25 iterations.
         seed: of everything random.
         out: also write bound.json and a chart (extra: figures) into this folder.
     """
@@ -100,7 +102,8 @@ class SensitivityOptions(Common):
         epochs: how often they are gone through.
         ipc: images per class in each batch.
         iterations: outer iterations of each run.
-        max_time: stop each run after this many seconds.
+        max_time: stop learning, in each run, after this many seconds of work, preparing and compiling included, once
+            what has begun is over; they count over all sittings, and the judgement comes after them.
         n: held-out initial weights for each score.
         seed: seed of everything random.
         out: folder; runs/sensitivity-DATA by default.

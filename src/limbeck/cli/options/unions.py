@@ -27,14 +27,11 @@ def choose_members(config: Config, value_of: Callable[[str], str | None]) -> Con
         value_of: gives what a flag such as ``--source`` is set to, or None.
 
     Raises:
+        IdleOptionError: the configuration has an option that does nothing with that kind.
         LimbeckError: no such kind.
     """
     if (name := value_of("--source")) is not None:
-        source = _member(SOURCES[name], config.source)
-        outer = config.outer
-        if outer.lr_noise is not None and "noise" not in source.groups:  # of a recipe for another kind
-            outer = dataclasses.replace(outer, lr_noise=None)
-        config = dataclasses.replace(config, source=source, outer=outer)
+        config = dataclasses.replace(config, source=_member(SOURCES[name], config.source))
     if (name := value_of("--method")) is not None:
         config = dataclasses.replace(config, method=_member(METHODS[name], config.method))
     if (name := value_of("--adjoint")) is not None:

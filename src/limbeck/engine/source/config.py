@@ -76,6 +76,13 @@ class SourceConfig(ABC):
         """The learning rates of the outer optimiser that it uses; those of images and of step sizes by default."""
         return frozenset({"images", "steps"})
 
+    def groups_with(self, inner: InnerConfig) -> frozenset[Group]:
+        """Those of ``groups`` that are used where ``inner`` says which hyper-parameters are learned.
+
+        Without any, nothing has the rate of step sizes; a source whose own parameters have it overrides this.
+        """
+        return self.groups if inner.learned else self.groups - {"steps"}
+
     @property
     def images_noun(self) -> str:
         """What its images are called, such as "learned images"."""

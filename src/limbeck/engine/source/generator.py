@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.engine.compiling import Compiled
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Group, Pull, Pullback, Source
@@ -89,6 +90,12 @@ class GeneratorConfig(SourceConfig):
             raise LimbeckError(f"warm_start is {self.warm_start}; it must not be negative.")
         if not 0 <= self.reconstruction < math.inf:
             raise LimbeckError(f"reconstruction is {self.reconstruction}; a weight must not be negative.")
+        if self.classes != "learned":
+            why = f"with {self.classes} classes"
+            refuse_idle_fields(self, "teacher_confidence", why=why, fix="choose classes learned")
+        if ":" in self.generator:
+            why = "with a generator of your own"
+            refuse_idle_fields(self, "hidden", "width", "output_scale", why=why, fix="choose generator conv")
 
     def batch_size(self, classes: int) -> int:
         return self.batch

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.common.idle import IdleOptionError, refuse_idle_fields
 from limbeck.engine.schedule import InnerConfig, Schedule
 from limbeck.engine.source.base import Group, Materialised, Pullback, Source
 from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
@@ -72,7 +73,9 @@ class PixelConfig(SourceConfig):
                     "max_change bounds how far images go from real ones; it needs start real, not noise."
                 )
         elif self.norm != "linf":
-            raise LimbeckError(f"norm is {self.norm}, but nothing is bounded; give max_change, too.")
+            raise IdleOptionError("norm", self.norm, "where nothing is bounded", "give max_change, too")
+        if self.labels == "hard":
+            refuse_idle_fields(self, "label_confidence", why="with hard labels", fix="choose labels soft")
 
     @property
     def inner_steps(self) -> int:

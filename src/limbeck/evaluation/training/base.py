@@ -27,9 +27,8 @@ class TrainingRecipe(ABC):
     kind: ClassVar[str]
     """Its name in ``RECIPES`` and in artefacts."""
 
-    @property
     @abstractmethod
-    def optimizer(self) -> InnerOptimizer:
+    def make_optimizer(self) -> InnerOptimizer:
         """What takes the steps."""
 
     @abstractmethod

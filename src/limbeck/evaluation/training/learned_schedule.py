@@ -36,8 +36,7 @@ class LearnedSchedule(TrainingRecipe):
     order: Tensor
     hyperparameters: Tensors
 
-    @property
-    def optimizer(self) -> InnerOptimizer:
+    def make_optimizer(self) -> InnerOptimizer:
         return self.inner.make()
 
     def count_steps(self, images: int) -> int:
@@ -84,7 +83,7 @@ class LearnedSchedule(TrainingRecipe):
 
     def fits(self, batches: int) -> bool:
         return (
-            set(self.hyperparameters) == set(self.optimizer.hyperparameters)
+            set(self.hyperparameters) == set(self.make_optimizer().hyperparameters)
             and all(self.order.shape == value.shape for value in self.hyperparameters.values())
             and bool(((self.order >= 0) & (self.order < batches)).all())
         )

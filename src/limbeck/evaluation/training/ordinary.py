@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Any, Literal, Self, final
 
 import torch
-import tyro
 from torch import Tensor
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.seeds import generator
 from limbeck.engine import Adam, Batch, InnerOptimizer, Momentum, Tensors
 from limbeck.errors import LimbeckError, unknown
@@ -27,7 +27,7 @@ class OrdinaryTraining(TrainingRecipe):
     """How people train: epochs over shuffled batches, a usual optimiser, augmentation.
 
     Args:
-        optimizer_name: ``adam`` (Kingma and Ba 2015) or ``sgd`` with momentum.
+        optimizer: ``adam`` (Kingma and Ba 2015) or ``sgd`` with momentum.
         lr: the step size, > 0.
         epochs: how often all images are gone through.
         batch_size: images a step; the last batch of an epoch may be smaller.
@@ -42,7 +42,7 @@ class OrdinaryTraining(TrainingRecipe):
 
     kind = "ordinary"
 
-    optimizer_name: Annotated[Literal["adam", "sgd"], tyro.conf.arg(name="optimizer")] = "adam"
+    optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = 0.001
     epochs: int = 30
     batch_size: int = 10
@@ -55,7 +55,7 @@ class OrdinaryTraining(TrainingRecipe):
     flip: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer_name", ("adam", "sgd")), ("decay", ("constant", "cosine"))):
+        for name, known in (("optimizer", ("adam", "sgd")), ("decay", ("constant", "cosine"))):
             if getattr(self, name) not in known:
                 raise unknown(name, str(getattr(self, name)), known)
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -68,11 +68,12 @@ class OrdinaryTraining(TrainingRecipe):
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 0 and below {most:g}.")
         if not 0 <= self.turn <= 180:
             raise LimbeckError(f"turn is {self.turn}; it must lie between 0 and 180 degrees.")
+        if self.optimizer == "adam":
+            refuse_idle_fields(self, "momentum", why="with the optimizer adam", fix="choose sgd")
 
-    @property
-    def optimizer(self) -> InnerOptimizer:
+    def make_optimizer(self) -> InnerOptimizer:
         # Epsilon is inside the root: 1e-16 is torch's 1e-8.
-        return Adam(epsilon=1e-16) if self.optimizer_name == "adam" else Momentum()
+        return Adam(epsilon=1e-16) if self.optimizer == "adam" else Momentum()
 
     def count_steps(self, images: int) -> int:
         return self.epochs * -(-images // self.batch_size)
@@ -97,15 +98,20 @@ class OrdinaryTraining(TrainingRecipe):
     def _hyperparameters(self, factor: float, like: Tensor) -> Tensors:
         """Scalars by name, on the device and in the dtype of a tensor."""
         values = {"lr": factor * self.lr, "weight_decay": self.weight_decay}
-        if self.optimizer_name == "adam":
+        if self.optimizer == "adam":
             values |= {"beta1": 0.9, "beta2": 0.999}
         else:
             values |= {"momentum": self.momentum}
         return {name: like.new_tensor(value) for name, value in values.items()}
 
+    @classmethod
+    def restore(cls, values: dict[str, Any], tensors: Tensors) -> Self:
+        renamed = {"optimizer_name": "optimizer"}  # as artefacts had it until 0.1
+        return super().restore({renamed.get(name, name): value for name, value in values.items()}, tensors)
+
     @property
     def description(self) -> str:
         augmented = ", augmented" if self.shift or self.turn or self.zoom or self.flip else ""
-        name = {"adam": "Adam", "sgd": "SGD with momentum"}[self.optimizer_name]
+        name = {"adam": "Adam", "sgd": "SGD with momentum"}[self.optimizer]
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"{epochs} of {name} {self.lr:g} in batches of {self.batch_size}{augmented}"

@@ -98,7 +98,7 @@ class _OnLearnedSet(Scorer):
 
     def score(self, task: Task, arch: Arch) -> float:
         module = task.space.build(arch).to(task.device)
-        learner, images = Learner.of(module, self.source.training.optimizer), len(self.batches[0].x_MCHW)
+        learner, images = Learner.of(module, self.source.training.make_optimizer()), len(self.batches[0].x_MCHW)
         kernels = plan_kernels(learner, task.space.shape, self.config.inits, images, compiled=self.config.compiled)
         init_config = self.source.config.init
         init = RandomInit(module=module, distribution=init_config.distribution, gain=init_config.gain)

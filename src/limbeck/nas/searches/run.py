@@ -66,7 +66,8 @@ def search(
         config: the strategy and the budget.
         place: where the search is kept, and whether one that is there goes on; it is kept nowhere by default.
         workers: who scores; this process by default.
-        max_time: stop after so many seconds of this sitting, preparation included, once what has begun is over.
+        max_time: stop after so many seconds of work, preparing and compiling included, once what has begun is over;
+            each sitting has its own.
         watch: told about every trial that is over.
         tell: told about preparation.
 
@@ -100,7 +101,7 @@ def search(
         executor = stack.enter_context(workers.executor((task, scorers)))
 
         def time_is_up() -> bool:
-            return max_time is not None and time.monotonic() - begun > max_time
+            return max_time is not None and time.monotonic() - begun >= max_time
 
         spent_preparing = time_is_up()
         _run(ledger, executor, task, config, lambda: stop.requested or time_is_up(), watch)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
+from limbeck.common.idle import refuse_idle_fields
 from limbeck.errors import LimbeckError, unknown
 from limbeck.nas.registry import table
 from limbeck.nas.searches.evolution import propose_child
@@ -56,6 +57,10 @@ class SearchConfig:
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        for name, other in STRATEGIES.items():
+            idle = [setting for setting in other.settings if setting not in self.settings]
+            why, fix = f"with strategy {self.strategy}", f"choose strategy {name}"
+            refuse_idle_fields(self, *idle, why=why, fix=fix)
 
     @property
     def fractions(self) -> tuple[float, ...]:
