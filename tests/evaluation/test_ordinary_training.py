@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from limbeck.artefact.distilled import Distilled
 from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
+from limbeck.evaluation import judge
 from limbeck.evaluation.baselines import STEP_SIZES, class_average
 from limbeck.evaluation.judge import Evaluation, evaluate
 from limbeck.evaluation.train_and_score import train
 from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.experiment import planner
 
 DATA = tiny_data()
 
@@ -278,6 +280,29 @@ def accuracies(
         right_N = model(DATA.preprocessing.apply(DATA.test_x)).argmax(1) == DATA.test_y
         values.append(100 * float(right_N.double().mean()))
     return values
+
+
+@pytest.mark.parametrize(
+    ("recipe", "images"),
+    [
+        (None, 3),  # learned steps, each on a batch of the set
+        (OrdinaryTraining(epochs=2, batch_size=2), 2),
+        (OrdinaryTraining(epochs=2, batch_size=4), 4),  # the last batch of an epoch has 2
+        (OrdinaryTraining(epochs=2, batch_size=100), 6),  # all that there are
+    ],
+)
+def test_the_judge_plans_with_the_batches_of_the_recipe(
+    recipe: OrdinaryTraining | None, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+
+    def spy(*args: Any, **names: Any) -> planner.Plan:
+        planned.append(names["images"])
+        return planner.plan_judging(*args, **names)
+
+    monkeypatch.setattr(judge, "plan_judging", spy)
+    random_set().evaluate(DATA, n=2, training=recipe)
+    assert planned == [images]
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd, decayed"])

@@ -182,7 +182,8 @@ class _Judge:
         self.recipe = recipe
         learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
-        images, count = run.images.shape[1], run.images.shape[0] * run.images.shape[1]
+        first = next(iter(self._batches(run.images, run.labels)))  # as large as the recipe makes it
+        images, count = len(first.x_MCHW), run.images.shape[0] * run.images.shape[1]
         small = Work(learner=learner, image_shape=data.image_shape, networks=1, images=images).small
         init = run.config.init
         pool = init.pooled and other is None

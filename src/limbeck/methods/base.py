@@ -42,6 +42,10 @@ class MethodConfig(ABC):
         """Whether it runs the kernels often enough for compiling them to pay."""
         return True
 
+    def stored_states(self, steps: int) -> int:
+        """States of each network that are held at once for T inner ``steps``; by default one, as nothing is trained."""
+        return 1
+
     @abstractmethod
     def build(self, goal: Objective | None = None) -> Method:
         """The method with these settings.

@@ -48,6 +48,9 @@ class UnrolledConfig(MethodConfig):
     def compilable(self) -> bool:
         return self.adjoint.compilable
 
+    def stored_states(self, steps: int) -> int:
+        return self.adjoint.stored_states(steps)
+
     def build(self, goal: Objective | None = None) -> Method:
         return Unrolled(adjoint=self.adjoint, objective=goal or RealLoss(every=self.loss_every))
 
