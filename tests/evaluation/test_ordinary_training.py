@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tiny_runs import generator, random_set, tiny_data
 from torch import Tensor, nn
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation import judge
 from limbeck.evaluation.baselines import STEP_SIZES, class_average
@@ -314,6 +315,24 @@ def test_the_judge_scores_a_set_under_another_recipe(name: str, judged_weights: 
     assert result.distilled.scores.accuracy_B.tolist() == pytest.approx(expected)
     assert result.info["training"] == recipe.description
     assert run.evaluate(DATA, n=4).info["training"] == "4 gradient steps"
+
+
+def test_the_judge_keeps_no_more_images_for_more_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most: list[int] = []
+    plain = OrdinaryTraining.batches
+
+    def watched(self: OrdinaryTraining, *args: Any, **names: Any) -> Iterator[Batch]:
+        for batch in plain(self, *args, **names):
+            alive.add(batch.x_MCHW)
+            most.append(len(alive))
+            yield batch
+
+    monkeypatch.setattr(OrdinaryTraining, "batches", watched)
+    recipe = OrdinaryTraining(epochs=20, batch_size=2, shift=1)
+    evaluate(random_set(), DATA, n=2, baselines=["average"], every_step=True, training=recipe)
+    assert len(most) > 60 * 12
+    assert max(most) <= 4
 
 
 def test_baselines_are_trained_by_the_same_recipe(judged_weights: list[Tensors]) -> None:

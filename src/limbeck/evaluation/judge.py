@@ -18,7 +18,7 @@ from torch import Tensor
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData, is_named
-from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
+from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, State, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import (
     FINE_TUNING,
@@ -182,7 +182,7 @@ class _Judge:
         self.recipe = recipe
         learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
-        first = next(iter(self._batches(run.images, run.labels)))  # as large as the recipe makes it
+        first = next(self._batches(run.images, run.labels))  # as large as the recipe makes it
         images, count = len(first.x_MCHW), run.images.shape[0] * run.images.shape[1]
         small = Work(learner=learner, image_shape=data.image_shape, networks=1, images=images).small
         init = run.config.init
@@ -215,16 +215,20 @@ class _Judge:
         few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
         states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
-            for batch in [None, *self._batches(self.run.images, self.run.labels)]:
-                if batch is not None:
-                    states = [self.kernels.step(state, batch) for state in states]
-                network = concatenate([state.network for state in states])
-                yield self._score(network, self.data.split_batches("val", 1000)).mean
+            yield self._follow(states)
+            for batch in self._batches(self.run.images, self.run.labels):
+                states = [self.kernels.step(state, batch) for state in states]
+                yield self._follow(states)
 
-    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> list[Batch]:
-        """The batches of training on a set, at another step size if one is given."""
+    def _follow(self, states: Sequence[State]) -> float:
+        """Accuracy of chunks of networks on the validation split."""
+        network = concatenate([state.network for state in states])
+        return self._score(network, self.data.split_batches("val", 1000)).mean
+
+    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> Iterator[Batch]:
+        """The batches of training on a set, at another step size if one is given; each is made when it is its turn."""
         recipe = self.recipe if step_size is None else self.recipe.at_step_size(step_size)
-        return list(recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed))
+        return recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed)
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""
@@ -235,7 +239,7 @@ class _Judge:
             ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
         )
 
-        def arrange(x_KnCHW: Tensor, step_size: float) -> list[Batch]:
+        def arrange(x_KnCHW: Tensor, step_size: float) -> Iterator[Batch]:
             return self._batches(*layout.split(x_KnCHW), step_size)
 
         count = RANDOM_SETS if name in ("random", "best-random") else 1
@@ -292,16 +296,16 @@ class _Judge:
         weights = self.run.initial(self.learner, n, stream, selection=purpose != "test")
         return {k: v.to(self.device) for k, v in weights.items()}
 
-    def _test(self, sets: Sequence[Sequence[Batch]], kernels: Kernels | None = None) -> Scores:
+    def _test(self, sets: Sequence[Iterable[Batch]], kernels: Kernels | None = None) -> Scores:
         """Test accuracy after training on a set, or on each of several by its share of the initial weights."""
         trained = train_each(kernels or self.kernels, sets, self.initial)
         return self._score(trained, self.data.split_batches("test", 1000))
 
-    def _validate(self, batches: Sequence[Batch]) -> float:
+    def _validate(self, batches: Iterable[Batch]) -> float:
         trained = train(self.kernels, batches, self.tuning_inits)
         return self._score(trained, self._some(self.data.val_x, self.data.val_y)).mean
 
-    def _on_training_data(self, batches: Sequence[Batch]) -> float:
+    def _on_training_data(self, batches: Iterable[Batch]) -> float:
         trained = train(self.kernels, batches, self.tuning_inits)
         return self._score(trained, self._some(self.data.train_x, self.data.train_y)).mean
 
