@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from limbeck.attack.config import AttackSettings, attack_config, attack_outer
+from limbeck.common.registry import Registry
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
@@ -117,9 +118,10 @@ def _adapt(seed: int) -> Study:
     )
 
 
-POOLED: dict[str, Callable[[int], Study]] = {
-    "poison-mnist": _poison_mnist,
-    "poison-cifar10": _poison_cifar10,
-    "adapt": _adapt,
-}
+POOLED: Final[Registry[Callable[[int], Study]]] = Registry(
+    "study",
+    ("poison-mnist", _poison_mnist),
+    ("poison-cifar10", _poison_cifar10),
+    ("adapt", _adapt),
+)
 """Studies by name, from their first seed."""
