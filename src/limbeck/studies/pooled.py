@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, Final
 
 from limbeck.attack.config import AttackSettings, attack_config, attack_outer
@@ -88,7 +89,9 @@ def _poison_cifar10(seed: int) -> Study:
     )
 
 
-TARGETS = {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert=True": (3, 300)}
+TARGETS: Final = MappingProxyType(
+    {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert=True": (3, 300)}
+)
 """What MNIST's networks are moved to: how often they go through the images, and the outer iterations."""
 
 
