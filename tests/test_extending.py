@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,11 @@ def test_a_source_of_ones_own_is_distilled(example: ModuleType, tmp_path: Path) 
     assert torch.equal(run.images[1], run.images[0].flip(-1)) and torch.equal(run.images[2], run.images[0])
     before = build_source(config, tiny_data(), torch.Generator().manual_seed(0)).parameters()["images"]
     assert not torch.equal(before, run.images[0])
+    seen = limbeck.load(tmp_path / "run")
+    assert torch.equal(seen.images, run.images) and seen.summary() == json.loads(json.dumps(run.summary()))
     with pytest.raises(LimbeckError, match=f"{example.__name__}:Mirrored.*--trust"):
-        limbeck.load(tmp_path / "run")
+        build_source(seen.config, tiny_data(), torch.Generator())
+    assert seen.config.trusting(True) == config
     again = limbeck.load(tmp_path / "run", trust=True)
     assert again.config == config and torch.equal(again.images, run.images)
     assert isinstance(again.train(), nn.Module)
@@ -165,7 +169,7 @@ def test_a_reader_of_ones_own_loads(example: ModuleType) -> None:
     expected = limbeck.load_data((images.astype(np.uint8), labels), val_size=8)
     assert (data.name, data.image_shape, data.num_classes) == ("scans", (1, 3, 3), 2)
     assert torch.equal(data.train_x, expected.train_x) and torch.equal(data.test_y, expected.test_y)
-    with pytest.raises(LimbeckError, match="^Two readers are called 'csv'"):
+    with pytest.raises(LimbeckError, match="^The reader 'csv' is registered twice"):
         limbeck.load_data("scans.csv", readers=(example.CsvReader(), example.CsvReader()))
 
 

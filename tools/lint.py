@@ -1,4 +1,5 @@
-"""Lints that no library has: source files stay under 400 lines, and no test reaches into a private name.
+"""Lints that no library has: source files stay under 400 lines, no module has a state that can be changed, and no test
+reaches into a private name.
 
 Run by ``make lint``. A private name is one that starts with an underscore and belongs to ``limbeck``: imported, read
 off a module, a class or an object of ours, or named in a string for ``monkeypatch``.
@@ -14,10 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LINES = 400
-FOREIGN = {
+FOREIGN = frozenset({
     "_asdict", "_backward_hooks", "_exit", "_fields", "_forward_hooks", "_forward_pre_hooks", "_foreach_add_",
     "_optimizer", "_replace", "_subclasses", "_version",
-}  # fmt: skip
+})  # fmt: skip
 """Private names of others: Python's, torch's, and those of the Adversarial Robustness Toolbox."""
 
 
@@ -27,6 +28,34 @@ def long_files() -> Iterator[str]:
         count = len(path.read_text().splitlines())
         if count > LINES:
             yield f"{path.relative_to(ROOT)}: {count} lines, {LINES} at most; split it by noun"
+
+
+def changeable_state(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of what a module holds and anybody could change: dicts, lists and sets, and names that are rebound.
+
+    >>> list(changeable_state("A = {}\\nB = frozenset({1})\\nC: list[int] = [1]\\n__all__ = ['A']"))
+    [(1, 'A'), (3, 'C')]
+    """
+    displays = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
+    calls = {"dict", "list", "set", "defaultdict", "deque", "OrderedDict", "Counter"}
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+            called = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+            if name != "__all__" and (isinstance(node.value, displays) or called.split(".")[-1] in calls):
+                yield node.lineno, name
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Global):
+            yield from ((inner.lineno, name) for name in inner.names)
+
+
+def changeable_modules() -> Iterator[str]:
+    """Modules with a state that can be changed."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for line, name in changeable_state(path.read_text()):
+            where = f"{path.relative_to(ROOT)}:{line}"
+            yield f"{where}: {name} can be changed; make it a MappingProxyType, tuple or frozenset, or a registry"
 
 
 def private_names() -> Iterator[str]:
@@ -56,7 +85,7 @@ def _private(node: ast.AST) -> Iterator[str]:
 
 def main() -> int:
     """Print what is wrong; the exit status says whether anything is."""
-    found = [*long_files(), *private_names()]
+    found = [*long_files(), *changeable_modules(), *private_names()]
     print(*found, sep="\n", end="\n" if found else "")
     return int(bool(found))
 

@@ -253,7 +253,7 @@ def test_an_ending_that_nobody_claims(run: Distilled, tmp_path: Path) -> None:
 
 @each_exporter
 def test_an_exporter_registered_twice_is_refused(exporter: Exporter, run: Distilled, tmp_path: Path) -> None:
-    message = f"^Two exporters are called '{exporter.name}'; give each a name of its own, or leave one out.$"
+    message = f"^The export format '{exporter.name}' is registered twice; give one of the two another name.$"
     for name in (None, exporter.name):
         with pytest.raises(LimbeckError, match=message):
             export(run, tmp_path / "set", format=name, exporters=(*EXPORTERS, exporter))

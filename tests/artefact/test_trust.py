@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.attack.config import AttackSettings, attack_config, attack_outer
 from limbeck.attack.report import attack_report
 from limbeck.cli.main import run as cli
+from limbeck.common.files import read_tensors, write_tensors
 from limbeck.data import load
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -69,8 +71,6 @@ def edit(path: Path, *keys: str, value: Any) -> None:
 
 
 def edit_checkpoint(folder: Path, learner: str) -> None:
-    from limbeck.common.files import read_tensors, write_tensors
-
     path = folder / "checkpoint" / "state.safetensors"
     tensors, metadata = read_tensors(path)
     metadata["config"]["learner"] = learner
@@ -161,6 +161,90 @@ def test_a_generator_of_a_stranger(tmp_path: Path) -> None:
     refuses(name, lambda: run.generate(3))
     refuses(name, lambda: list(run.batches(seed=1)))
     assert len(Distilled.load(tmp_path / "run", trust=True).generate(3)[0]) == 3
+
+
+def run_with_parts(tmp_path: Path, **parts: Any) -> Path:
+    """A run directory whose artefact and checkpoint name these recorded parts; the user made it with others."""
+    folder = tmp_path / "run"
+    distill(tiny_config(iterations=2), tiny_data(), out=folder)
+    for name, value in parts.items():
+        edit(folder / "distilled.json", "config", name, value=value)
+    path = folder / "checkpoint" / "state.safetensors"
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, {**metadata, "config": metadata["config"] | parts})
+    return folder
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "source": {"source": {"kind": "{}:Drawn", "steps": 4, "sizes": [1, 2], "nested": {"kind": "other:Thing"}}},
+    "method": {"method": {"kind": "{}:Matching", "adjoint": {"kind": "other:Thing"}}},
+    "adjoint": {"method": {"kind": "unrolled", "adjoint": {"kind": "{}:Backwards", "every": 2}, "loss_every": None}},
+}
+
+
+def named(part: Any, module: str) -> Any:
+    """Recorded values with the name of a module in its place."""
+    return json.loads(json.dumps(part).replace("{}:", f"{module}:"))
+
+
+def recorded(parts: dict[str, Any]) -> Config:
+    """A configuration with these parts, as it is read from a file."""
+    return Config.from_json({**tiny_config().to_json(), **parts})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_set_of_ones_own_kind_is_looked_at_without_its_code(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = named(PARTS[part], module(tmp_path))
+    folder = run_with_parts(tmp_path, **parts)
+    run = Distilled.load(folder)
+    assert run.summary(folder) == json.loads((folder / "distilled.json").read_text())
+    assert run.labels_kind == "hard" and run.config == Distilled.load(folder).config and hash(run.config)
+    run.train(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
+    assert isinstance(run.network(), torch.nn.Module)  # a built-in learner
+    assert cli(["show", "run"]) == 0 and cli(["show", "run", "--json"]) == 0 and cli(["export", "run"]) == 0
+    assert "hard" in capsys.readouterr().out
+    run.save(tmp_path / "again")
+    assert Distilled.load(tmp_path / "again").config == run.config
+    assert not Path("imported").exists()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_needs_a_kind_of_ones_own_refuses(part: str, tmp_path: Path) -> None:
+    parts = named(PARTS[part], module(tmp_path))
+    folder = run_with_parts(tmp_path, **parts)
+    (folder / "distilled.json").unlink()
+    before = (folder / "checkpoint" / "state.safetensors").read_bytes()
+    kind = next(iter(sorted(recorded(parts).code - {"other:Thing"})))
+    with pytest.raises(LimbeckError, match=f"asks for code to be imported and run.*'{kind}'.*--trust"):
+        distill(tiny_config(), tiny_data(), out=folder, resume=True)
+    assert not Path("imported").exists()
+    assert (folder / "checkpoint" / "state.safetensors").read_bytes() == before, "a refusal changes nothing"
+    with pytest.raises(LimbeckError, match="did you mean|Unknown function"):  # trusted, it is looked for: there is none
+        recorded(parts).trusting([kind])
+    assert Path("imported").exists()
+
+
+def test_an_unread_part_refuses_by_itself_with_all_that_it_names(tmp_path: Path) -> None:
+    name = module(tmp_path)
+    source = recorded(named(PARTS["source"], name)).source
+    method = recorded(named(PARTS["method"], name)).method
+    unrolled = recorded(named(PARTS["adjoint"], name)).method
+    for work, whose in (
+        (lambda: source.inner_steps, f"{name}:Drawn', 'other:Thing"),
+        (lambda: source.description, f"{name}:Drawn', 'other:Thing"),
+        (lambda: source.batch_size(3), f"{name}:Drawn', 'other:Thing"),
+        (lambda: method.build(), f"{name}:Matching', 'other:Thing"),
+        (lambda: unrolled.stored_states(4), f"{name}:Backwards"),
+    ):
+        refuses(whose, work)
+
+
+def test_soft_labels_of_a_source_that_is_not_asked(tmp_path: Path) -> None:
+    folder = run_with_parts(tmp_path, **named(PARTS["source"], module(tmp_path)))
+    run = Distilled.load(folder)
+    assert dataclasses.replace(run, labels=torch.full_like(run.labels, 1 / 3)).labels_kind == "soft"
 
 
 def test_the_card_of_a_pool(tmp_path: Path) -> None:

@@ -24,13 +24,11 @@ from limbeck.attack.defences import (
     Noise,
     Undefended,
     UpdateBound,
-    defences_by_name,
 )
 from limbeck.attack.difference import compare_with_honest
 from limbeck.attack.honest import HONEST_BATCHES
 from limbeck.attack.trial import COST_BATCHES, DefenceResult, take_steps, try_defences
 from limbeck.engine import Adam, Batch, Execution, Kernels, Learner, RealLoss, State, Tensors
-from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import confusion, train
 from limbeck.models import BatchNorm, build, draw, with_carried_state
 
@@ -310,10 +308,8 @@ def test_a_defence_changes_a_harmful_step(name: str) -> None:
         assert not all(torch.equal(after[key][b], value[b]) for key, value in free.items())
 
 
-def test_a_name_stands_for_one_defence() -> None:
-    assert list(defences_by_name(Noise, Undefended)) == ["noise", "none"]
-    with pytest.raises(LimbeckError, match="Two defences are named none, Undefended and Undefended; rename one"):
-        defences_by_name(Undefended, Noise, Undefended)
+def test_defences_go_by_their_own_names() -> None:
+    assert all(name == kind.name for name, kind in DEFENCES.items())
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------

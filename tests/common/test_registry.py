@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from limbeck.common.registry import Registry
@@ -38,6 +40,23 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_two_members_of_one_name_are_refused(members: list[tuple[str, int]]) -> None:
     with pytest.raises(LimbeckError, match="The shape 'a' is registered twice; give one of the two another name"):
         Registry("shape", *members)
+
+
+def test_members_that_know_their_names_make_a_table() -> None:
+    ann, bob = SimpleNamespace(name="ann"), SimpleNamespace(name="bob")
+    people = Registry.of("person", (ann, bob))
+    assert people.items() == (("ann", ann), ("bob", bob)) and people.values() == (ann, bob)
+    with pytest.raises(LimbeckError, match="The person 'ann' is registered twice"):
+        Registry.of("person", (ann, bob, ann))
+
+
+@pytest.mark.parametrize("change", ["set", "delete"])
+def test_a_table_cannot_be_changed(change: str) -> None:
+    with pytest.raises(TypeError):
+        if change == "set":
+            SHAPES["hexagon"] = 6  # type: ignore[index]
+        else:
+            del SHAPES["circle"]  # type: ignore[attr-defined]
 
 
 def test_a_joined_member_stands_last_and_in_the_new_table_only() -> None:

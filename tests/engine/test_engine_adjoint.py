@@ -505,6 +505,12 @@ def test_remat_keeps_few_states(monkeypatch: pytest.MonkeyPatch, store_every: in
     assert len(alive) == 0
 
 
+@pytest.mark.parametrize(("steps", "every", "states"), [(12, 1, 13), (12, 3, 7), (12, 5, 8), (12, 12, 13), (4, 9, 5)])
+def test_an_adjoint_says_how_many_states_it_holds(steps: int, every: int, states: int) -> None:
+    assert Remat(store_every=every).stored_states(steps) == states
+    assert Unroll().stored_states(steps) == steps + 1
+
+
 @pytest.mark.parametrize("adjoint", ALL)
 def test_every_adjoint_equals_the_arbiter(adjoint: str) -> None:
     case, expected = unrolled("lenet")

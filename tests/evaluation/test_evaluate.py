@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -304,9 +304,9 @@ def test_nothing_that_is_chosen_depends_on_the_test_set(
     used: list[list[Batch]] = []
     train = MODULE.train
 
-    def spy(kernels: Any, batches: list[Batch], weights: Tensors) -> Tensors:
-        used.append(batches)
-        trained: Tensors = train(kernels, batches, weights)
+    def spy(kernels: Any, batches: Iterable[Batch], weights: Tensors) -> Tensors:
+        used.append(list(batches))
+        trained: Tensors = train(kernels, used[-1], weights)
         return trained
 
     monkeypatch.setattr(MODULE, "train", spy)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,14 @@ from tiny_runs import generator, random_set, tiny_data
 from torch import Tensor, nn
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
 from limbeck.errors import LimbeckError
+from limbeck.evaluation import judge
 from limbeck.evaluation.baselines import STEP_SIZES, class_average
 from limbeck.evaluation.judge import Evaluation, evaluate
 from limbeck.evaluation.train_and_score import train
 from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.experiment import planner
 
 DATA = tiny_data()
 
@@ -281,6 +284,29 @@ def accuracies(
     return values
 
 
+@pytest.mark.parametrize(
+    ("recipe", "images"),
+    [
+        (None, 3),  # learned steps, each on a batch of the set
+        (OrdinaryTraining(epochs=2, batch_size=2), 2),
+        (OrdinaryTraining(epochs=2, batch_size=4), 4),  # the last batch of an epoch has 2
+        (OrdinaryTraining(epochs=2, batch_size=100), 6),  # all that there are
+    ],
+)
+def test_the_judge_plans_with_the_batches_of_the_recipe(
+    recipe: OrdinaryTraining | None, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+
+    def spy(*args: Any, **names: Any) -> planner.Plan:
+        planned.append(names["images"])
+        return planner.plan_judging(*args, **names)
+
+    monkeypatch.setattr(judge, "plan_judging", spy)
+    random_set().evaluate(DATA, n=2, training=recipe)
+    assert planned == [images]
+
+
 @pytest.mark.parametrize("name", ["adam", "sgd, decayed"])
 def test_the_judge_scores_a_set_under_another_recipe(name: str, judged_weights: list[Tensors]) -> None:
     run, recipe = random_set(), RECIPES[name]
@@ -291,6 +317,24 @@ def test_the_judge_scores_a_set_under_another_recipe(name: str, judged_weights: 
     assert result.distilled.scores.accuracy_B.tolist() == pytest.approx(expected)
     assert result.info["training"] == recipe.description
     assert run.evaluate(DATA, n=4).info["training"] == "4 gradient steps"
+
+
+def test_the_judge_keeps_no_more_images_for_more_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most: list[int] = []
+    plain = OrdinaryTraining.batches
+
+    def watched(self: OrdinaryTraining, *args: Any, **names: Any) -> Iterator[Batch]:
+        for batch in plain(self, *args, **names):
+            alive.add(batch.x_MCHW)
+            most.append(len(alive))
+            yield batch
+
+    monkeypatch.setattr(OrdinaryTraining, "batches", watched)
+    recipe = OrdinaryTraining(epochs=20, batch_size=2, shift=1)
+    evaluate(random_set(), DATA, n=2, baselines=["average"], every_step=True, training=recipe)
+    assert len(most) > 60 * 12
+    assert max(most) <= 4
 
 
 def test_baselines_are_trained_by_the_same_recipe(judged_weights: list[Tensors]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -181,6 +182,28 @@ def test_chunks_and_batches_do_not_change_scores(chunk: int, size: int) -> None:
     parts = score(kernels(module, chunk), weights, DATA.split_batches("test", size), 3)
     assert torch.equal(parts.correct_BK, whole.correct_BK)
     assert torch.equal(parts.total_K, whole.total_K)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, INITS])
+def test_batches_are_made_once_each_in_its_turn(chunk: int) -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    seen: list[int] = []
+
+    def lazily() -> Iterator[Batch]:
+        for batch in batches(steps=6):
+            fresh = Batch(batch.x_MCHW.clone(), batch.y_MK, batch.h)
+            alive.add(fresh.x_MCHW)
+            seen.append(len(alive))
+            yield fresh
+            del fresh
+
+    learner = Learner.of(MODULES["mlp"]())
+    kernels = Kernels(learner, RealLoss(), Execution(chunk=chunk))
+    weights = draw(learner.module, "xavier", INITS, generator(0))
+    parts = [train(kernels, batches(steps=6), part) for part in chunks(weights, chunk)]
+    assert same_tensors(train(kernels, lazily(), weights), concatenate(parts))
+    assert len(seen) == 6
+    assert max(seen) <= 2  # the one that was used last, and the next
 
 
 def test_examples_are_read_once_and_may_be_a_generator() -> None:

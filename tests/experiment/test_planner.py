@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from limbeck.cli.console import ConsoleReporter
 from limbeck.common.provenance import versions
-from limbeck.engine import Execution, Learner, Momentum, Unroll
+from limbeck.engine import Adjoint, Execution, Learner, Momentum, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import compilers, measured, planner
 from limbeck.experiment.compilers import cache_dir
@@ -346,6 +346,12 @@ def test_memory_is_that_of_states_and_of_what_autograd_keeps() -> None:
     assert estimate_memory(replace(bare, differentiated=True), 1) == states + 3 * 7 * (4 + 3) * 4
     momentum = replace(bare, learner=Learner.of(module, Momentum()))
     assert estimate_memory(momentum, 1) == 2 * states + 7 * (4 + 3) * 4
+
+
+@pytest.mark.parametrize(("adjoint", "states"), [(Remat(), 5), (Remat(store_every=2), 4), (Unroll(), 5)])
+def test_a_run_holds_the_states_that_its_adjoint_asks_for(adjoint: Adjoint, states: int) -> None:
+    config = tiny_config(engine=EngineConfig(compile="off", bfloat16="off"), adjoint=adjoint)  # 4 inner steps
+    assert plan_distilling(config, [LINEAR], DATA, Recorder()).work.stored == states
 
 
 def test_too_little_memory_is_told_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from limbeck.engine import (
     InnerConfig,
     Kernels,
     MetaGradient,
+    Objective,
     Pairs,
     RealLoss,
     Relabelled,
@@ -160,6 +161,16 @@ def test_a_loss_that_is_read_every_few_steps_is_their_mean_and_its_gradient_that
 
 def test_unroll_runs_no_kernels_worth_compiling() -> None:
     assert UnrolledConfig().compilable and not UnrolledConfig(adjoint=Unroll()).compilable
+
+
+def test_a_method_holds_the_states_that_its_adjoint_holds() -> None:
+    class Untrained(MethodConfig):
+        def build(self, goal: Objective | None = None) -> Method:
+            raise NotImplementedError
+
+    assert UnrolledConfig(adjoint=Remat(store_every=4)).stored_states(16) == 8
+    assert UnrolledConfig(adjoint=Unroll()).stored_states(16) == 17
+    assert Untrained().stored_states(16) == 1
 
 
 @pytest.mark.parametrize("every", [0, -1])

@@ -329,7 +329,6 @@ def test_unknown_or_unfit_fields_are_refused(values: dict[str, Any]) -> None:
         ({"source": {"kind": "real", "ipc": 1}}, "source 'real' has no option 'ipc'; that belongs to pixels"),
         ({"source": {"kind": "bases"}}, "Unknown source 'bases'. Known: generator, pixels, real"),
         ({"source": {}}, "expected its fields by name, and its kind"),
-        ({"source": {"kind": "os:system"}}, "asks for code to be imported and run: 'os:system'"),
         ({"source": {"kind": "pixels"}, "method": {"kind": "matched"}}, "Unknown method 'matched'"),
         (
             {"source": {"kind": "pixels"}, "method": {"kind": "unrolled", "adjoint": {"kind": "remt"}}},
@@ -354,6 +353,17 @@ def test_members_of_a_union_must_be_what_they_are_trusted_to_be() -> None:
         LimbeckError, match="'os:system' is no source; it must be a class that derives from SourceConfig"
     ):
         Config.from_json({"source": {"kind": "os:system"}}, trust=True)
+
+
+def test_a_member_that_is_code_is_kept_as_it_is_recorded() -> None:
+    values = {"source": {"kind": "os:system", "command": "true", "sizes": [1, 2]}}
+    config = Config.from_json(values)
+    assert config.to_json()["source"] == values["source"] and config.untrusted == {"os:system"}
+    with pytest.raises(LimbeckError, match="asks for code to be imported and run: 'os:system'"):
+        config.require_trust()
+    assert (
+        Config.from_json({**values, "outer": {"grow": 3, "lr_noise": 0.1}}).outer.grow == 3
+    )  # who knows how many steps
 
 
 @pytest.mark.parametrize("values", [None, [], "config", 3])

@@ -16,7 +16,6 @@ from limbeck.cli.tables import study_table
 from limbeck.errors import LimbeckError
 from limbeck.studies import KINDS, Study, Variant, kind_named
 from limbeck.studies.figures import draw_figures
-from limbeck.studies.kinds import Curves, Seeds, index_kinds
 from limbeck.studies.study import Judging
 
 ROW = {"row", "paper", "mean", "std", "n", "over", "diverged", "seconds"}
@@ -73,9 +72,8 @@ def test_every_kind_keeps_the_contract(name: str, tmp_path: Path) -> None:
         assert all(path.with_suffix(end).is_file() for path in paths for end in (".png", ".svg"))
 
 
-def test_two_kinds_of_one_name_are_refused() -> None:
-    with pytest.raises(LimbeckError, match="Two kinds of study are called 'curves', Curves and Curves"):
-        index_kinds((Curves(), Seeds(), Curves()))
+def test_kinds_go_by_their_own_names() -> None:
+    assert all(KINDS.name_of(kind) == kind.name for kind in KINDS.values())
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -25,7 +25,7 @@ from limbeck.evaluation.judge import Evaluation, evaluate
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
 from limbeck.experiment.build import generator_for, initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
-from limbeck.experiment.recorded import name_kind
+from limbeck.experiment.recorded import Unread, name_kind
 
 
 @final
@@ -99,6 +99,9 @@ class Distilled:
     @property
     def labels_kind(self) -> LabelKind:
         """``hard`` or ``soft`` for learned images; ``balanced``, ``random`` or ``learned`` for a generator's."""
+        if isinstance(self.config.source, Unread):  # it may not be asked
+            one_hot = ((self.labels == 0) | (self.labels == 1)).all()
+            return "hard" if one_hot else "soft"
         return self.config.source.labels_kind
 
     @property
@@ -325,9 +328,9 @@ class Distilled:
     def load(cls, folder: str | Path, *, trust: bool | Collection[str] = False) -> Self:
         """Read a run directory.
 
-        A run may name code of its own. That of its learner or generator is imported when a network is made
-        (``network``, ``train`` without a model, ``generate``, ``evaluate``), that of its kind of source, method or
-        training recipe here: both are refused unless you trust them.
+        A run may name code of its own, which is refused where it is needed, unless you trust it: that of its learner or
+        generator when a network is made (``network``, ``train`` without a model, ``generate``, ``evaluate``), that of
+        its kind of source, method or adjoint when learning goes on, that of its training recipe here.
 
         Args:
             folder: of the run.

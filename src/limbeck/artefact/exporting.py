@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.exporters import EXPORTERS, Exporter
 from limbeck.artefact.run_directory import OWN, RunDirectory
-from limbeck.common.distinct import check_distinct
 from limbeck.common.files import write_atomically
-from limbeck.errors import LimbeckError, unknown
+from limbeck.common.registry import Registry
+from limbeck.errors import LimbeckError
 
 
 def export(
@@ -72,7 +72,7 @@ def exporter_of(path: Path, exporters: Sequence[Exporter] = EXPORTERS) -> Export
     Raises:
         LimbeckError: none has it, or two exporters have one name.
     """
-    check_distinct("exporters", [exporter.name for exporter in exporters])
+    exporters = Registry.of("export format", exporters).values()
     exporter = next((each for each in exporters if path.name.lower().endswith(each.suffix)), None)
     if exporter is None:
         formats = ", ".join(f"{each.name} ({each.writes})" for each in exporters)
@@ -86,11 +86,7 @@ def exporter_named(name: str, exporters: Sequence[Exporter] = EXPORTERS) -> Expo
     Raises:
         LimbeckError: an unknown name, or two exporters have one name.
     """
-    names = [exporter.name for exporter in exporters]
-    check_distinct("exporters", names)
-    if name not in names:
-        raise unknown("export format", name, names)
-    return exporters[names.index(name)]
+    return Registry.of("export format", exporters)[name]
 
 
 def _move(new: Path, path: Path) -> None:

@@ -7,9 +7,7 @@ K classes; ``Tensors`` are {name: (B, ...)}.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Final, Self, final
 
 import torch
@@ -17,8 +15,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from limbeck.attack.gradients import broadcast, clip, gradients
+from limbeck.common.registry import Registry
 from limbeck.engine import Batch, Kernels, Learner, State, Tensors
-from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import confusion
 
 TOLERANCE = 2.0
@@ -197,19 +195,9 @@ class Noise(Defence):
         }
 
 
-def defences_by_name(*kinds: type[Defence]) -> Mapping[str, type[Defence]]:
-    """A table of defences in this order; raises LimbeckError if two have one name."""
-    table: dict[str, type[Defence]] = {}
-    for kind in kinds:
-        if kind.name in table:
-            raise LimbeckError(
-                f"Two defences are named {kind.name}, {table[kind.name].__name__} and {kind.__name__}; rename one."
-            )
-        table[kind.name] = kind
-    return MappingProxyType(table)
-
-
-DEFENCES: Final = defences_by_name(Undefended, GradientClipping, UpdateBound, HeldOutCheck, Noise)
+DEFENCES: Final[Registry[type[Defence]]] = Registry(
+    "defence", *((kind.name, kind) for kind in (Undefended, GradientClipping, UpdateBound, HeldOutCheck, Noise))
+)
 """The defences that a report tries, in the order of its rows."""
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Generic, TypeVar, final
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar, final
 
 from limbeck.errors import LimbeckError, unknown
 
 Member = TypeVar("Member")
+
+
+class Named(Protocol):
+    """What knows its own name."""
+
+    @property
+    def name(self) -> str:
+        """By which it goes in a table."""
+
+
+NamedMember = TypeVar("NamedMember", bound=Named)
 
 
 @final
@@ -38,6 +49,11 @@ class Registry(Generic[Member]):
                 raise LimbeckError(f"The {family} '{name}' is registered twice; give one of the two another name.")
             self._members[name] = member
 
+    @staticmethod
+    def of(family: str, members: Iterable[NamedMember]) -> Registry[NamedMember]:
+        """The table of members that know their own names; raises LimbeckError for two of one name."""
+        return Registry(family, *((member.name, member) for member in members))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names, in order."""
@@ -61,6 +77,10 @@ class Registry(Generic[Member]):
     def items(self) -> tuple[tuple[str, Member], ...]:
         """Names and members, in order."""
         return tuple(self._members.items())
+
+    def values(self) -> tuple[Member, ...]:
+        """The members, in order."""
+        return tuple(self._members.values())
 
     def name_of(self, member: Member) -> str | None:
         """The name under which a member stands here, or None."""

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, final
 
 from torch.utils.data import Dataset
 
-from limbeck.common.distinct import check_distinct
 from limbeck.common.naming import split_words
+from limbeck.common.registry import Registry
 from limbeck.data.known import known_names
 from limbeck.data.raw import Raw
 from limbeck.data.readers import READERS, Reader
@@ -60,7 +60,7 @@ def match_source(source: object, readers: Sequence[Reader] = READERS) -> Match:
     Raises:
         LimbeckError: two readers of one name; a source that none can read, with what they can; wrong options.
     """
-    check_distinct("readers", [reader.name for reader in readers])
+    readers = Registry.of("reader", readers).values()
     if isinstance(source, str | os.PathLike):
         base, words = split_source(os.fspath(source), readers)
         reader = _reader_of(base, readers)

@@ -18,7 +18,7 @@ from torch import Tensor
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData, is_named
-from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, Tensors
+from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, State, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import (
     FINE_TUNING,
@@ -187,7 +187,8 @@ class _Judge:
         self.recipe, self.given = recipe, given
         learner = run.learner(other, device=device, training=recipe)
         self.learner: Learner = learner
-        images, count = run.images.shape[1], run.images.shape[0] * run.images.shape[1]
+        first = next(self._batches(run.images, run.labels))  # as large as the recipe makes it
+        images, count = len(first.x_MCHW), run.images.shape[0] * run.images.shape[1]
         small = Work(learner=learner, image_shape=data.image_shape, networks=1, images=images).small
         init = run.config.init
         pool = init.pooled and other is None
@@ -211,9 +212,8 @@ class _Judge:
         if self.given:
             self.tell(f"tuning the learned set's step size{on} on validation data")
             lr = self._tune(lambda lr: self._batches(images, labels, lr))
-        batches = self._batches(images, labels, lr)
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
-        scores = self._test([batches])
+        scores = self._test([self._batches(images, labels, lr)])
         seconds = time.monotonic() - start
         return Row(
             row=row,
@@ -221,10 +221,10 @@ class _Judge:
             scores=scores,
             step_size=self._step_size(lr),
             seconds=seconds,
-            curve=tuple(self._curve(batches)) if every_step else (),
+            curve=tuple(self._curve(lr)) if every_step else (),
         )
 
-    def _tune(self, arrange: Callable[[float | None], Sequence[Batch]]) -> float | None:
+    def _tune(self, arrange: Callable[[float | None], Iterable[Batch]]) -> float | None:
         """The step size that validation likes best; None for those of the recipe as it is, if that was given."""
         grid = (None, *STEP_SIZES) if self.given else STEP_SIZES
         return max(grid, key=lambda lr: self._validate(arrange(lr)))
@@ -233,22 +233,26 @@ class _Judge:
         """What the row of a set says that was trained so; None where step sizes were learned."""
         return getattr(self.recipe, "lr", None) if lr is None else lr
 
-    def _curve(self, batches: Sequence[Batch]) -> Iterator[float]:
+    def _curve(self, step_size: float | None) -> Iterator[float]:
         """Accuracy of a few inits on the validation split, before training and after each step."""
         self.tell("following the accuracy from step to step on validation data")
         few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
         states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
-            for batch in [None, *batches]:
-                if batch is not None:
-                    states = [self.kernels.step(state, batch) for state in states]
-                network = concatenate([state.network for state in states])
-                yield self._score(network, self.data.split_batches("val", 1000)).mean
+            yield self._follow(states)
+            for batch in self._batches(self.run.images, self.run.labels, step_size):
+                states = [self.kernels.step(state, batch) for state in states]
+                yield self._follow(states)
 
-    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> list[Batch]:
-        """The batches of training on a set, at another step size if one is given."""
+    def _follow(self, states: Sequence[State]) -> float:
+        """Accuracy of chunks of networks on the validation split."""
+        network = concatenate([state.network for state in states])
+        return self._score(network, self.data.split_batches("val", 1000)).mean
+
+    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> Iterator[Batch]:
+        """The batches of training on a set, at another step size if one is given; each is made when it is its turn."""
         recipe = self.recipe if step_size is None else self.recipe.at_step_size(step_size)
-        return list(recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed))
+        return recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed)
 
     def baseline(self, name: str) -> Row:
         """A baseline's row: draw its images, tune its step size, score it."""
@@ -259,7 +263,7 @@ class _Judge:
             ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
         )
 
-        def arrange(x_KnCHW: Tensor, step_size: float | None) -> list[Batch]:
+        def arrange(x_KnCHW: Tensor, step_size: float | None) -> Iterator[Batch]:
             return self._batches(*layout.split(x_KnCHW), step_size)
 
         count = RANDOM_SETS if name in ("random", "best-random") else 1
@@ -317,16 +321,16 @@ class _Judge:
         weights = self.run.initial(self.learner, n, stream, selection=purpose != "test")
         return {k: v.to(self.device) for k, v in weights.items()}
 
-    def _test(self, sets: Sequence[Sequence[Batch]], kernels: Kernels | None = None) -> Scores:
+    def _test(self, sets: Sequence[Iterable[Batch]], kernels: Kernels | None = None) -> Scores:
         """Test accuracy after training on a set, or on each of several by its share of the initial weights."""
         trained = train_each(kernels or self.kernels, sets, self.initial)
         return self._score(trained, self.data.split_batches("test", 1000))
 
-    def _validate(self, batches: Sequence[Batch]) -> float:
+    def _validate(self, batches: Iterable[Batch]) -> float:
         trained = train(self.kernels, batches, self.tuning_inits)
         return self._score(trained, self._some(self.data.val_x, self.data.val_y)).mean
 
-    def _on_training_data(self, batches: Sequence[Batch]) -> float:
+    def _on_training_data(self, batches: Iterable[Batch]) -> float:
         trained = train(self.kernels, batches, self.tuning_inits)
         return self._score(trained, self._some(self.data.train_x, self.data.train_y)).mean
 

@@ -81,18 +81,18 @@ def concatenate(parts: Sequence[Tensors]) -> Tensors:
 
 
 @torch.no_grad()
-def train(kernels: Kernels, batches: Sequence[Batch], params: Tensors) -> Tensors:
-    """Train B learners on T batches in order, a step each; weights (B, ...) in, parameters and carried buffers out."""
-    trained = []
-    for part in chunks(params, kernels.execution.chunk):
-        states = kernels.init(part)
-        for batch in batches:
-            states = kernels.step(states, batch)
-        trained.append(states.network)
-    return concatenate(trained)
+def train(kernels: Kernels, batches: Iterable[Batch], params: Tensors) -> Tensors:
+    """Train B learners on T batches in order, a step each; weights (B, ...) in, parameters and carried buffers out.
+
+    The batches are gone through once, for all chunks of learners, so that each may be made when it is its turn.
+    """
+    states = [kernels.init(part) for part in chunks(params, kernels.execution.chunk)]
+    for batch in batches:
+        states = [kernels.step(state, batch) for state in states]
+    return concatenate([state.network for state in states])
 
 
-def train_each(kernels: Kernels, sets: Sequence[Sequence[Batch]], params: Tensors) -> Tensors:
+def train_each(kernels: Kernels, sets: Sequence[Iterable[Batch]], params: Tensors) -> Tensors:
     """Train each of several sets on a share of the B learners of its own, as ``train`` does, or all on the only one.
 
     So the spread of the scores is over initial weights and over sets. With fewer learners than sets, but more than one,
@@ -100,7 +100,7 @@ def train_each(kernels: Kernels, sets: Sequence[Sequence[Batch]], params: Tensor
 
     Args:
         kernels: of the learner.
-        sets: the T batches of each set, in order.
+        sets: the T batches of each set, in order, each gone through once.
         params: initial weights (B, ...) by name.
 
     Returns:

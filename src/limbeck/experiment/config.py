@@ -15,7 +15,17 @@ from limbeck.common.idle import refuse_idle_fields
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_positive
-from limbeck.experiment.recorded import code_among, construct, decode_member, encode, importable, kinds_within, upgrade
+from limbeck.experiment.recorded import (
+    Unread,
+    code_among,
+    construct,
+    decode_member,
+    encode,
+    importable,
+    kinds_within,
+    read_again,
+    upgrade,
+)
 from limbeck.methods import MethodConfig, UnrolledConfig
 
 
@@ -93,7 +103,8 @@ class Config:
             raise LimbeckError(
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
             )
-        if self.inner_steps >> self.outer.grow < 1:
+        unread = isinstance(self.source, Unread)  # then nobody can tell yet
+        if not unread and self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
         if isinstance(self.family, str):
             raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
@@ -113,7 +124,8 @@ class Config:
             raise LimbeckError(
                 f"inits is {self.outer.inits}, but a fixed initialisation is a single one; use inits = 1."
             )
-        self._refuse_idle()
+        if not unread:
+            self._refuse_idle()
 
     def _refuse_idle(self) -> None:
         """Raise IdleOptionError for an option of one part that does nothing because of what another part says."""
@@ -164,9 +176,16 @@ class Config:
         return importable(name, self.untrusted)
 
     def trusting(self, trust: bool | Collection[str]) -> Config:
-        """The same with these names of code trusted: all of them, none, or those that are named."""
-        left = frozenset() if trust is True else self.untrusted - frozenset(trust or ())
-        return dataclasses.replace(self, untrusted=left)
+        """The same with these names of code trusted: all of them, none, or those that are named; what a file says of
+        them is read."""
+        names = trust if trust is True else self.trusted | frozenset(trust or ())
+        config: Config = read_again("config", self, names)
+        return dataclasses.replace(config, untrusted=frozenset() if names is True else config.code - names)
+
+    def require_trust(self) -> None:
+        """Raise LimbeckError, which names it all, if there is code that may not be imported."""
+        for name in sorted(self.untrusted):
+            self.importable(name)
 
     def to_json(self, folder: Path | None = None) -> dict[str, Any]:
         """Nested dicts of plain values; in the files of a folder a pool's path is relative to that folder."""
@@ -183,7 +202,8 @@ class Config:
     ) -> Config:
         """Inverse of ``to_json`` for the same folder.
 
-        What the file names of code is not imported later, unless ``trust`` says so: for all of it, or for these names.
+        What the file names of code is not imported, now or later, unless ``trust`` says so: for all of it, or for these
+        names. A source, method or adjoint that is such code is kept as it is recorded.
 
         Raises:
             LimbeckError: fields that this version does not know, or values that do not fit.

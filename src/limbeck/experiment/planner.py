@@ -5,7 +5,6 @@ Distilling, judging, pools and architecture search all ask it. Shapes: B network
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.data import TaskData
-from limbeck.engine import Execution, Learner, Remat
+from limbeck.engine import Execution, Learner
 from limbeck.errors import LimbeckError
 from limbeck.experiment.compilers import compiler_missing, use_compile_cache
 from limbeck.experiment.config import Config
 from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember
 from limbeck.experiment.progress import Reporter
-from limbeck.methods import UnrolledConfig
 
 SMALL_STEP_FLOPS: Final = 1e8
 """Forward operations of a step below which its cost is overhead and memory traffic: then networks are batched."""
@@ -229,9 +227,6 @@ def plan_distilling(config: Config, learners: Sequence[Learner], data: TaskData,
         LimbeckError: compiling is asked for, and the compiler is missing.
     """
     engine, outer = config.engine, config.outer
-    every = 1
-    if isinstance(config.method, UnrolledConfig) and isinstance(config.method.adjoint, Remat):
-        every = config.method.adjoint.store_every
     works = [
         Work(
             learner=learner,
@@ -240,7 +235,7 @@ def plan_distilling(config: Config, learners: Sequence[Learner], data: TaskData,
             images=config.batch_size(data.num_classes),
             steps=outer.iterations * outer.inits * (config.inner_steps + REAL_BATCH_STEPS),
             differentiated=True,
-            stored=math.ceil(config.inner_steps / every) + every,
+            stored=config.method.stored_states(config.inner_steps),
         )
         for learner in learners
     ]

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, final
 
 from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.common.registry import Registry
-from limbeck.engine import ADJOINTS, SOURCES, Adjoint, SourceConfig
+from limbeck.engine import (
+    ADJOINTS,
+    SOURCES,
+    Adjoint,
+    Kernels,
+    Materials,
+    MetaGradient,
+    Objective,
+    RealBatch,
+    Source,
+    SourceConfig,
+    State,
+    Tensors,
+)
 from limbeck.errors import LimbeckError
-from limbeck.methods import METHODS, MethodConfig
+from limbeck.methods import METHODS, Method, MethodConfig
 from limbeck.models.registry import cwd_on_path, load_function
 
 T = TypeVar("T")
@@ -42,8 +56,85 @@ def importable(name: str, untrusted: Collection[str]) -> str:
     return name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """A member of a family as a file records it, whose class is code that may not be imported.
+
+    It can be looked at and written again; whatever needs the class refuses.
+
+    Args:
+        kind: ``package.module:Class``.
+        values: the other fields as they are recorded.
+    """
+
+    kind: str
+    values: Mapping[str, Any] = dataclasses.field(hash=False)
+
+    def refuse(self) -> NoReturn:
+        """Raise the LimbeckError that names the code, that of what it holds included."""
+        importable(self.kind, (self.kind, *_kinds_recorded(self.values)))
+        raise AssertionError
+
+
+@final
+class UnreadSource(Unread, SourceConfig):
+    """A source that may not be imported."""
+
+    @property
+    def inner_steps(self) -> int:
+        self.refuse()
+
+    @property
+    def description(self) -> str:
+        self.refuse()
+
+    def batch_size(self, classes: int) -> int:
+        self.refuse()
+
+    def build(self, materials: Materials) -> Source:
+        self.refuse()
+
+
+@final
+class UnreadMethod(Unread, MethodConfig):
+    """A method that may not be imported."""
+
+    def build(self, goal: Objective | None = None) -> Method:
+        self.refuse()
+
+
+@final
+class UnreadAdjoint(Unread, Adjoint):
+    """An adjoint that may not be imported."""
+
+    def stored_states(self, steps: int) -> int:
+        self.refuse()
+
+    def meta_gradient(
+        self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
+    ) -> MetaGradient:
+        self.refuse()
+
+
+UNREAD: Final[Mapping[str, type[Unread]]] = MappingProxyType(
+    {"source": UnreadSource, "method": UnreadMethod, "adjoint": UnreadAdjoint}
+)
+"""What stands for a member of each of ``FAMILIES`` that may not be imported."""
+
+
+def _kinds_recorded(values: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds that are code among recorded fields, at any depth."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _kinds_recorded(value)
+        elif name == "kind" and isinstance(value, str):
+            yield from code_among(value)
+
+
 def encode(value: Any) -> Any:
     """Plain values of a config: nested dicts, a member of a union with its ``kind``."""
+    if isinstance(value, Unread):
+        return {"kind": value.kind, **value.values}
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return list(value) if isinstance(value, tuple) else value
     fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -52,6 +143,8 @@ def encode(value: Any) -> Any:
 
 def kind_of(value: Any) -> dict[str, str]:
     """``{"kind": NAME}`` for a member of a family, nothing for others; a member of one's own goes by its class."""
+    if isinstance(value, Unread):
+        return {"kind": value.kind}
     for base, known in FAMILIES.values():
         if isinstance(value, base):
             return {"kind": name_kind(value, known)}
@@ -62,20 +155,24 @@ def kinds_within(value: Any) -> Iterator[str]:
     """The kinds of all members of unions in a config, at any depth."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from kind_of(value).values()
+        if isinstance(value, Unread):
+            yield from _kinds_recorded(value.values)
         for field in dataclasses.fields(value):
             yield from kinds_within(getattr(value, field.name))
 
 
 def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any:
-    """The member of a family from what ``encode`` gave.
+    """The member of a family from what ``encode`` gave; an ``Unread`` one where it is code that is not trusted.
 
     Raises:
-        LimbeckError: no such member, code that is not trusted, or fields that the member does not have.
+        LimbeckError: no such member, or fields that the member does not have.
     """
     base, known = FAMILIES[field]
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise LimbeckError(f"The recorded {field} is {values!r}; expected its fields by name, and its kind.")
     kind = values["kind"]
+    if code_among(kind) and kind not in known and not trusts(trust, kind):
+        return UNREAD[field](kind=kind, values={name: value for name, value in values.items() if name != "kind"})
     member = find_member(kind, known, base, trust)
     own = {f.name for f in dataclasses.fields(member)}
     for name in values.keys() - own - {"kind"}:
@@ -90,6 +187,22 @@ def decode_member(field: str, values: Any, trust: bool | Collection[str]) -> Any
     return construct(member, nested)
 
 
+def read_again(field: str, value: Any, trust: bool | Collection[str]) -> Any:
+    """A config with what is ``Unread`` in it read, as far as it is trusted now."""
+    if isinstance(value, Unread):
+        return decode_member(field, encode(value), trust)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    inside = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name in FAMILIES}
+    read = {name: read_again(name, part, trust) for name, part in inside.items()}
+    return dataclasses.replace(value, **read) if any(read[name] is not inside[name] for name in read) else value
+
+
+def trusts(trust: bool | Collection[str], name: str) -> bool:
+    """Whether code of that name may be imported."""
+    return trust is True or name in (trust or ())
+
+
 def find_member(kind: str, known: Registry[Any], base: type[Any], trust: bool | Collection[str]) -> Any:
     """The class of a kind that a file names: one of the registry, or ``package.module:Class`` where that is trusted.
 
@@ -98,7 +211,7 @@ def find_member(kind: str, known: Registry[Any], base: type[Any], trust: bool | 
     """
     if ":" not in kind or kind in known:
         return known[kind]
-    importable(kind, () if trust is True or kind in (trust or ()) else (kind,))
+    importable(kind, () if trusts(trust, kind) else (kind,))
     with cwd_on_path():
         member = load_function(kind, known.family)
     if not (isinstance(member, type) and issubclass(member, base)):

@@ -47,6 +47,10 @@ class MethodConfig(ABC):
         """Options that do nothing where something else is minimised than the loss on real data; none by default."""
         return ()
 
+    def stored_states(self, steps: int) -> int:
+        """States of each network that are held at once for T inner ``steps``; by default one, as nothing is trained."""
+        return 1
+
     @abstractmethod
     def build(self, goal: Objective | None = None) -> Method:
         """The method with these settings.

@@ -52,6 +52,9 @@ class UnrolledConfig(MethodConfig):
     def idle_with_goal(self) -> tuple[str, ...]:
         return ("loss_every",)
 
+    def stored_states(self, steps: int) -> int:
+        return self.adjoint.stored_states(steps)
+
     def build(self, goal: Objective | None = None) -> Method:
         return Unrolled(adjoint=self.adjoint, objective=goal or RealLoss(every=self.loss_every))
 

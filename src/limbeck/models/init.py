@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, final
 
 import torch
@@ -369,10 +370,12 @@ def _held_out_generator(kind: str, seed: int) -> torch.Generator:
 
 
 _RESET: Final = "reset"
-_DRAWS: Final[dict[str, _Draw]] = {
-    "xavier": _xavier,
-    "xavier-uniform": _xavier_uniform,
-    "kaiming": _kaiming,
-    "orthogonal": _orthogonal,
-    "normal": _normal,
-}
+_DRAWS: Final[Mapping[str, _Draw]] = MappingProxyType(
+    {
+        "xavier": _xavier,
+        "xavier-uniform": _xavier_uniform,
+        "kaiming": _kaiming,
+        "orthogonal": _orthogonal,
+        "normal": _normal,
+    }
+)

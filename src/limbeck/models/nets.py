@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.stateful import BatchNorm
 
@@ -24,15 +25,16 @@ Norm: TypeAlias = Literal["instance", "group", "layer", "batch", "running", "non
 Pooling: TypeAlias = Literal["avg", "max", "none"]
 Activation: TypeAlias = Literal["relu", "leaky-relu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 
-_ACTIVATIONS: Final[dict[str, Callable[[], nn.Module]]] = {
-    "relu": nn.ReLU,
-    "leaky-relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
+_ACTIVATIONS: Final[Registry[Callable[[], nn.Module]]] = Registry(
+    "activation",
+    ("relu", nn.ReLU),
+    ("leaky-relu", nn.LeakyReLU),
+    ("gelu", nn.GELU),
+    ("silu", nn.SiLU),
+    ("softplus", nn.Softplus),
+    ("tanh", nn.Tanh),
+    ("sigmoid", nn.Sigmoid),
+)
 _GROUPS: Final = 4
 
 
@@ -183,8 +185,7 @@ class ConvNet(nn.Module):
         channels, height, columns = check_shape(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"ConvNet needs width and depth of at least 1, not width {width} and depth {depth}.")
-        if activation not in _ACTIVATIONS:
-            raise unknown("activation", activation, _ACTIVATIONS)
+        make_activation = _ACTIVATIONS[activation]
         sides = (height, columns)
         blocks: list[nn.Module] = []
         for index in range(depth):
@@ -193,7 +194,7 @@ class ConvNet(nn.Module):
             blocks += [
                 nn.Conv2d(channels, width, 3, padding=padding),
                 *normalisation(norm, width, sides),
-                _ACTIVATIONS[activation](),
+                make_activation(),
                 *_pool(pooling),
             ]
             channels, sides = width, sides if pooling == "none" else (sides[0] // 2, sides[1] // 2)

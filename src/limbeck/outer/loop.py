@@ -93,6 +93,7 @@ class OuterLoop:
         self.config, self.data = assignment.config, assignment.data
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
+        config.require_trust()
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
         self.rngs = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from limbeck.common.registry import Registry
 from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -76,5 +78,5 @@ def _sensitivity(seed: int) -> Study:
     return grid(grid_config(seed=seed), steps=(1, 3, 10), epochs=(1, 3), ipc=(1, 3), n=50)
 
 
-GRIDS: dict[str, Callable[[int], Study]] = {"sensitivity": _sensitivity}
+GRIDS: Final[Registry[Callable[[int], Study]]] = Registry("study", ("sensitivity", _sensitivity))
 """Studies by name, from their first seed."""

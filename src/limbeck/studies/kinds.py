@@ -6,15 +6,14 @@ A new kind is a class here and its object in ``KINDS``.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.attack.report import attack_report
 from limbeck.common.charts import bar_chart, histogram_chart, line_chart
-from limbeck.errors import LimbeckError, unknown
+from limbeck.common.registry import Registry
 from limbeck.experiment.task import task_of
 from limbeck.studies.figures import Bars, accuracy_lines, draw_samples
 from limbeck.studies.rows import attack_rows, group_rows, score_accuracy, speed_up
@@ -192,19 +191,6 @@ def _attack_bars(score: Score) -> Bars:
     return bars | {f"K to T, {row['row'].split(',')[0]}": (row["rate"]["mean"], row["rate"]["std"]) for row in own}
 
 
-def index_kinds(kinds: Iterable[StudyKind]) -> Mapping[str, StudyKind]:
-    """The kinds by name; raises LimbeckError for a name that two of them have."""
-    table: dict[str, StudyKind] = {}
-    for kind in kinds:
-        if kind.name in table:
-            raise LimbeckError(
-                f"Two kinds of study are called '{kind.name}', {type(table[kind.name]).__name__} and "
-                f"{type(kind).__name__}; give one of them another name."
-            )
-        table[kind.name] = kind
-    return MappingProxyType(table)
-
-
 CURVES, SEEDS, SWEEP, SPEED, GRID, BASELINES, ATTACK = (
     Curves(),
     Seeds(),
@@ -214,12 +200,10 @@ CURVES, SEEDS, SWEEP, SPEED, GRID, BASELINES, ATTACK = (
     Baselines(),
     Attack(),
 )
-KINDS: Final = index_kinds((CURVES, SEEDS, SWEEP, SPEED, GRID, BASELINES, ATTACK))
+KINDS: Final[Registry[StudyKind]] = Registry.of("kind of study", (CURVES, SEEDS, SWEEP, SPEED, GRID, BASELINES, ATTACK))
 """All kinds by name."""
 
 
 def kind_named(name: str) -> StudyKind:
     """The kind of that name; raises LimbeckError for an unknown one."""
-    if name not in KINDS:
-        raise unknown("kind of study", name, KINDS)
     return KINDS[name]

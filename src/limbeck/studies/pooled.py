@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from limbeck.attack.config import AttackSettings, attack_config, attack_outer
+from limbeck.common.registry import Registry
 from limbeck.evaluation.baselines import FINE_TUNING, baseline_names
 from limbeck.experiment.parts import AttackConfig
 from limbeck.pools.adapt import AdaptSettings, adapt_config, adapt_outer
@@ -87,7 +89,9 @@ def _poison_cifar10(seed: int) -> Study:
     )
 
 
-TARGETS = {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert=True": (3, 300)}
+TARGETS: Final = MappingProxyType(
+    {"mnist,rotate=90": (3, 500), "fashion-mnist": (6, 500), "mnist,invert=True": (3, 300)}
+)
 """What MNIST's networks are moved to: how often they go through the images, and the outer iterations."""
 
 
@@ -117,9 +121,10 @@ def _adapt(seed: int) -> Study:
     )
 
 
-POOLED: dict[str, Callable[[int], Study]] = {
-    "poison-mnist": _poison_mnist,
-    "poison-cifar10": _poison_cifar10,
-    "adapt": _adapt,
-}
+POOLED: Final[Registry[Callable[[int], Study]]] = Registry(
+    "study",
+    ("poison-mnist", _poison_mnist),
+    ("poison-cifar10", _poison_cifar10),
+    ("adapt", _adapt),
+)
 """Studies by name, from their first seed."""

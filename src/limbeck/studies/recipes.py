@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import final
 
+from limbeck.common.registry import Registry
 from limbeck.engine import InnerConfig, PixelConfig
-from limbeck.errors import unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import InitConfig, OuterConfig
 
@@ -133,17 +133,14 @@ def _cifar10_random() -> Recipe:
     )
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> Registry[Recipe]:
     """All recipes by name."""
-    return {r.name: r for r in (_mnist_fixed(), _mnist_random(), _cifar10_fixed(), _cifar10_random())}
+    return Registry.of("recipe", (_mnist_fixed(), _mnist_random(), _cifar10_fixed(), _cifar10_random()))
 
 
 def recipe(name: str) -> Recipe:
     """A recipe by name; raises LimbeckError for an unknown one."""
-    known = recipes()
-    if name not in known:
-        raise unknown("recipe", name, known)
-    return known[name]
+    return recipes()[name]
 
 
 def with_soft_labels(recipe: Recipe) -> Recipe:

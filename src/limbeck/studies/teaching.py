@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from limbeck.common.registry import Registry
 from limbeck.common.seeds import generator
 from limbeck.engine import GeneratorConfig, InnerConfig, PixelConfig, RealConfig
 from limbeck.engine.source.generator import CURRICULA
@@ -218,11 +219,12 @@ def _cifar10(seed: int) -> Study:
     )
 
 
-TEACHING: dict[str, Callable[[int], Study]] = {
-    "gtn-mnist": _mnist,
-    "gtn-curriculum": _curricula,
-    "gtn-weight-norm": _weight_norm,
-    "gtn-learners": _learners,
-    "gtn-cifar10": _cifar10,
-}
+TEACHING: Final[Registry[Callable[[int], Study]]] = Registry(
+    "study",
+    ("gtn-mnist", _mnist),
+    ("gtn-curriculum", _curricula),
+    ("gtn-weight-norm", _weight_norm),
+    ("gtn-learners", _learners),
+    ("gtn-cifar10", _cifar10),
+)
 """Studies by name, from their first seed."""

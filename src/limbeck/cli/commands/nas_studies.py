@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from rich.table import Table
@@ -34,11 +35,13 @@ from limbeck.studies.kinds import CURVES
 from limbeck.studies.run import StudyDirectory
 
 SOURCE: Final = "Such et al. 2019, arXiv 1912.07768"
-TITLES: Final = {
-    "nas-ranking": "Rank correlation with training to the end, and what it costs",
-    "nas-cells": "Rank correlation in the space of cells, reduced",
-    "nas-search": "Random search with each proxy: test error of the winner",
-}
+TITLES: Final = MappingProxyType(
+    {
+        "nas-ranking": "Rank correlation with training to the end, and what it costs",
+        "nas-cells": "Rank correlation in the space of cells, reduced",
+        "nas-search": "Random search with each proxy: test error of the winner",
+    }
+)
 """The studies by name."""
 
 
@@ -116,11 +119,13 @@ def _study(name: str, config: Config) -> Study:
 
 
 _RANKING: Final = ("better_half", "regret", "seconds", "prepare_seconds", "share")
-_COLUMNS: Final = {
-    "nas-ranking": _RANKING,
-    "nas-cells": _RANKING,
-    "nas-search": ("n", "parameters", "seconds", "prepare_seconds"),
-}
+_COLUMNS: Final = MappingProxyType(
+    {
+        "nas-ranking": _RANKING,
+        "nas-cells": _RANKING,
+        "nas-search": ("n", "parameters", "seconds", "prepare_seconds"),
+    }
+)
 
 
 def _table(name: str, rows: Sequence[dict[str, Any]]) -> Table:

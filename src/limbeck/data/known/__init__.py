@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-from limbeck.common.distinct import check_distinct
+from limbeck.common.registry import Registry
 from limbeck.data.known.base import Download, KnownSet, find_file
 from limbeck.data.known.cifar10 import CIFAR10
 from limbeck.data.known.digits import DIGITS
 from limbeck.data.known.mnist import FASHION_MNIST, MNIST
-from limbeck.errors import unknown
 
 __all__ = ["KNOWN_SETS", "Download", "KnownSet", "by_name", "find_file", "known_names", "known_set"]
 
@@ -22,14 +18,13 @@ KNOWN_SETS: tuple[KnownSet, ...] = (
 )
 
 
-def by_name(sets: tuple[KnownSet, ...] = KNOWN_SETS) -> Mapping[str, KnownSet]:
+def by_name(sets: tuple[KnownSet, ...] = KNOWN_SETS) -> Registry[KnownSet]:
     """The sets by their names, in their order.
 
     Raises:
         LimbeckError: two sets have one name.
     """
-    check_distinct("data sets", [known.name for known in sets])
-    return MappingProxyType({known.name: known for known in sets})
+    return Registry.of("data set", sets)
 
 
 def known_names() -> tuple[str, ...]:
@@ -38,7 +33,7 @@ def known_names() -> tuple[str, ...]:
     >>> known_names()
     ('mnist', 'fashion-mnist', 'cifar10', 'digits')
     """
-    return tuple(by_name())
+    return by_name().names
 
 
 def known_set(name: str, sets: tuple[KnownSet, ...] = KNOWN_SETS) -> KnownSet:
@@ -47,7 +42,4 @@ def known_set(name: str, sets: tuple[KnownSet, ...] = KNOWN_SETS) -> KnownSet:
     Raises:
         LimbeckError: an unknown name; suggests the nearest.
     """
-    names = by_name(sets)
-    if name.lower() not in names:
-        raise unknown("data set", name, names)
-    return names[name.lower()]
+    return by_name(sets)[name.lower()]

@@ -40,6 +40,10 @@ class Adjoint(ABC):
     compilable: bool = True
     """Whether it runs the kernels often enough for compiling them to pay."""
 
+    def stored_states(self, steps: int) -> int:
+        """States of each init that it holds at once for T ``steps``, by which memory is estimated; all by default."""
+        return steps + 1
+
     @abstractmethod
     def meta_gradient(
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch

@@ -37,6 +37,10 @@ class Remat(Adjoint):
         if not self.store_every >= 1:
             raise LimbeckError(f"store_every is {self.store_every}; it must be a positive number.")
 
+    def stored_states(self, steps: int) -> int:
+        """Those at the beginnings of the blocks, and those of one block."""
+        return -(-steps // self.store_every) + min(self.store_every, steps)
+
     @torch.no_grad()
     def meta_gradient(
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from limbeck.common.naming import read_options, split_words
+from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError, unknown
+from limbeck.nas.own import call_own
 from limbeck.nas.proxies.base import Proxy
 from limbeck.nas.proxies.ghn import GraphHyperNetwork
 from limbeck.nas.proxies.predictor import CurvePredictor, EncodingPredictor
 from limbeck.nas.proxies.sharing import WeightSharing
 from limbeck.nas.proxies.trained import RealData, SyntheticData
 from limbeck.nas.proxies.zero_cost import ZeroCost, zero_cost_names
-from limbeck.nas.registry import call_own, table
 from limbeck.nas.training import Schedule
 
 Maker: TypeAlias = Callable[[Schedule], Proxy]
@@ -26,7 +27,7 @@ Maker: TypeAlias = Callable[[Schedule], Proxy]
 
 _SHORT: Final = 128
 
-PROXIES: Final[Mapping[str, Maker]] = table(
+PROXIES: Final[Registry[Maker]] = Registry(
     "proxy",
     ("real", lambda full: RealData(schedule=replace(full, steps=_SHORT, seconds=None))),
     ("full", lambda full: RealData(schedule=full)),

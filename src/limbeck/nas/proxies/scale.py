@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, final
 
 from limbeck.nas.training import Measure
@@ -32,10 +33,12 @@ UNKNOWN: Final = Scale(unit="score")
 """Of searches that were kept before their scores had a unit."""
 PREDICTED: Final = Scale(unit="predicted accuracy, %", of_answers=True)
 
-_MEASURED: Final = {
-    "accuracy": Scale(unit="accuracy, %", of_answers=True),
-    "probability": Scale(unit="probability, %", of_answers=True),
-}
+_MEASURED: Final = MappingProxyType(
+    {
+        "accuracy": Scale(unit="accuracy, %", of_answers=True),
+        "probability": Scale(unit="probability, %", of_answers=True),
+    }
+)
 
 
 def scale_of(measure: Measure) -> Scale:

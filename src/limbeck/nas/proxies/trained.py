@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.common.seeds import generator
-from limbeck.engine import Batch, Learner
+from limbeck.engine import Learner
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import train
 from limbeck.models import RandomInit
@@ -50,7 +51,7 @@ class SyntheticData(Proxy):
         return self.label
 
     def at(self, fraction: float) -> Proxy:
-        steps = self.steps or sum(1 for _ in Distilled.load(self.run).batches())
+        steps = self.steps or Distilled.load(self.run).steps
         return replace(self, steps=max(1, round(fraction * steps)))
 
     @property
@@ -83,10 +84,9 @@ class SyntheticData(Proxy):
                 f"The set in {self.run} was learned for one fixed initialisation, so that other networks learn little "
                 "from it; learn one with --init random."
             )
-        batches = tuple(run.batches(task.device))
-        if self.steps is not None and not 1 <= self.steps <= len(batches):
-            raise LimbeckError(f"steps is {self.steps}; the set in {self.run} has 1 to {len(batches)}.")
-        return _OnLearnedSet(config=self, source=run, batches=batches[: self.steps])
+        if self.steps is not None and not 1 <= self.steps <= run.steps:
+            raise LimbeckError(f"steps is {self.steps}; the set in {self.run} has 1 to {run.steps}.")
+        return _OnLearnedSet(config=self, source=run)
 
 
 @final
@@ -94,17 +94,18 @@ class SyntheticData(Proxy):
 class _OnLearnedSet(Scorer):
     config: SyntheticData
     source: Distilled
-    batches: tuple[Batch, ...]
 
     def score(self, task: Task, arch: Arch) -> float:
         module = task.space.build(arch).to(task.device)
-        learner, images = Learner.of(module, self.source.training.make_optimizer()), len(self.batches[0].x_MCHW)
+        learner = Learner.of(module, self.source.training.make_optimizer())
+        images = len(next(self.source.batches(task.device)).x_MCHW)
         kernels = plan_kernels(learner, task.space.shape, self.config.inits, images, compiled=self.config.compiled)
         init_config = self.source.config.init
         init = RandomInit(module=module, distribution=init_config.distribution, gain=init_config.gain)
         stream = f"learned set {task.space.text(arch)}"
         weights = init.sample(self.config.inits, generator(task.seed, stream))
-        trained = train(kernels, self.batches, weights)
+        batches = islice(self.source.batches(task.device), self.config.steps)
+        trained = train(kernels, batches, weights)
         return validate(kernels, trained, task.data, self.config.images, self.config.measure)
 
 

@@ -6,7 +6,7 @@ D pixels, A activations of an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast, final
 
@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from limbeck.common.registry import Registry
 from limbeck.common.seeds import generator
 from limbeck.engine import Tensors
 from limbeck.errors import LimbeckError, unknown
@@ -25,7 +26,6 @@ from limbeck.models.nets import ChannelResponseNorm
 from limbeck.nas.proxies.base import Proxy, Scorer, Task, Tell
 from limbeck.nas.proxies.common import require_positive
 from limbeck.nas.proxies.scale import RANK, Scale
-from limbeck.nas.registry import table
 from limbeck.nas.spaces.base import Arch, Space
 
 
@@ -153,7 +153,7 @@ def grad_norm(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) 
 Score: TypeAlias = Callable[[nn.Module, Tensors, Tensor, Tensor], float]
 """The score of a network, its weights by name, and a batch of images (N, C, H, W) and classes (N,)."""
 
-SCORES: Final[Mapping[str, Score]] = table(
+SCORES: Final[Registry[Score]] = Registry(
     "zero-cost score",
     ("synflow", synflow),
     ("jacob_cov", jacob_cov),
@@ -162,7 +162,7 @@ SCORES: Final[Mapping[str, Score]] = table(
 )
 """Scores of networks at initialisation, by name: a new one is a function and a line here."""
 
-SIZES: Final[Mapping[str, Callable[[Space, Arch], int]]] = table(
+SIZES: Final[Registry[Callable[[Space, Arch], int]]] = Registry(
     "size of networks", ("parameters", Space.parameters), ("flops", Space.flops)
 )
 """Scores that count, by name."""

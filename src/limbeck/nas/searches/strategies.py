@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError, unknown
-from limbeck.nas.registry import table
 from limbeck.nas.searches.evolution import propose_child
 from limbeck.nas.searches.parzen import propose_by_parzen
 from limbeck.nas.searches.random_search import propose_unseen
 from limbeck.nas.searches.strategy import Question, Strategy
 from limbeck.nas.spaces.base import Arch
 
-STRATEGIES: Final[Mapping[str, Strategy]] = table(
+STRATEGIES: Final[Registry[Strategy]] = Registry(
     "strategy",
     ("random", Strategy(propose=propose_unseen)),
     ("evolution", Strategy(propose=propose_child, settings=("population", "tournament"))),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from limbeck.common.naming import read_options, split_words
+from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import Shape
-from limbeck.nas.registry import call_own, table
+from limbeck.nas.own import call_own
 from limbeck.nas.spaces.base import Space
 from limbeck.nas.spaces.cells import Cells
 from limbeck.nas.spaces.convnets import ConvNets
@@ -19,7 +20,7 @@ from limbeck.nas.spaces.nasbench201 import NasBench201Cells
 Maker: TypeAlias = Callable[..., Space]
 """Makes a space from the keyword arguments ``shape`` and ``num_classes``, and the options that it declares."""
 
-SPACES: Final[Mapping[str, Maker]] = table(
+SPACES: Final[Registry[Maker]] = Registry(
     "space",
     ("convnets", partial(ConvNets, narrow=False)),
     ("convnets-narrow", partial(ConvNets, narrow=True)),

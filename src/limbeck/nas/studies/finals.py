@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -47,16 +48,18 @@ SHORTLIST: Final = 3
 """Architectures that the learned set leaves to real data in the search that takes both."""
 SHORTLISTED: Final = f"{LEARNED}, then {REAL}"
 """The row of that search."""
-PAPER: Final = {
-    "ghn": "4.3 ± 0.1 %, 5.1 M, 0.42 GPU days",
-    "sharing": "3.92 %, 3.9 M, 0.25 GPU days",
-    REAL: "3.88 ± 0.08 %, 12.4 M, 10 GPU days",
-    "synthetic": "3.84 ± 0.06 %, 8.2 M, 0.67 GPU days",
-    f"{REAL}, cutout": "3.02 ± 0.03 %",
-    "synthetic, cutout": "2.92 ± 0.06 %",
-    f"{REAL}, cutout, wider": "2.51 ± 0.13 % (F = 128)",
-    "synthetic, cutout, wider": "2.42 ± 0.03 % (F = 128)",
-}
+PAPER: Final = MappingProxyType(
+    {
+        "ghn": "4.3 ± 0.1 %, 5.1 M, 0.42 GPU days",
+        "sharing": "3.92 %, 3.9 M, 0.25 GPU days",
+        REAL: "3.88 ± 0.08 %, 12.4 M, 10 GPU days",
+        "synthetic": "3.84 ± 0.06 %, 8.2 M, 0.67 GPU days",
+        f"{REAL}, cutout": "3.02 ± 0.03 %",
+        "synthetic, cutout": "2.92 ± 0.06 %",
+        f"{REAL}, cutout, wider": "2.51 ± 0.13 % (F = 128)",
+        "synthetic, cutout, wider": "2.42 ± 0.03 % (F = 128)",
+    }
+)
 """Such et al. 2019: test error on CIFAR-10, parameters and cost of random search with each proxy."""
 
 Widen: TypeAlias = Callable[[Task, Arch, int], nn.Module]

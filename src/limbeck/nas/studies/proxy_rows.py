@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies import proxy_named
 from limbeck.nas.proxies.base import Proxy
-from limbeck.nas.registry import table
 from limbeck.nas.table import ScoreTable
 from limbeck.nas.training import Schedule
 
@@ -18,7 +18,7 @@ LEARNED: Final = "synthetic"
 Maker: TypeAlias = Callable[[Mapping[str, ScoreTable]], Proxy]
 """Makes a proxy; it may look at the tables of those before it."""
 
-Rows: TypeAlias = Mapping[str, Maker]
+Rows: TypeAlias = Registry[Maker]
 """What is compared, by the proxy's name."""
 
 
@@ -28,7 +28,7 @@ def rows_of(*members: Proxy | tuple[str, Maker]) -> Rows:
     Raises:
         LimbeckError: two have the same name.
     """
-    return table("proxy", *(member if isinstance(member, tuple) else _row(member) for member in members))
+    return Registry("proxy", *(member if isinstance(member, tuple) else _row(member) for member in members))
 
 
 def choose(rows: Rows, names: Sequence[str], full: Schedule | None = None) -> Rows:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, final
 
 from limbeck.artefact.distilled import Distilled
@@ -49,7 +50,7 @@ INITS: Final = 2
 IMAGES: Final = 500
 """Validation images that proxies score on."""
 
-PAPER: Final = {"synthetic": "0.56 on the better half (CIFAR-10 cells)"}
+PAPER: Final = MappingProxyType({"synthetic": "0.56 on the better half (CIFAR-10 cells)"})
 """Such et al. 2019, Spearman's ρ, by row."""
 
 

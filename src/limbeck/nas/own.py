@@ -1,36 +1,12 @@
-"""What is known by name: tables of members, and functions of the user's own, ``package.module:function``."""
+"""Functions of the user's own, ``package.module:function``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from limbeck.errors import LimbeckError
 from limbeck.models.registry import cwd_on_path, describe_error, load_function
-
-Member = TypeVar("Member")
-
-
-def table(kind: str, *members: tuple[str, Member]) -> Mapping[str, Member]:
-    """The members by their names, in the order in which they are given; the table cannot be changed.
-
-    >>> list(table("space", ("cells", 1), ("convnets", 2)))
-    ['cells', 'convnets']
-
-    Args:
-        kind: what they are, in an error.
-        members: name and member each.
-
-    Raises:
-        LimbeckError: two members have the same name.
-    """
-    by_name: dict[str, Member] = {}
-    for name, member in members:
-        if name in by_name:
-            raise LimbeckError(f"The {kind} '{name}' is registered twice; give one of the two another name.")
-        by_name[name] = member
-    return MappingProxyType(by_name)
 
 
 def call_own(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
