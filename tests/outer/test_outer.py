@@ -465,7 +465,6 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"outer": {"lr_images": 0.2}, "source": {"kind": "real"}}, "lr_images is 0.2, .* where no images are learned"),
     ({"outer": {"lr_steps": 0.2}, "inner": {"learn_lr": "fixed"}}, "lr_steps is 0.2, .* where no step sizes or"),
     ({"outer": {"inits": 1, "calibrate_inits": 4}, "init": {"init": "fixed"}}, "calibrate_inits is 4, .* that differ"),
-    ({"outer": {"inits": 1, "validate_inits": 4}, "init": {"init": "fixed"}}, "validate_inits is 4, .*a single one"),
     (
         {
             "attack": {"source": 0, "target": 1},

@@ -136,8 +136,6 @@ class Config:
         if self.attack is not None:
             why = "for an attack, which has an objective of its own"
             refuse_idle_fields(self.method, *self.method.idle_with_goal, why=why)
-        if self.init.init == "fixed":
-            refuse_idle_fields(self.outer, "validate_inits", why="with a fixed initialisation, which is a single one")
         if self.init.fixed:
             why = "with a fixed initialisation: calibration is for initial weights that differ"
             refuse_idle_fields(self.outer, "calibrate_inits", why=why)

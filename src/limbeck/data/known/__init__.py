@@ -42,4 +42,5 @@ def known_set(name: str, sets: tuple[KnownSet, ...] = KNOWN_SETS) -> KnownSet:
     Raises:
         LimbeckError: an unknown name; suggests the nearest.
     """
-    return by_name(sets)[name.lower()]
+    known = by_name(sets)
+    return known[name.lower() if name.lower() in known else name]
