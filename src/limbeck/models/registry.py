@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.common.registry import Registry
+from limbeck.common.seeds import own_state
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
@@ -62,7 +63,7 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
         LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
     """
     name, options = learner_options(name)
-    with _own_rng(0):
+    with own_state(0):
         if ":" in name:
             module = _from_factory(name, shape, num_classes, options)
         else:
@@ -96,7 +97,7 @@ def build_generator(
         LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit or is
             not a function of its inputs: it draws random numbers or updates buffers.
     """
-    with _own_rng(seed):
+    with own_state(seed):
         if ":" in name:
             module = _own_generator(name, shape, num_classes, latent)
         elif name == "conv":
@@ -107,11 +108,14 @@ def build_generator(
     if not any(True for _ in module.parameters()):
         raise LimbeckError(f"The generator '{name}' has no parameter to learn.")
     rng = torch.Generator().manual_seed(0)
-    inputs = torch.randn(batch, latent, generator=rng), torch.full((batch, num_classes), 1 / num_classes)
+    inputs = (
+        torch.randn(batch, latent, generator=rng, dtype=torch.float32),
+        torch.full((batch, num_classes), 1 / num_classes, dtype=torch.float32),
+    )
     tried = []
     for other in (1, 2):
         buffers = {key: value.clone() for key, value in module.named_buffers()}
-        with torch.no_grad(), _own_rng(other):
+        with torch.no_grad(), own_state(other):
             try:
                 tried.append(functional_call(module, buffers, inputs))
             except Exception as error:
@@ -167,7 +171,7 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
     generator = torch.Generator().manual_seed(0)
-    x_NCHW = torch.randn(2, *shape, generator=generator).to(tensors[0].device)
+    x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(tensors[0].device)
     logits, buffers = _dry_run(module, x_NCHW, seed=1)
     if not isinstance(logits, Tensor):
         raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
@@ -233,7 +237,7 @@ def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict
     """Output for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors."""
     parameters = {name: _float32(p) for name, p in module.named_parameters()}
     buffers = {name: _float32(b) for name, b in module.named_buffers()}
-    with _own_rng(seed), torch.no_grad():
+    with own_state(seed), torch.no_grad():
         try:
             output = functional_call(module, (parameters, buffers), (x_NCHW,))
         except Exception as error:
@@ -362,11 +366,3 @@ def cwd_on_path() -> Iterator[None]:
     finally:
         if entry in sys.path:
             sys.path.remove(entry)
-
-
-@contextmanager
-def _own_rng(seed: int) -> Iterator[None]:
-    """The processor's global random state, seeded inside and restored after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 import torch
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -50,7 +51,7 @@ def distill(
     data: TaskData | None = None,
     *,
     out: str | Path | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     data_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -76,6 +77,7 @@ def distill(
         LimbeckError: wrong input, an ``out`` that holds another run, data that is split otherwise than that of the
             pool, or a run that diverges again and again.
     """
+    device = usable_device(device)
     place = Place(out=None if out is None else Path(out), resume=resume, overwrite=overwrite, trust=trust)
     looked_for = None if data_dir is None else Path(data_dir)
     assignment = resolve(config, data, place, data_dir=looked_for, device=device)
@@ -98,6 +100,12 @@ class OuterLoop:
         self.rngs = {
             name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family", "method")
         }
+        if checkpoint is None:  # before what is learned is made, which may be more than there is memory for
+            self.execution = plan_distilling(
+                config, [learner for learner, _ in learners], self.data, reporter
+            ).execution
+        else:
+            self.execution = checkpoint.restore_execution()
         materials = gather_materials(config, self.data, self.rngs["start"])
         source = config.source.build(materials)
         optimizer = OuterOptimizer(config.outer, source.parameters(), source.group_of)
@@ -106,15 +114,12 @@ class OuterLoop:
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
             self.progress = Progress()
-            plan = plan_distilling(config, [learner for learner, _ in learners], self.data, reporter)
-            self.execution = plan.execution
             preparation = config.source.prepare(source, materials)
             if preparation is not None:
                 reporter.message(preparation)
             self.good = self.best = optimizer.tensors()
         else:
             self.progress = checkpoint.progress
-            self.execution = checkpoint.restore_execution()
             if self.execution.compiled:
                 use_compile_cache()
             if checkpoint.threads != torch.get_num_threads():

@@ -19,6 +19,7 @@ from limbeck.cli.allocator import tune_allocator
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common
 from limbeck.cli.parser import parse_words
+from limbeck.common.devices import usable_device
 from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
@@ -68,11 +69,7 @@ def prepare(options: Common, default_threads: int | None = None) -> None:
         if threads < 1:
             raise LimbeckError(f"--threads is {threads}; it must be at least 1.")
         torch.set_num_threads(threads)
-    try:
-        torch.zeros(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
+    usable_device(options.device)
     tune_allocator(options.lean)
 
 
