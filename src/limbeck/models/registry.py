@@ -6,9 +6,11 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -25,6 +27,7 @@ from limbeck.common.seeds import own_state
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
+from limbeck.models.elsewhere import found_elsewhere
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
@@ -264,6 +267,10 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    if name not in LEARNERS.names and (elsewhere := found_elsewhere(name)):
+        raise LimbeckError(
+            f"Unknown learner '{name}'; did you mean {elsewhere}? Known: {', '.join(sorted(LEARNERS.names))}."
+        )
     make = LEARNERS[name]
     known = [key for key in inspect.signature(make).parameters if key not in ("shape", "num_classes")]
     for key in options:
@@ -281,7 +288,7 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
         function = load_function(name)
         arguments = _arguments(name, function, shape, num_classes, options)
         try:
-            module = function(**arguments)
+            module = _call(function, arguments, optional=arguments.keys() - options.keys())
         except LimbeckError:
             raise
         except Exception as error:
@@ -294,6 +301,18 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
     return module
 
 
+def _call(function: Callable[..., Any], arguments: dict[str, Any], optional: Collection[str]) -> Any:
+    """The function's result, without those optional arguments that what it passes them on to does not know."""
+    try:
+        return function(**arguments)
+    except TypeError as error:
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if refused is None or refused[1] not in optional or refused[1] not in arguments:
+            raise
+    rest = {key: value for key, value in arguments.items() if key != refused[1]}
+    return _call(function, rest, optional)
+
+
 def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
     """The callable that `package.module:function` names; `kind` is what it makes, in an error.
 
@@ -301,6 +320,9 @@ def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
         LimbeckError: it cannot be imported, is not there or is no function.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        dotted = ".".join(Path(module_name).with_suffix("").parts)
+        raise LimbeckError(f"'{name}' names a file; write the module that it is: {dotted}:{attribute}.")
     if not module_name or not attribute:
         raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
     try:

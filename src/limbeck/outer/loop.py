@@ -56,6 +56,8 @@ def distill(
     resume: bool = False,
     overwrite: bool = False,
     trust: bool = False,
+    iterations: int | None = None,
+    max_time: float | None = None,
     reporter: Reporter | None = None,
 ) -> Distilled:
     """Learn a tiny training set.
@@ -71,6 +73,8 @@ def distill(
         overwrite: replace a run that ``out`` already holds.
         trust: with ``resume``, import code that the run in ``out`` names as its learner or generator. What ``config``
             names is trusted anyway.
+        iterations, max_time: with ``resume``, other budgets than the recorded ones, over all sittings: a run that ended
+            goes on. The schedules follow the new budgets from there.
         reporter: told about progress.
 
     Raises:
@@ -78,7 +82,14 @@ def distill(
             pool, or a run that diverges again and again.
     """
     device = usable_device(device)
-    place = Place(out=None if out is None else Path(out), resume=resume, overwrite=overwrite, trust=trust)
+    place = Place(
+        out=None if out is None else Path(out),
+        resume=resume,
+        overwrite=overwrite,
+        trust=trust,
+        iterations=iterations,
+        max_time=max_time,
+    )
     looked_for = None if data_dir is None else Path(data_dir)
     assignment = resolve(config, data, place, data_dir=looked_for, device=device)
     if isinstance(assignment, Distilled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -42,10 +42,11 @@ def parse(
     argv: list[str],
     default: Options | None = None,
     owners: Mapping[str, str] = MappingProxyType({}),
+    first: Sequence[str] = (),
 ) -> Options:
-    """The options of a verb, which is what their class is called after; ``owners`` as ``parse_words`` has it."""
+    """The options of a verb, which is what their class is called after; the rest as ``parse_words`` has it."""
     verb = kind.__name__.removesuffix("Options").lower()
-    options = parse_words(kind, f"limbeck {verb}", argv, default, owners)
+    options = parse_words(kind, f"limbeck {verb}", argv, default, owners, first)
     if getattr(options, "resume", None) and getattr(options, "overwrite", False):
         raise LimbeckError("--resume goes on with what is there and --overwrite begins anew; give one of them.")
     return options
