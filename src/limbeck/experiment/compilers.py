@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ import warnings
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from limbeck.common.files import own_cache
+from limbeck.common.provenance import processor
 
 TRIAL_SECONDS: Final = 20
 """How long the compiler may take for one trivial function."""
@@ -37,13 +40,19 @@ def use_compile_cache() -> None:
     """
     cache, variable = own_cache(), "TORCHINDUCTOR_CACHE_DIR"
     if cache is not None and os.environ.get(variable) in (None, os.path.abspath(default_cache_dir())):
-        folder = cache / "compiled"
+        folder = cache / "compiled" / _machine()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             return
         if os.access(folder, os.W_OK):
             os.environ[variable] = str(folder)
+
+
+def _machine() -> str:
+    """A name for what compiled code is made for: a home may be shared by machines whose processors differ."""
+    text = f"{processor()} {torch.backends.cpu.get_cpu_capability()} {torch.__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def compiler_missing(device: str) -> str | None:
