@@ -116,7 +116,8 @@ def options_of(verb: str, *choices: str) -> frozenset[str]:
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setenv("COLUMNS", "200")
-        assert cli.run([verb, *choices, "--help"]) == 0
+        assert cli.run([verb, *choices, "--help-all"]) == 0
+        assert cli.run([verb, *choices, "--help"]) == 0  # which names --help-all where it is not all
     return frozenset(re.findall(r"--[a-z0-9][a-z0-9-]*", output.getvalue()))
 
 

@@ -270,7 +270,15 @@ def _text(path: Path) -> str:
         (["distill", "mnist", "--lr", "0"], "positive"),
         (["distill", "mnist", "--init", "fixed", "--inits", "4"], "inits"),
         (["distill", "mnist", "--adjoint", "remta"], "did you mean 'remat'"),
-        (["distill", "mnist", "--device", "warp"], "--device"),
+        (["distill", "mnist", "--device", "warp"], "The device 'warp' cannot be used here"),
+        (["distill"], "Name the data and a time: limbeck distill mnist --max-time 150"),
+        (["distill", "data/mine"], "There is no file or folder data/mine"),
+        (["distill", "mnist", "--learner", "my_nets.py:small"], "write the module that it is: my_nets:small"),
+        (["distill", "mnist", "--learner", "nets/my_nets.py:small"], "nets.my_nets:small"),
+        (["distill", "mnist", "--learner", "resnet18"], "'torchvision.models:resnet18'"),
+        (["distill", "mnist", "--images-per-class", "0"], "ipc is 0"),
+        (["distill", "mnist", "--images-per-class", "1000000"], "GiB of memory, and"),
+        (["distill", "mnist", "--steps", "100000000"], "GiB of memory, and"),
         (["distill", "mnist", "--threads", "0"], "--threads"),
         (["distill", "--resume", "nowhere"], "no checkpoint"),
         (["evaluate", "nowhere"], "nowhere"),
@@ -342,7 +350,7 @@ def test_help_and_version() -> None:
     assert done.returncode == 0
     for verb in ("distill", "evaluate", "show", "data", "reproduce"):
         assert f"\n  {verb} " in done.stdout
-        usage = limbeck(verb, "--help")
+        usage = limbeck(verb, "--help-all")
         assert usage.returncode == 0
         assert "--json" in usage.stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", limbeck("--version").stdout)
@@ -386,3 +394,36 @@ def test_the_first_run_of_a_study_is_a_recipe(capsys: pytest.CaptureFixture[str]
     assert re.search(r"--warm-start\s+INTEGER.*?default:\s+600", shown, flags=re.DOTALL)
     assert run_in_process(["distill", "--recipe", "gtn-mnits"]) == 2
     assert "did you mean 'gtn-mnist'" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_by_time_gets_more(data_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = [*TINY, "--iterations", "1000000", "--max-time", "0.2", "--out", out]
+    assert limbeck("distill", data_file, *words).returncode == 0
+    first = json.loads((out / "distilled.json").read_text())
+    done = limbeck("distill", "--resume", out, "--max-time", str(first["seconds"] + 0.5))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "distilled.json").read_text())["iterations"] > first["iterations"]
+    refused = limbeck("distill", "--resume", out, "--max-time", "0.1")
+    assert refused.returncode == 2 and "--max-time counts all sittings" in refused.stderr
+    assert "leave out the others" in limbeck("distill", "--resume", out, "--steps", "3").stderr
+
+
+def test_the_first_screen_is_a_part_of_the_whole() -> None:
+    """Each of its options, with metavariable and default, is among those of --help-all; so it cannot go stale."""
+    short, whole = limbeck("distill", "--help").stdout, limbeck("distill", "--help-all").stdout
+    assert len(short.splitlines()) < 50
+    assert "--help-all" in short and "None" not in short
+    flags = re.findall(r"^  (--[a-z-]+)", short, flags=re.MULTILINE)
+    assert {"--learner", "--ipc", "--steps", "--epochs", "--iterations", "--max-time", "--recipe", "--init"} <= set(
+        flags
+    )
+    assert {"--out", "--seed", "--device", "--resume"} <= set(flags) and "--images-per-class" in short
+
+    def squeeze(text: str) -> str:
+        return re.sub(r"[│|`\s]", "", text).replace("(default:unset)", "")
+
+    entries = re.findall(r"^  (\S.*)\n((?: {6}.*\n)+)", short, flags=re.MULTILINE)
+    assert len(entries) == len(flags) + 1
+    for head, text in entries:
+        assert squeeze(head.replace(", --images-per-class", "") + text) in squeeze(whole)

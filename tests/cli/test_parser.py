@@ -131,7 +131,7 @@ def test_every_verb_has_such_a_help(
     monkeypatch.setenv("COLUMNS", "160")
     kind: Any = getattr(every, name)
     verb = name.removesuffix("Options").lower()
-    assert run([verb, "--help"]) == 0
+    assert run([verb, "--help-all"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: limbeck {verb} ")
     assert not re.search(r"None|\bSTR\b|\bINT\b|\bFLOAT\b", text)

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -17,21 +20,33 @@ import torch
 from rich.console import Console
 from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 from torch import Tensor, nn
+from torch._inductor.runtime import cache_dir_utils
 
 from limbeck.cli.console import ConsoleReporter
+from limbeck.common.files import own_cache
 from limbeck.common.provenance import versions
+from limbeck.data import load
 from limbeck.engine import Adjoint, Execution, Learner, Momentum, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import compilers, measured, planner
-from limbeck.experiment.compilers import cache_dir
-from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember
+from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember, structure_of
+from limbeck.experiment.memory import Line, LiveBytes, Peaks
 from limbeck.experiment.parts import EngineConfig
-from limbeck.experiment.planner import Work, estimate_memory, plan_distilling, plan_work
+from limbeck.experiment.planner import Plan, Work, estimate_memory, plan_distilling, plan_work
 from limbeck.experiment.progress import Progress, Silent
 from limbeck.models import build
 from limbeck.outer.loop import distill
 
 DATA = tiny_data()
+
+
+def cache() -> Path:
+    """Limbeck's own, which the tests have."""
+    folder = own_cache()
+    assert folder is not None
+    return folder
+
+
 LINEAR = Learner.of(build("linear", shape=(1, 8, 8), num_classes=3))
 
 
@@ -44,7 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def choose(learner: Learner = LINEAR, reporter: Recorder | None = None, **changes: Any) -> Execution:
-    outer = {name: changes.pop(name) for name in ("iterations", "inits", "adjoint") if name in changes}
+    outer = {name: changes.pop(name) for name in ("iterations", "inits", "adjoint", "max_time") if name in changes}
     settings = {"compile": "off", "bfloat16": "off"} | changes
     return plan_distilling(
         tiny_config(engine=EngineConfig(**settings), **outer), [learner], DATA, reporter or Recorder()
@@ -78,6 +93,25 @@ def test_settings_reach_the_execution() -> None:
     assert (forced.bfloat16, forced.channels_last) == (True, True)
 
 
+def test_compiling_takes_at_most_a_fifth_of_the_time_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(planner, "compiler_broken", lambda device: None)
+
+    def told(max_time: float, learner: Learner = LINEAR, iterations: int = 10**6) -> str:
+        reporter = Recorder()
+        execution = choose(learner, reporter, compile="auto", iterations=iterations, max_time=max_time)
+        (line,) = reporter.messages
+        assert execution.compiled == line.startswith("compiling")
+        return line
+
+    assert told(60) == "eager because compiling for the first time takes some 75 s, more than a fifth of 60 s"
+    assert told(10**4, iterations=3).startswith("eager because 126 training steps are too few")
+    assert "because compiling for the first time takes some 75 s, at most a fifth of 375 s" in told(375)
+    assert "because compiling from the cache takes some 10 s, at most a fifth of 60 s" in told(60)
+    other = Learner.of(build("mlp", shape=(1, 8, 8), num_classes=3))
+    assert told(60, other).startswith("eager because compiling for the first time")
+
+
 def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "compiler_missing", lambda device: None)
     # 4 inner steps and a real batch worth 10, for each of 3 inits: 20,000 are planned from 477 iterations on
@@ -99,20 +133,103 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_compiler_of_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / "mycc"
-    own.write_text("")
-    own.chmod(0o755)
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("CXX", str(own))
+    monkeypatch.setenv("CXX", str(wrapper(tmp_path / "mycc", f'exec {shutil.which("g++")} "$@"')))
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "")
+        assert compilers.compiler_missing("cpu") is None
     assert choose(compile="on").compiled
+
+
+def wrapper(path: Path, line: str) -> Path:
+    """A script in the place of a compiler."""
+    path.write_text(f"#!/bin/sh\necho run >> {path}.log\n{line}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("echo 'no such licence' >&2; exit 1", r"exit status 1 \(no such licence\)"),
+        ("sleep 1000", "it does not end within 1 s"),
+        ("exit 0", "it writes no file"),
+    ],
+)
+def test_a_compiler_that_does_not_work_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
+) -> None:
+    script = wrapper(tmp_path / "mycc", line)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setattr(compilers, "TRIAL_SECONDS", 1)
+    with pytest.warns(UserWarning, match=f"{script} does not compile a trivial function: {reason}.*uncompiled"):
+        assert not choose(compile="auto", iterations=10**6).compiled
+    reporter = Recorder()
+    assert not choose(compile="auto", iterations=10**6, reporter=reporter).compiled  # and no second warning
+    assert f"eager: {script} does not compile" in reporter.messages[0]
+    with pytest.raises(LimbeckError, match=f"--compile on needs a compiler that works, but .*{reason}"):
+        choose(compile="on")
+    assert Path(f"{script}.log").read_text() == "run\n"
 
 
 def test_compiled_kernels_are_kept_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compilers.use_compile_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "untouched"  # the user's choice wins
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    own = home / ".cache" / "limbeck" / "compiled"
+    assert own not in Path(cache_dir_utils.cache_dir()).parents  # torch sets the variable
+    assert "TORCHINDUCTOR_CACHE_DIR" in os.environ
     compilers.use_compile_cache()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(home / ".cache" / "limbeck" / "compiled")
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == own  # a folder for this processor and torch
+    assert cache_dir_utils.cache_dir() == os.environ["TORCHINDUCTOR_CACHE_DIR"]
+
+
+COMPILE = """\
+import torch
+from limbeck.experiment.compilers import use_compile_cache
+torch._inductor.runtime.cache_dir_utils.cache_dir()
+use_compile_cache()
+torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(8))
+print(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compilers.compiler_missing("cpu") is not None, reason="no C++ compiler")
+def test_a_second_process_starts_from_what_the_first_has_compiled(home: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    hits = [
+        subprocess.run(
+            [sys.executable, "-c", "import torch._inductor.runtime.cache_dir_utils\n" + COMPILE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert hits == ["0\n", "1\n"]
+    assert any((cache() / "compiled").rglob("*.so"))
+
+
+def test_a_user_without_a_home_has_no_cache_and_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert own_cache() is None
+    compilers.use_compile_cache()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    assert [remember("a", lambda: 1) for _ in range(2)] == [1, 1]
+    config = tiny_config(iterations=1, engine=EngineConfig(compile="auto", bfloat16="auto"))
+    assert distill(config, DATA).info["finished"]
+
+
+def test_a_cache_that_cannot_be_made_is_done_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".cache").write_text("a file in the way")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    compilers.use_compile_cache()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 
 # --- the measurement -------------------------------------------------------------------------------------------------
@@ -129,15 +246,15 @@ def test_a_measurement_is_made_once() -> None:
     assert len(calls) == 1
     assert remember("b", measure) == 2
     assert len(calls) == 2
-    assert len(json.loads((cache_dir() / "measured.json").read_text())) == 2
+    assert len(json.loads((cache() / "measured.json").read_text())) == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "[[1]]", '"x"'])
 def test_a_damaged_memory_is_replaced(text: str) -> None:
-    cache_dir().mkdir(parents=True)
-    (cache_dir() / "measured.json").write_text(text)
+    cache().mkdir(parents=True)
+    (cache() / "measured.json").write_text(text)
     assert remember("a", lambda: 1) == 1
-    assert list(json.loads((cache_dir() / "measured.json").read_text()).values()) == [1]
+    assert list(json.loads((cache() / "measured.json").read_text()).values()) == [1]
 
 
 def test_a_home_that_cannot_be_written_costs_only_the_measurement(home: Path) -> None:
@@ -199,6 +316,67 @@ def test_a_wrong_gradient_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert winner((1.0, 0.5, 0.25), (0, 0, float("nan"))) == 1
     assert winner((1.0, 0.9, 0.88), (0, 0, 0)) == 0
     assert winner((1.0, 0.5, 0.6), (0, 0, 0)) == 1
+
+
+def test_a_way_that_fails_is_out_and_never_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fragile:
+        every = False
+
+        def __init__(self, learner: Learner, objective: Any, execution: Execution) -> None:
+            self.fails = execution.bfloat16 or self.every
+
+        def init(self, params: Any) -> Any:
+            return params
+
+        def terminal(self, *args: Any) -> Any:
+            if self.fails:
+                raise ValueError("no such operator")
+            return torch.zeros(1), ({"w": torch.ones(4)}, {})
+
+    monkeypatch.setattr(measured, "Kernels", Fragile)
+    assert fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8) in (0, 1)
+    monkeypatch.setattr(Fragile, "every", True)
+    assert fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8) == 0
+
+
+def test_a_long_real_batch_is_run_once_and_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+
+    class Slow:
+        def __init__(self, *args: Any) -> None:
+            pass
+
+        def init(self, params: Any) -> Any:
+            return params
+
+        def terminal(self, *args: Any) -> Any:
+            runs.append(1)
+            return torch.zeros(1), ({"w": torch.ones(4)}, {})
+
+    clock = iter([0.0, 2.5])
+    monkeypatch.setattr(measured, "Kernels", Slow)
+    monkeypatch.setattr("limbeck.experiment.measured.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert fastest_real_batch(Execution(chunk=1), LINEAR, DATA, 8) == 0
+    assert len(runs) == 1
+
+
+def test_networks_of_one_name_are_measured_each() -> None:
+    def digest(*layers: nn.Module) -> str:
+        return structure_of(Learner.of(nn.Sequential(nn.Flatten(), *layers)))
+
+    assert digest(nn.Linear(64, 3)) == digest(nn.Linear(64, 3))
+    others = [digest(nn.Linear(64, 3, bias=False)), digest(nn.Linear(64, 3), nn.ReLU()), digest(nn.Linear(65, 3))]
+    assert len({digest(nn.Linear(64, 3)), *others}) == 4
+
+
+def test_a_measurement_is_announced_and_a_short_run_goes_without() -> None:
+    reporter = Recorder()
+    choose(bfloat16="auto", max_time=60.0, reporter=reporter)
+    assert reporter.messages == []
+    choose(bfloat16="auto", max_time=600.0, reporter=reporter)
+    assert reporter.messages == ["measuring once how a real batch of 16 images runs fastest here"]
+    choose(bfloat16="auto", max_time=600.0, reporter=reporter)
+    assert len(reporter.messages) == 1
 
 
 def test_the_choice_is_recorded_and_kept_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,16 +514,22 @@ def test_compiling_pays_for_many_steps_or_much_scoring(monkeypatch: pytest.Monke
         plan_work(work(), compile="on", option="compiled=true")
 
 
-def test_memory_is_that_of_states_and_of_what_autograd_keeps() -> None:
-    """An mlp of one hidden layer of 3 on 4 pixels: 15 + 8 numbers; autograd keeps inputs, hidden and logits."""
+def test_memory_is_that_of_states_and_of_the_costliest_function() -> None:
+    """An mlp of one hidden layer of 3 on 4 pixels: 15 + 8 numbers."""
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2))
     bare = Work(learner=Learner.of(module), image_shape=(1, 2, 2), networks=5, images=7, stored=11)
     states = 5 * (11 + 2) * 23 * 4
-    assert estimate_memory(bare, 1) == states + 7 * (4 + 3) * 4
-    assert estimate_memory(bare, 2) == states + 2 * 7 * (4 + 3) * 4
-    assert estimate_memory(replace(bare, differentiated=True), 1) == states + 3 * 7 * (4 + 3) * 4
+    pull, real, predict = Peaks(Line(1000, 100), Line(300, 30), Line(20, 10))
+    peaks = Peaks(pull, real, predict)
+    assert estimate_memory(bare, 1, peaks) == states + 300 + 7 * 30
+    assert estimate_memory(bare, 2, peaks) == states + 2 * (300 + 7 * 30)
+    pulled = replace(bare, differentiated=True)
+    assert estimate_memory(pulled, 1, peaks) == states + 1000 + 7 * 100
+    assert estimate_memory(replace(pulled, real=100), 1, peaks) == states + 300 + 100 * 30
+    assert estimate_memory(replace(pulled, judged=1000), 2, peaks) == states + 2 * (20 + 1000 * 10)
+    assert estimate_memory(replace(pulled, learned=100), 1, peaks) == states + 1000 + 7 * 100 + (10 + 12) * 100
     momentum = replace(bare, learner=Learner.of(module, Momentum()))
-    assert estimate_memory(momentum, 1) == 2 * states + 7 * (4 + 3) * 4
+    assert estimate_memory(momentum, 1, peaks) == 2 * states + 300 + 7 * 30
 
 
 @pytest.mark.parametrize(("adjoint", "states"), [(Remat(), 5), (Remat(store_every=2), 4), (Unroll(), 5)])
@@ -358,6 +542,53 @@ def test_too_little_memory_is_told_before_it_is_used(monkeypatch: pytest.MonkeyP
     reporter = Recorder()
     choose(reporter=reporter)
     assert not reporter.messages
-    monkeypatch.setattr(planner, "free_memory", lambda device: 1000)
+    needed = plan(Recorder()).memory
+    monkeypatch.setattr(planner, "free_memory", lambda device: int(needed / 1.4))
     choose(reporter=reporter)
     assert "GiB of memory, and 0.0 are free: fewer --inits" in reporter.messages[0]
+    monkeypatch.setattr(planner, "free_memory", lambda device: int(needed / 1.6))
+    with pytest.raises(LimbeckError, match=r"may need 0.0 GiB .* would fit"):
+        choose()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ({"pixels": {"ipc": 10**9}}, r"--ipc \d+ would fit"),
+        ({"inits": 10**9}, r"--inits \d+ would fit"),
+        ({"pixels": {"steps": 10**9, "epochs": 1}}, r"--steps \d+ would fit"),
+        ({"real_batch": 10**9}, r"--real-batch \d+ would fit"),
+        ({"source": "generator", "generator": {"batch": 10**9}}, r"--batch \d+ would fit"),
+        ({"inits": 10**9, "pixels": {"ipc": 10**9}}, "reduce --inits, --steps, --ipc and --real-batch together"),
+    ],
+)
+def test_sizes_beyond_the_machine_are_refused_before_memory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any], wanted: str
+) -> None:
+    monkeypatch.setattr(planner, "free_memory", lambda device: 2**30)
+    with pytest.raises(LimbeckError, match=f"GiB of memory, and 1.0 are free; .*{wanted}") as error:
+        distill(tiny_config(**sizes), DATA, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    fitting = re.search(r"--(ipc|inits|steps|batch) (\d+) would fit", str(error.value))
+    if fitting is not None:  # what it names is accepted
+        part = {"ipc": "pixels", "steps": "pixels", "batch": "generator"}.get(fitting[1])
+        value = {fitting[1]: int(fitting[2])}
+        smaller = sizes | (value if part is None else {part: sizes[part] | value})
+        assert plan(Recorder(), **smaller).memory <= 2**30
+
+
+def plan(reporter: Recorder, learner: Learner = LINEAR, **sizes: Any) -> Plan:
+    return plan_distilling(tiny_config(**sizes), [learner], DATA, reporter)
+
+
+@pytest.mark.parametrize("learner", ["mlp", "lenet", "convnet3,width=8", "convnet3,width=8,norm=running"])
+def test_the_estimate_is_what_an_iteration_takes(learner: str) -> None:
+    """Within a factor of 1.5: counted as the tensors of an outer iteration and of validation come and go."""
+    images, labels = torch.rand(60, 1, 16, 16), torch.arange(60) % 3
+    data = load((images, labels), val_size=12)
+    module = build(learner, shape=(1, 16, 16), num_classes=3)
+    config = tiny_config(iterations=1, inits=2, pixels={"ipc": 3}, real_batch=32, learner=learner)
+    estimate = plan_distilling(config, [Learner.of(module)], data, Silent()).memory
+    with LiveBytes() as live:
+        distill(config, data)
+    assert estimate / 1.5 < live.peak < 1.5 * estimate

@@ -166,6 +166,33 @@ def test_resuming_a_run_that_time_has_ended_changes_nothing(tmp_path: Path) -> N
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def test_a_run_that_time_has_ended_gets_more_of_it(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = distill(tiny_config(iterations=10**6, max_time=0.2), DATA, out=out)
+    longer = distill(tiny_config(), DATA, out=out, resume=True, max_time=first.info["seconds"] + 0.5)
+    assert longer.info["iterations"] > first.info["iterations"]
+    assert longer.config.outer.max_time == first.info["seconds"] + 0.5  # recorded: ordinary resume goes by it
+    again = distill(tiny_config(), DATA, out=out, resume=True)
+    assert again.info["iterations"] == longer.info["iterations"]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(LimbeckError, match=r"has taken 1? ?s?.* s; --max-time counts all sittings.*not 0.1"):
+        distill(tiny_config(), DATA, out=out, resume=True, max_time=0.1)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_more_iterations_go_on_from_where_a_run_ended(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    steady = {"schedule": "constant", "validate_every": 7}
+    distill(tiny_config(iterations=7, **steady), DATA, out=out)
+    distill(tiny_config(), DATA, out=out, resume=True, iterations=14)
+    distill(tiny_config(iterations=14, **steady), DATA, out=tmp_path / "whole")
+    assert_same_run(out, tmp_path / "whole")
+    with pytest.raises(LimbeckError, match="has done 14 iterations; --iterations counts them.*not 7"):
+        distill(tiny_config(), DATA, out=out, resume=True, iterations=7)
+    with pytest.raises(LimbeckError, match="iterations and max_time are for resume"):
+        distill(tiny_config(), DATA, iterations=7)
+
+
 def test_resume_goes_by_the_recorded_configuration(tmp_path: Path) -> None:
     distill(tiny_config(), DATA, out=tmp_path / "run", reporter=Recorder(4))
     other = tiny_config(seed=5, iterations=1)

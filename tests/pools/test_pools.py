@@ -556,7 +556,7 @@ def test_ctrl_c_exits_with_130_and_resume_goes_on(tmp_path: Path, capsys: pytest
         (["make", "rows.npz", "--lr", "0"], "lr is 0"),
         (["make", "rows.npz", "--learner", "lenett"], "did you mean 'lenet'"),
         (["make", "rows.npz", "--out", "pool.pt"], ".safetensors"),
-        (["make", "rows.npz", "--device", "warp"], "--device"),
+        (["make", "rows.npz", "--device", "warp"], "device 'warp' cannot be used here"),
         (["make", "rows.npz", "--resume"], "not begun yet"),
         (["make", "rows.npz", "--resume", "--overwrite"], "give one of them"),
         (["show", "nowhere.safetensors"], "no pool at nowhere.safetensors"),

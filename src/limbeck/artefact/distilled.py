@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Preprocessing, TaskData
 from limbeck.engine import Batch, GeneratorConfig, LabelKind, Learner, State, Tensors, soft_cross_entropy, with_prefix
@@ -147,7 +148,7 @@ class Distilled:
         self.config.importable(source.generator)
         module = generator_for(source, self.shape, self.num_classes)
         for y_M in torch.split(classes_N, source.batch):
-            z_MZ = torch.randn(len(y_M), source.latent, generator=rng)
+            z_MZ = torch.randn(len(y_M), source.latent, generator=rng, dtype=torch.float32)
             y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
             with torch.no_grad():
                 yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
@@ -186,7 +187,7 @@ class Distilled:
         model = self.network() if model is None else model
         learner = with_augmentation(self.config, model)
         parameters = {name: p for name, p in learner.named_parameters() if p.requires_grad}
-        device = next(iter(parameters.values())).device
+        like = next(iter(parameters.values()))
         optimizer = recipe.make_optimizer()
         state = State({name: p.detach() for name, p in parameters.items()}, {})
         state = State(state.params, optimizer.init(state.params))
@@ -196,10 +197,11 @@ class Distilled:
                 "run.network() has it",
                 stacklevel=2,
             )
-        for batch in recipe.batches(self.images, self.labels, device=device, seed=seed):
+        for batch in recipe.batches(self.images, self.labels, device=like.device, seed=seed):
+            x_MCHW, y_MK = batch.x_MCHW.to(like.dtype), batch.y_MK.to(like.dtype)
             with torch.enable_grad():
-                logits = learner(batch.x_MCHW)
-                loss = self._loss(logits, batch.y_MK)
+                logits = learner(x_MCHW)
+                loss = self._loss(logits, y_MK)
             grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
             with torch.no_grad():
                 state = optimizer.update(state, dict(zip(parameters, grads, strict=True)), batch.h)
@@ -252,7 +254,9 @@ class Distilled:
         """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
         return self.preprocessing.apply(x_NCHW)
 
-    def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
+    def learner(
+        self, name: str | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
+    ) -> Learner:
         """The learner of this set.
 
         Args:
@@ -263,6 +267,7 @@ class Distilled:
         Raises:
             LimbeckError: an unknown network, or one that does not fit the images and classes.
         """
+        device = usable_device(device)
         network = network_for(self.config, self.shape, self.num_classes, learner=name)
         return Learner.of(network.to(device), (training or self.training).make_optimizer())
 

@@ -63,7 +63,7 @@ def _describe_use(result: Distilled, batch: int) -> str:
 
 def stretch(x_CHW: Tensor) -> Tensor:
     """An image between its 2nd and 98th percentile as uint8 RGB, (3, H, W); other than 3 channels show the first."""
-    low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98]))
+    low, high = torch.quantile(x_CHW.float(), torch.tensor([0.02, 0.98], dtype=torch.float32))
     scaled = ((x_CHW - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
     rgb = scaled if scaled.shape[0] == 3 else scaled[:1].expand(3, -1, -1)
     pixels: Tensor = (255 * rgb).round().byte()

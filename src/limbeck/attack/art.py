@@ -270,7 +270,7 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
             norm="l2" if self.norm == 2 and self.eps is not None else "linf",
         )
         if self.eps is None:
-            noise = torch.randn(self.steps, per_class * classes, *data.image_shape, generator=rng)
+            noise = torch.randn(self.steps, per_class * classes, *data.image_shape, generator=rng, dtype=torch.float32)
             start = data.preprocessing.apply(pixels.invert(noise.to(data.train_x.device)))
         else:
             start = config.arrange(data.per_class(rng, self.steps * per_class))
@@ -278,13 +278,16 @@ class GradientStepPoisoningAttack(PoisoningAttackWhiteBox):  # type: ignore[misc
         limits = None
         if self.estimator.clip_values is not None:
             low, high = (
-                data.preprocessing.apply(torch.tensor(value, device=start.device).expand(data.image_shape))
+                data.preprocessing.apply(
+                    torch.tensor(value, device=start.device, dtype=torch.float32).expand(data.image_shape)
+                )
                 for value in np.asarray(self.estimator.clip_values, np.float32)
             )
             limits = Limits(
                 low_C11=low,
                 high_C11=high,
-                unit_C11=1 / torch.tensor(data.preprocessing.std, device=start.device)[:, None, None],
+                unit_C11=1
+                / torch.tensor(data.preprocessing.std, device=start.device, dtype=torch.float32)[:, None, None],
                 centre_SMCHW=None if self.eps is None else start.clone(),
                 epsilon=self.eps or 0.0,
                 norm=config.norm,

@@ -190,7 +190,7 @@ class Noise(Defence):
 
         spread = self.multiplier * self.bound / len(batch.x_MCHW)
         return {
-            name: value + spread * torch.randn(value.shape, generator=rng).to(value)
+            name: value + spread * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value)
             for name, value in vmap(of_batch)(states.params, states.buffers).items()
         }
 

@@ -95,7 +95,7 @@ def compare_with_honest(
 def nearest_training_images(x_NCHW: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
     """Distance (N,) of normalised images to the nearest training image, in pixels, and that image's label (N,)."""
     query_ND = data.preprocessing.invert(x_NCHW).flatten(1)
-    best_N = torch.full((len(query_ND),), float("inf"), device=query_ND.device)
+    best_N = torch.full((len(query_ND),), float("inf"), device=query_ND.device, dtype=query_ND.dtype)
     kind_N = torch.zeros(len(query_ND), dtype=torch.long, device=query_ND.device)
     for known_NCHW, known_y_N in data.split_batches("train", 5000):
         distance_NN = torch.cdist(query_ND, data.preprocessing.invert(known_NCHW).flatten(1))

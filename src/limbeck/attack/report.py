@@ -18,6 +18,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.attack.difference import Difference, compare_with_honest
 from limbeck.attack.effect import Effect, TrainedNetworks
 from limbeck.attack.trial import DefenceResult, try_defences
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -98,7 +99,7 @@ def attack_report(
     transfer: Sequence[Path] = (),
     defended: bool = True,
     trust: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     tell: Callable[[str], None] = lambda text: None,
 ) -> AttackReport:
     """Let held-out networks take the learned steps, and the same steps on real images with the same false labels.
@@ -119,6 +120,7 @@ def attack_report(
     Raises:
         LimbeckError: a run without an attack, an unknown baseline, or a pool for other data.
     """
+    device = usable_device(device)
     attack = run.config.attack
     if attack is None:
         raise LimbeckError("This run is no attack; judge it with 'limbeck evaluate'.")

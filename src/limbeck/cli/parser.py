@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
+import re
+import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -17,6 +20,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from limbeck.errors import LimbeckError, unknown
 
 T = TypeVar("T")
+
+ALIASES = types.MappingProxyType({"--images-per-class": "--ipc", "--help-all": "--help"})
+"""Options that have a second name."""
 
 UNSET = "unset"
 """How the help calls a default of None or of nothing at all."""
@@ -28,10 +34,12 @@ def parse_words(
     words: list[str],
     default: T | None = None,
     owners: Mapping[str, str] = types.MappingProxyType({}),
+    first: Sequence[str] = (),
 ) -> T:
     """The options that ``words`` stand for; ``prog`` is what comes before them, such as ``limbeck distill``.
 
-    ``owners`` are flags that there are with other options only, and which those are.
+    ``owners`` are flags that there are with other options only, and which those are. ``first`` are the options, or
+    positional arguments by their metavariables, that ``--help`` alone shows; ``--help-all`` shows all.
 
     Raises:
         LimbeckError: words that are no options, or values that do not fit.
@@ -41,10 +49,15 @@ def parse_words(
     settings["config"] = (tyro.conf.ConsolidateSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
     if default is not None:
         settings["default"] = default
+    if first and words in (["--help"], ["-h"]):
+        print(_first_screen(kind, prog, default, first), end="")
+        raise SystemExit(0)
+    flags = list(flags_of(kind, default))
+    settings["args"] = words = [_spelt(word, flags) for word in words]
 
     def refuse(event: Any) -> None:
         # A misspelt option is told before what is missing because of it.
-        error = _unknown_option(words, list(flags_of(kind, default)), prog, owners) or _sentence(event, prog)
+        error = _unknown_option(words, flags, prog, owners) or _sentence(event, prog)
         if error is not None:
             raise error
 
@@ -53,27 +66,85 @@ def parse_words(
     return options
 
 
+def _spelt(word: str, flags: Collection[str]) -> str:
+    """A word with the one name of what has two."""
+    name, sign, value = word.partition("=")
+    other = ALIASES.get(name)
+    return f"{other}{sign}{value}" if other == "--help" or other in flags else word
+
+
+def _first_screen(kind: type[Any], prog: str, default: Any, first: Sequence[str]) -> str:
+    """The help of the options that matter most, in their order, from the same fields as that of all."""
+    known = {option.name: option for option in _options_of(kind, default)}
+    aliases = {other: name for name, other in ALIASES.items()}
+    rows = []
+    for name in first:
+        option = known[name]
+        shown = f"{name}, {aliases[name]}" if name in aliases else name
+        rows.append(f"  {shown}" + (f" {option.metavar}" if option.metavar and name.startswith("-") else ""))
+        value = "" if option.value is None else f" (default: {option.value})"
+        text = f"{option.text.replace('``', '')}{value}"
+        rows += textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    summary = str(kind.__doc__).splitlines()[0]
+    lines = [f"usage: {prog} [OPTIONS] [DATA]", "", summary, "", *rows, "", f"'{prog} --help-all' shows all options."]
+    return "\n".join(lines) + "\n"
+
+
 def flags_of(kind: type[Any], default: Any = None) -> Iterator[str]:
     """The flags of a dataclass of options and of those within it, such as ``--max-time``.
 
     A member of a union has the flags of its own kind, which is that of ``default``.
     """
-    hints = typing.get_type_hints(kind, include_extras=True)
+    return (option.name for option in _options_of(kind, default) if option.name.startswith("-"))
+
+
+class _Option(NamedTuple):
+    """An option or a positional argument, by its flag or metavariable; ``text`` is what its docstring says."""
+
+    name: str
+    hint: Any
+    value: Any
+    text: str
+
+    @property
+    def metavar(self) -> str | None:
+        """What stands for its value in a help; None for a flag."""
+        with _registry():
+            spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(self.hint, set()))
+        return spec.metavar if isinstance(spec, PrimitiveConstructorSpec) else None
+
+
+def _options_of(kind: type[Any], default: Any = None) -> Iterator[_Option]:
+    """The options of a dataclass and of those within it."""
+    hints, texts = typing.get_type_hints(kind, include_extras=True), _texts_of(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         bare, *notes = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
-        if tyro.conf.Suppress in notes or tyro.conf.Positional in notes:
+        if tyro.conf.Suppress in notes:
             continue
         value = getattr(default, field.name, None)
         if value is None and field.default_factory is not dataclasses.MISSING:
             value = field.default_factory()
         if dataclasses.is_dataclass(value):
-            yield from flags_of(type(value), value)
+            yield from _options_of(type(value), value)
         elif dataclasses.is_dataclass(bare):
-            yield from flags_of(typing.cast("type[Any]", bare))
+            yield from _options_of(typing.cast("type[Any]", bare))
         else:
             names = [getattr(note, "name", None) for note in notes]  # an option may be called otherwise than its field
-            yield f"--{next(filter(None, names), field.name).replace('_', '-')}"
+            name = f"--{next(filter(None, names), field.name).replace('_', '-')}"
+            if tyro.conf.Positional in notes:
+                name = f"[{field.name.upper()}]"
+            yield _Option(name, bare, value, texts.get(field.name, ""))
+
+
+def _texts_of(kind: type[Any]) -> dict[str, str]:
+    """What the docstrings of a class and of those that it derives from say of each field, under ``Args:``."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        section = inspect.cleandoc(vars(base).get("__doc__") or "").partition("Args:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", section, flags=re.MULTILINE):
+            texts[name] = " ".join(text.split())
+    return texts
 
 
 def _on_mistake(hook: Callable[[Any], None]) -> AbstractContextManager[None]:

@@ -40,6 +40,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from None
 
 
+def own_cache() -> Path | None:
+    """Where Limbeck keeps what it can make again, ``~/.cache/limbeck``; None for a user without a home."""
+    try:
+        return Path("~/.cache/limbeck").expanduser()
+    except RuntimeError:
+        return None
+
+
 def write_bytes(path: Path, blob: bytes) -> None:
     """Write a file in place, as far as the operating system; every write here passes through it.
 

@@ -1,8 +1,10 @@
-"""A generator of random numbers for each purpose."""
+"""Random numbers: a generator for each purpose, and a state of its own for what draws from the global one."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -17,3 +19,19 @@ def generator(seed: int, stream: str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}:{stream}".encode()).digest()
     # Below 2^31: torch's CPU generator reads 32 bits of a seed, and held-out draws own the upper half.
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little") & 0x7FFFFFFF)
+
+
+@contextmanager
+def own_state(seed: int) -> Iterator[None]:
+    """The processor's global random state, seeded inside and restored after; what is made inside is float32.
+
+    Modules draw their weights from that state, in the default dtype, which the caller may have changed.
+    """
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)

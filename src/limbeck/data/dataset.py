@@ -14,6 +14,7 @@ from typing import Literal, Self, TypeAlias, final
 import torch
 from torch import Tensor
 
+from limbeck.common.devices import Device, usable_device
 from limbeck.data.arrays import Array
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.readers import READERS, Reader
@@ -79,7 +80,7 @@ class TaskData:
         scale = self.preprocessing.scale
         return scale * float(self.train_x.min()), scale * float(self.train_x.max())
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: Device) -> Self:
         """The same data on another device."""
         splits = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y")
         return replace(self, **{name: getattr(self, name).to(device) for name in splits})
@@ -154,7 +155,7 @@ def load(
     source: Source,
     *,
     data_dir: Path | None = None,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
     val_size: int = 5000,
     seed: int = 0,
     readers: Sequence[Reader] = READERS,
@@ -188,6 +189,7 @@ def load(
     """
     if val_size < 1:
         raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
+    device = usable_device(device)
     match = match_source(source, readers)
     read = match.read(data_dir)
     raw = read.change(match.changes, match.base)
@@ -235,6 +237,6 @@ def _split(y: Array, size: int, classes: int, seed: int) -> tuple[Array, Array]:
     return split_stratified(y, size, classes, torch.Generator().manual_seed(seed))
 
 
-def _tensor(array: Array, device: str | torch.device) -> Tensor:
+def _tensor(array: Array, device: Device) -> Tensor:
     # A copy, so that neither a later change of the caller's array nor a read-only file buffer reaches the tensors.
     return torch.tensor(array, device=device)

@@ -53,7 +53,12 @@ def get(
         raise LimbeckError(
             f"There is nothing to fetch for {known.name}: it comes with {known.package}, `{known.install}`."
         )
-    return fetch(known, data_roots(data_dir)[0], url_base=url_base, progress=progress)
+    root = next(iter(data_roots(data_dir)), None)
+    if root is None:
+        raise LimbeckError(
+            f"There is no home directory to put {known.name} into; name a folder as --data-dir or in LIMBECK_DATA."
+        )
+    return fetch(known, root, url_base=url_base, progress=progress)
 
 
 def fetch(known: KnownSet, root: Path, *, url_base: str | None = None, progress: Progress | None = None) -> Path:

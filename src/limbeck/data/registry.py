@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
+from limbeck.common.files import own_cache
 from limbeck.data.known import KNOWN_SETS, KnownSet, known_set
 from limbeck.errors import LimbeckError
 
@@ -48,10 +49,13 @@ class Available:
 
 
 def data_roots(data_dir: Path | None) -> tuple[Path, ...]:
-    """Where data sets are looked for, in order: ``data_dir``, the variable LIMBECK_DATA, ``~/.cache/limbeck``."""
-    variable = os.environ.get("LIMBECK_DATA")
+    """Where data sets are looked for, in order: ``data_dir``, the variable LIMBECK_DATA, ``~/.cache/limbeck``.
+
+    There may be none: a user without a home has no ``~``.
+    """
+    variable, cache = os.environ.get("LIMBECK_DATA"), own_cache()
     first = () if data_dir is None else (Path(data_dir),)
-    return (*first, *((Path(variable).expanduser(),) if variable else ()), Path("~/.cache/limbeck").expanduser())
+    return (*first, *((Path(os.path.expanduser(variable)),) if variable else ()), *(() if cache is None else (cache,)))
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path:
@@ -80,7 +84,7 @@ def folder_of(known: KnownSet, data_dir: Path | None = None) -> Path:
         raise LimbeckError(
             f"{known.title} comes with {known.package}, which is not installed; install it with `{known.install}`."
         )
-    places = ", ".join(_describe(known, root / known.folder) for root in data_roots(data_dir))
+    places = ", ".join(_describe(known, root / known.folder) for root in data_roots(data_dir)) or "no folder"
     raise LimbeckError(f"{known.title} is not on this machine; get it with `{known.install}` (looked at {places}).")
 
 

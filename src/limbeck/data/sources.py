@@ -66,6 +66,8 @@ def match_source(source: object, readers: Sequence[Reader] = READERS) -> Match:
         reader = _reader_of(base, readers)
         if reader is not None:
             return Match(reader=reader, base=base, changes=read_changes(base, words))
+        if not Path(source).exists() and _looks_like_path(base):
+            raise LimbeckError(f"There is no file or folder {base}; it is looked for in the current directory.")
         if not Path(source).is_file():
             raise unknown("data set", base, known_names())
         what = f"the file {source}"
@@ -125,6 +127,15 @@ def canonical_name(source: str) -> str:
     reader = _reader_of(base, READERS)
     name = Path(base).stem if reader is None else reader.data_name(base)
     return ",".join((name, *map(str, read_changes(base, words))))
+
+
+def _looks_like_path(base: str) -> bool:
+    """Whether text is rather a place than a name.
+
+    >>> [_looks_like_path(text) for text in ("mnits", "data/mine", "mine.csv", "~", "fashion-mnits")]
+    [False, True, True, True, False]
+    """
+    return "/" in base or os.sep in base or base.startswith(("~", ".")) or bool(Path(base).suffix)
 
 
 def _reader_of(base: object, readers: Sequence[Reader]) -> Reader | None:

@@ -38,7 +38,7 @@ class Noisy(Carrying):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("key", torch.zeros(()))
+        self.register_buffer("key", torch.zeros((), dtype=torch.float32))
 
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1) of the key's precision; replaces the key."""

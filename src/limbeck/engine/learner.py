@@ -177,8 +177,8 @@ def _copy_in_mode(module: nn.Module, training: bool) -> nn.Module:
 
 def _inner(left: State, right: State) -> Tensor:
     """⟨left, right⟩ over all tensors of two states."""
-    return sum((_dot(one, other) for one, other in zip(left, right, strict=True)), torch.zeros(()))
+    return sum((_dot(one, other) for one, other in zip(left, right, strict=True)), torch.zeros((), dtype=torch.float32))
 
 
 def _dot(left: Tensors, right: Tensors) -> Tensor:
-    return sum(((value * right[name]).sum() for name, value in left.items()), torch.zeros(()))
+    return sum(((value * right[name]).sum() for name, value in left.items()), torch.zeros((), dtype=torch.float32))

@@ -31,11 +31,11 @@ def transform_images(
     """
     count = len(x_MCHW)
     if flip:
-        mirrored_M = torch.rand(count, generator=rng) < 0.5
+        mirrored_M = torch.rand(count, generator=rng, dtype=torch.float32) < 0.5
         x_MCHW = torch.where(mirrored_M.to(x_MCHW.device)[:, None, None, None], x_MCHW.flip(-1), x_MCHW)
     if not (shift or turn or zoom):
         return x_MCHW
-    turn_M, zoom_M, left_M, up_M = (2 * torch.rand(count, 4, generator=rng) - 1).unbind(1)
+    turn_M, zoom_M, left_M, up_M = (2 * torch.rand(count, 4, generator=rng, dtype=torch.float32) - 1).unbind(1)
     return move_images(x_MCHW, turn_M=turn * turn_M, zoom_M=1 + zoom * zoom_M, left_M=shift * left_M, up_M=shift * up_M)
 
 

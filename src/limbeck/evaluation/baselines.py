@@ -47,7 +47,7 @@ class Layout:
         """
         classes, _, *shape = x_KnCHW.shape
         x_SKiCHW = x_KnCHW.reshape(classes, self.batches, self.ipc, *shape).transpose(0, 1)
-        y_MK = torch.eye(classes, device=x_KnCHW.device).repeat_interleave(self.ipc, dim=0)
+        y_MK = torch.eye(classes, device=x_KnCHW.device, dtype=torch.float32).repeat_interleave(self.ipc, dim=0)
         return x_SKiCHW.flatten(1, 2), y_MK.expand(self.batches, -1, -1)
 
     def arrange(self, x_KnCHW: Tensor, step_size: float, others: Tensors | None = None) -> list[Batch]:
@@ -56,7 +56,7 @@ class Layout:
         ``others`` are further hyper-parameters of the inner optimiser, (T,) by name.
         """
         x_SMCHW, y_SMK = self.split(x_KnCHW)
-        lr = torch.tensor(step_size, device=x_KnCHW.device)
+        lr = torch.tensor(step_size, device=x_KnCHW.device, dtype=torch.float32)
         return [
             Batch(
                 x_SMCHW[index], y_SMK[index], {**{name: value[t] for name, value in (others or {}).items()}, "lr": lr}

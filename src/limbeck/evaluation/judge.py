@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData, is_named
@@ -111,7 +112,7 @@ def evaluate(
     learners: Sequence[str] = (),
     every_step: bool = False,
     training: TrainingRecipe | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     data_dir: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
@@ -136,6 +137,7 @@ def evaluate(
     Raises:
         LimbeckError: an unknown baseline, or data of other shape, classes or content than the run was made from.
     """
+    device = usable_device(device)
     names = check_baselines(baseline_names() if baselines is None else baselines)
     if n is not None and n < 1:
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
@@ -289,7 +291,10 @@ class _Judge:
 
         def arrange(x_KnCHW: Tensor, lr: float, epochs: int) -> list[Batch]:
             layout = Layout(batches=batches, ipc=ipc, order=tuple(range(batches)) * epochs)
-            others = {name: torch.full((batches * epochs,), v, device=self.device) for name, v in constants.items()}
+            others = {
+                name: torch.full((batches * epochs,), v, device=self.device, dtype=torch.float32)
+                for name, v in constants.items()
+            }
             return layout.arrange(x_KnCHW, lr, others)
 
         draws = generator(self.seed, "baseline random")  # the images of the baseline random

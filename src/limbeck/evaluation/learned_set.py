@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from limbeck.common.devices import Device
 from limbeck.engine import Learner, Tensors
 from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.config import Config
@@ -49,7 +50,9 @@ class LearnedSet(Protocol):
     def num_classes(self) -> int:
         """K."""
 
-    def learner(self, name: str | None = None, device: str = "cpu", training: TrainingRecipe | None = None) -> Learner:
+    def learner(
+        self, name: str | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
+    ) -> Learner:
         """The learner of the set, or one with another network of that name, or with the optimiser of another recipe."""
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:

@@ -140,7 +140,7 @@ def score(
 def confusion(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
     """How often each of B networks takes class k for class l, (B, K, K), on labelled batches as in ``score``."""
     parts = list(chunks(params, kernels.execution.score_chunk or kernels.execution.chunk))
-    counts = [torch.zeros(inits(part), classes * classes) for part in parts]
+    counts = [torch.zeros(inits(part), classes * classes, dtype=torch.float32) for part in parts]
     for x_NCHW, y_N in examples:
         for part, count in zip(parts, counts, strict=True):
             pairs_BN = y_N * classes + kernels.predict(part, x_NCHW).argmax(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from limbeck.common.seeds import own_state
 from limbeck.data import TaskData
 from limbeck.engine import GeneratorConfig, Limits, Materials, Source, SourceConfig
 from limbeck.errors import LimbeckError
@@ -31,8 +32,7 @@ def gather_materials(config: Config, data: TaskData, rng: torch.Generator) -> Ma
     device, shape, classes = data.train_x.device, data.image_shape, data.num_classes
 
     def make_encoder(latent: int, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with own_state(seed):
             return ConvEncoder(shape, latent).to(device)
 
     def make_generator(wanted: SourceConfig, seed: int) -> nn.Module:
@@ -63,7 +63,8 @@ def valid_pixels(data: TaskData) -> Limits:
     """The set of images in normalised space whose pixels are within the range that those of the data have."""
     preprocessing, device = data.preprocessing, data.train_x.device
     mean_C11, unit_C11 = (
-        torch.tensor(values, device=device)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
+        torch.tensor(values, device=device, dtype=torch.float32)[:, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
     )
     low, high = data.pixel_range
     return Limits(

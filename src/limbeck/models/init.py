@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from limbeck.common.seeds import own_state
 from limbeck.engine import KEYS, Noisy, carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.stateful import BatchNorm
@@ -285,11 +286,11 @@ def _weights(
     shape = (n, *own.shape)
     leaf = name.rpartition(".")[2]
     if name in constants:
-        return torch.full(shape, constants[name])
+        return torch.full(shape, constants[name], dtype=torch.float32)
     if own.ndim >= 2:
         return distribution(shape, gain, generator)
     if "bias" in leaf or leaf == "beta":
-        return torch.zeros(shape)
+        return torch.zeros(shape, dtype=torch.float32)
     return own.expand(shape).clone()
 
 
@@ -311,30 +312,30 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _xavier(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator).mul_(gain * math.sqrt(2.0 / sum(_fans(shape))))
+    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(gain * math.sqrt(2.0 / sum(_fans(shape))))
 
 
 def _xavier_uniform(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
     bound = gain * math.sqrt(6.0 / sum(_fans(shape)))
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+    return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
 
 
 def _kaiming(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator).mul_(gain * math.sqrt(2.0 / _fans(shape)[0]))
+    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(gain * math.sqrt(2.0 / _fans(shape)[0]))
 
 
 def _orthogonal(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
     n, rows, columns = shape[0], shape[1], math.prod(shape[2:])
-    gauss = torch.randn((n, rows, columns), generator=generator)
+    gauss = torch.randn((n, rows, columns), generator=generator, dtype=torch.float32)
     q, r = torch.linalg.qr(gauss if rows >= columns else gauss.mT)
     # QR is unique, and q uniform among orthogonal matrices, only with r's diagonal made positive.
-    q = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-2)
+    q = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q).unsqueeze(-2)
     weights: Tensor = q if rows >= columns else q.mT
     return weights.reshape(shape).mul(gain)
 
 
 def _normal(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator).mul_(0.02 * gain)
+    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(0.02 * gain)
 
 
 def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -343,8 +344,7 @@ def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, T
     networks: list[dict[str, Tensor]] = []
     for seed in seeds:
         fresh = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(seed)
+        with own_state(seed), torch.no_grad():
             for layer in reversed(list(fresh.modules())):  # children first, so that a parent has the last word
                 reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
                 if callable(reset):

@@ -6,9 +6,11 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -21,9 +23,11 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.common.registry import Registry
+from limbeck.common.seeds import own_state
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
+from limbeck.models.elsewhere import found_elsewhere
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
@@ -62,7 +66,7 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
         LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
     """
     name, options = learner_options(name)
-    with _own_rng(0):
+    with own_state(0):
         if ":" in name:
             module = _from_factory(name, shape, num_classes, options)
         else:
@@ -96,7 +100,7 @@ def build_generator(
         LimbeckError: unknown name, a function that cannot be imported or called, or a module that does not fit or is
             not a function of its inputs: it draws random numbers or updates buffers.
     """
-    with _own_rng(seed):
+    with own_state(seed):
         if ":" in name:
             module = _own_generator(name, shape, num_classes, latent)
         elif name == "conv":
@@ -107,11 +111,14 @@ def build_generator(
     if not any(True for _ in module.parameters()):
         raise LimbeckError(f"The generator '{name}' has no parameter to learn.")
     rng = torch.Generator().manual_seed(0)
-    inputs = torch.randn(batch, latent, generator=rng), torch.full((batch, num_classes), 1 / num_classes)
+    inputs = (
+        torch.randn(batch, latent, generator=rng, dtype=torch.float32),
+        torch.full((batch, num_classes), 1 / num_classes, dtype=torch.float32),
+    )
     tried = []
     for other in (1, 2):
         buffers = {key: value.clone() for key, value in module.named_buffers()}
-        with torch.no_grad(), _own_rng(other):
+        with torch.no_grad(), own_state(other):
             try:
                 tried.append(functional_call(module, buffers, inputs))
             except Exception as error:
@@ -167,7 +174,7 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
     generator = torch.Generator().manual_seed(0)
-    x_NCHW = torch.randn(2, *shape, generator=generator).to(tensors[0].device)
+    x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(tensors[0].device)
     logits, buffers = _dry_run(module, x_NCHW, seed=1)
     if not isinstance(logits, Tensor):
         raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
@@ -233,7 +240,7 @@ def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict
     """Output for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors."""
     parameters = {name: _float32(p) for name, p in module.named_parameters()}
     buffers = {name: _float32(b) for name, b in module.named_buffers()}
-    with _own_rng(seed), torch.no_grad():
+    with own_state(seed), torch.no_grad():
         try:
             output = functional_call(module, (parameters, buffers), (x_NCHW,))
         except Exception as error:
@@ -260,6 +267,10 @@ def learner_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    if name not in LEARNERS.names and (elsewhere := found_elsewhere(name)):
+        raise LimbeckError(
+            f"Unknown learner '{name}'; did you mean {elsewhere}? Known: {', '.join(sorted(LEARNERS.names))}."
+        )
     make = LEARNERS[name]
     known = [key for key in inspect.signature(make).parameters if key not in ("shape", "num_classes")]
     for key in options:
@@ -277,7 +288,7 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
         function = load_function(name)
         arguments = _arguments(name, function, shape, num_classes, options)
         try:
-            module = function(**arguments)
+            module = _call(function, arguments, optional=arguments.keys() - options.keys())
         except LimbeckError:
             raise
         except Exception as error:
@@ -290,6 +301,18 @@ def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, 
     return module
 
 
+def _call(function: Callable[..., Any], arguments: dict[str, Any], optional: Collection[str]) -> Any:
+    """The function's result, without those optional arguments that what it passes them on to does not know."""
+    try:
+        return function(**arguments)
+    except TypeError as error:
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if refused is None or refused[1] not in optional or refused[1] not in arguments:
+            raise
+    rest = {key: value for key, value in arguments.items() if key != refused[1]}
+    return _call(function, rest, optional)
+
+
 def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
     """The callable that `package.module:function` names; `kind` is what it makes, in an error.
 
@@ -297,6 +320,9 @@ def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
         LimbeckError: it cannot be imported, is not there or is no function.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        dotted = ".".join(Path(module_name).with_suffix("").parts)
+        raise LimbeckError(f"'{name}' names a file; write the module that it is: {dotted}:{attribute}.")
     if not module_name or not attribute:
         raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
     try:
@@ -362,11 +388,3 @@ def cwd_on_path() -> Iterator[None]:
     finally:
         if entry in sys.path:
             sys.path.remove(entry)
-
-
-@contextmanager
-def _own_rng(seed: int) -> Iterator[None]:
-    """The processor's global random state, seeded inside and restored after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -34,10 +34,10 @@ class BatchNorm(Carrying):
     def __init__(self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(features)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
+        self.weight = nn.Parameter(torch.ones(features, dtype=torch.float32)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(features, dtype=torch.float32)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(features, dtype=torch.float32))
+        self.register_buffer("running_var", torch.ones(features, dtype=torch.float32))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C, ...)."""
@@ -101,7 +101,7 @@ class Augmented(Noisy):
         """The module's output for the images (N, C, H, W), in training for shifted and mirrored ones."""
         if self.training:
             count, _, rows, columns = x_NCHW.shape
-            draws_3N = self.uniform(3, count)
+            draws_3N = self.uniform(3, count).to(x_NCHW.dtype)
             # Products with permutation-like matrices: linear in the pixels, and plain under every transformation.
             if self.shift:
                 x_NCHW = (

@@ -128,7 +128,7 @@ def describe(task: Task, proxy: Proxy) -> dict[str, Any]:
         },
         "seed": task.seed,
         "proxy": {"name": proxy.name, "kind": type(proxy).__name__, "settings": _plain(settings)},
-        "machine": versions(task.device),
+        "machine": versions(str(task.device)),
         "prepare_seconds": 0.0,
     }
 

@@ -226,7 +226,7 @@ def augment(x_NCHW: Tensor, schedule: Schedule, rng: torch.Generator) -> Tensor:
     rows = torch.arange(height).expand(count, height)
     columns = torch.arange(width).expand(count, width)
     if schedule.flip:
-        flips_N1 = torch.rand(count, 1, generator=rng) < 0.5
+        flips_N1 = torch.rand(count, 1, generator=rng, dtype=torch.float32) < 0.5
         columns = torch.where(flips_N1, width - 1 - columns, columns)
     if schedule.shift:
         by = torch.randint(-schedule.shift, schedule.shift + 1, (2, count, 1), generator=rng)

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 import torch
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -50,11 +51,13 @@ def distill(
     data: TaskData | None = None,
     *,
     out: str | Path | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     data_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     trust: bool = False,
+    iterations: int | None = None,
+    max_time: float | None = None,
     reporter: Reporter | None = None,
 ) -> Distilled:
     """Learn a tiny training set.
@@ -70,13 +73,23 @@ def distill(
         overwrite: replace a run that ``out`` already holds.
         trust: with ``resume``, import code that the run in ``out`` names as its learner or generator. What ``config``
             names is trusted anyway.
+        iterations, max_time: with ``resume``, other budgets than the recorded ones, over all sittings: a run that ended
+            goes on. The schedules follow the new budgets from there.
         reporter: told about progress.
 
     Raises:
         LimbeckError: wrong input, an ``out`` that holds another run, data that is split otherwise than that of the
             pool, or a run that diverges again and again.
     """
-    place = Place(out=None if out is None else Path(out), resume=resume, overwrite=overwrite, trust=trust)
+    device = usable_device(device)
+    place = Place(
+        out=None if out is None else Path(out),
+        resume=resume,
+        overwrite=overwrite,
+        trust=trust,
+        iterations=iterations,
+        max_time=max_time,
+    )
     looked_for = None if data_dir is None else Path(data_dir)
     assignment = resolve(config, data, place, data_dir=looked_for, device=device)
     if isinstance(assignment, Distilled):
@@ -99,6 +112,12 @@ class OuterLoop:
         self.rngs = {
             name: generator(config.seed, name) for name in ("inits", "data", "start", "source", "family", "method")
         }
+        if checkpoint is None:  # before what is learned is made, which may be more than there is memory for
+            self.execution = plan_distilling(
+                config, [learner for learner, _ in learners], self.data, reporter
+            ).execution
+        else:
+            self.execution = checkpoint.restore_execution()
         materials = gather_materials(config, self.data, self.rngs["start"])
         source = config.source.build(materials)
         optimizer = OuterOptimizer(config.outer, source.parameters(), source.group_of)
@@ -107,15 +126,12 @@ class OuterLoop:
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         if checkpoint is None:
             self.progress = Progress()
-            plan = plan_distilling(config, [learner for learner, _ in learners], self.data, reporter)
-            self.execution = plan.execution
             preparation = config.source.prepare(source, materials)
             if preparation is not None:
                 reporter.message(preparation)
             self.good = self.best = optimizer.tensors()
         else:
             self.progress = checkpoint.progress
-            self.execution = checkpoint.restore_execution()
             if self.execution.compiled:
                 use_compile_cache()
             if checkpoint.threads != torch.get_num_threads():

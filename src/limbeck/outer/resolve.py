@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
+from limbeck.experiment.parts import OuterConfig
+from limbeck.experiment.progress import Progress
 from limbeck.experiment.task import check_task, record_pool, task_of
 from limbeck.models import load_card
 from limbeck.outer.checkpoint import Checkpoint
@@ -31,12 +33,19 @@ class Assignment:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run is kept, and what may happen to what is there (see ``distill``)."""
+    """Where a run is kept, what may happen to what is there, and its other budgets (see ``distill``)."""
 
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
     trust: bool = False
+    iterations: int | None = None
+    max_time: float | None = None
+
+    def budget(self, outer: OuterConfig) -> OuterConfig:
+        """The settings of the outer loop with the budgets that are named here."""
+        named: dict[str, Any] = {"iterations": self.iterations, "max_time": self.max_time}
+        return dataclasses.replace(outer, **{name: value for name, value in named.items() if value is not None})
 
 
 def resolve(
@@ -49,6 +58,8 @@ def resolve(
     """
     if place.resume:
         return _go_on(config, data, place, data_dir=data_dir, device=device)
+    if (place.iterations, place.max_time) != (None, None):
+        raise LimbeckError("iterations and max_time are for resume; otherwise they are in the configuration, as outer.")
     folder = None if place.out is None else RunDirectory(place.out)
     if folder is not None:
         folder.check(overwrite=place.overwrite)
@@ -70,8 +81,12 @@ def _go_on(
     trust = place.trust or config.trusted
     recorded = Config.from_json(checkpoint.config, folder.path, trust=trust)
     config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
+    config = dataclasses.replace(config, outer=place.budget(config.outer))
+    longer = config.outer != recorded.outer
+    if longer:
+        _refuse_spent(config.outer, checkpoint.progress, folder.path)
     same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
-    if same_data and folder.finished():  # its budget, of iterations or of time, is spent
+    if same_data and not longer and folder.finished():  # its budget, of iterations or of time, is spent
         result = dataclasses.replace(Distilled.load(folder.path, trust=trust), config=config)
         if config.init != recorded.init:  # its pool lies elsewhere now
             result.network()  # refuses other networks
@@ -83,6 +98,20 @@ def _go_on(
             f"The run in {place.out} was made from other data than {data.name} is now; resume it with the same."
         )
     return Assignment(config=config, data=data.to(device), folder=folder, checkpoint=checkpoint)
+
+
+def _refuse_spent(outer: OuterConfig, progress: Progress, path: Path) -> None:
+    """Raise LimbeckError for budgets that a run has spent already; they count over all sittings."""
+    if progress.iteration >= outer.iterations:
+        raise LimbeckError(
+            f"The run in {path} has done {progress.iteration} iterations; --iterations counts them, so it must be more "
+            f"than that to go on, not {outer.iterations}."
+        )
+    if outer.max_time is not None and progress.elapsed >= outer.max_time:
+        raise LimbeckError(
+            f"The run in {path} has taken {progress.elapsed:.0f} s; --max-time counts all sittings, so it must be more "
+            f"than that to go on, not {outer.max_time:g}."
+        )
 
 
 def _named_after(config: Config, data: TaskData | None) -> Config:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, final
 
 import torch
 
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -62,7 +63,7 @@ def make_pool(
     data: TaskData,
     out: str | Path,
     *,
-    device: str = "cpu",
+    device: Device = "cpu",
     resume: bool = False,
     overwrite: bool = False,
     watch: Watch = lambda progress: None,
@@ -89,6 +90,7 @@ def make_pool(
         LimbeckError: a pool is there already and neither ``resume`` nor ``overwrite`` is set; nothing to resume, or
             parts of another pool; a learner that does not fit the data.
     """
+    device = usable_device(device)
     config = dataclasses.replace(config, val_size=len(data.val_y))
     parts = Parts(Path(out), config, data)
     if resume and parts.is_finished():

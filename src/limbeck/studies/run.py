@@ -15,6 +15,7 @@ from typing import Any, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import ARTEFACT, CHECKPOINT
+from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import read_json, write_json
 from limbeck.data import load
 from limbeck.errors import DivergedError, LimbeckError
@@ -100,7 +101,7 @@ def run_study(
     iterations: int | None = None,
     max_time: float | None = None,
     n: int | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     networks: int | None = None,
     data_dir: Path | None = None,
     reporter: Reporter | None = None,
@@ -125,6 +126,7 @@ def run_study(
     Returns:
         The score of each variant; None if someone stopped it.
     """
+    device = usable_device(device)
     pools = {}
     for plan in study.pools:
         path = pools[plan.name] = out / "pools" / plan.path.name

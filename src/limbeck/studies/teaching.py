@@ -135,7 +135,7 @@ def _weight_norm(seed: int) -> Study:
     rng = generator(seed, "weight norm study")
     variants = []
     for draw in range(seed, seed + DRAWS):
-        lr, lr_images, momentum, hidden = torch.rand(4, generator=rng).tolist()
+        lr, lr_images, momentum, hidden = torch.rand(4, generator=rng, dtype=torch.float32).tolist()
         settings: dict[str, Any] = {
             "seed": draw,
             "inner": {"lr": _log_uniform(lr, 0.01, 0.5), "momentum": 0.95 * momentum},

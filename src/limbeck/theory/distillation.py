@@ -16,6 +16,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from limbeck.common.devices import Device, usable_device
 from limbeck.engine import (
     Execution,
     GradientDescent,
@@ -56,9 +57,10 @@ class RegressionConfig:
     restarts: int = 1
     max_time: float | None = None
     seed: int = 0
-    device: str = "cpu"
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", usable_device(self.device))
         if self.mean not in ("optimum", "zero"):
             raise unknown("mean", self.mean, ("optimum", "zero"))
         if not (math.isfinite(self.sigma) and self.sigma > 0):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.cli.commands.attacking import report_on
@@ -39,9 +40,22 @@ from limbeck.experiment.task import task_of
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill as run_distill
 
+FIRST: Final = (
+    "[DATA]", "--recipe", "--learner", "--ipc", "--steps", "--epochs", "--init", "--iterations", "--max-time", "--out",
+    "--resume", "--seed", "--device",
+)  # fmt: skip
+"""The options that matter most, which ``limbeck distill --help`` shows."""
+
 
 def distill(argv: list[str]) -> int:
     """``limbeck distill``."""
+    if not argv:
+        plain = Config()
+        raise LimbeckError(
+            f"'limbeck distill' learns a training set; on its own it would take {plain.data}, {plain.learner} and "
+            f"{plain.outer.iterations} iterations, half an hour. Name the data and a time: limbeck distill "
+            f"{plain.data} --max-time 150 --out runs/{plain.data}, or see 'limbeck distill --help'."
+        )
     console = log_console()
     recipe = value_of(argv, "--recipe")
     base = Config() if recipe is None else config_named(recipe)
@@ -55,8 +69,8 @@ def distill(argv: list[str]) -> int:
         raise LimbeckError("--resume names the run to go on with; leave out --out.")
     if options.resume is not None and _names_settings(options):
         raise LimbeckError(
-            "--resume goes on with the settings that the run began with; leave out the others (but --init pool:FILE "
-            "tells where its pool is now)."
+            "--resume goes on with the settings that the run began with; leave out the others (but --max-time and "
+            "--iterations give it more, over all sittings, and --init pool:FILE tells where its pool is now)."
         )
     init = config.init.init.split(":")[0]
     out = options.resume or options.out or Path("runs") / f"{canonical_name(config.data)}-{init}"
@@ -76,6 +90,8 @@ def distill(argv: list[str]) -> int:
         resume=options.resume is not None,
         overwrite=options.overwrite,
         trust=options.trust,
+        iterations=_new_budget(argv, options, "iterations"),
+        max_time=_new_budget(argv, options, "max_time"),
         reporter=Several(reporters),
     )
     if options.json:
@@ -99,7 +115,7 @@ def _distill_options(
     """
     try:
         default = DistillOptions(config=choose_members(base, partial(value_of, argv)))
-        return parse(DistillOptions, argv, default, owners_of_flags()), default
+        return parse(DistillOptions, argv, default, owners_of_flags(), FIRST), default
     except IdleOptionError as error:
         without = reset_option(base, error.option)
         if without == base:
@@ -115,7 +131,15 @@ def _names_settings(options: DistillOptions) -> bool:
     config, plain = options.config, Config()
     if config.init.pooled:
         config = dataclasses.replace(config, init=dataclasses.replace(config.init, init=plain.init.init))
+    budgets = {name: getattr(plain.outer, name) for name in ("iterations", "max_time")}
+    config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, **budgets))
     return config != plain or options.data is not None or options.recipe is not None
+
+
+def _new_budget(argv: list[str], options: DistillOptions, name: str) -> Any:
+    """What a run that goes on is given from now on; None to leave it as it was."""
+    named = options.resume is not None and value_of(argv, f"--{name.replace('_', '-')}") is not None
+    return getattr(options.config.outer, name) if named else None
 
 
 def evaluate(argv: list[str]) -> int:

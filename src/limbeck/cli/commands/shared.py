@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from limbeck.cli.allocator import tune_allocator
 from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common
 from limbeck.cli.parser import parse_words
+from limbeck.common.devices import usable_device
 from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
@@ -41,10 +42,11 @@ def parse(
     argv: list[str],
     default: Options | None = None,
     owners: Mapping[str, str] = MappingProxyType({}),
+    first: Sequence[str] = (),
 ) -> Options:
-    """The options of a verb, which is what their class is called after; ``owners`` as ``parse_words`` has it."""
+    """The options of a verb, which is what their class is called after; the rest as ``parse_words`` has it."""
     verb = kind.__name__.removesuffix("Options").lower()
-    options = parse_words(kind, f"limbeck {verb}", argv, default, owners)
+    options = parse_words(kind, f"limbeck {verb}", argv, default, owners, first)
     if getattr(options, "resume", None) and getattr(options, "overwrite", False):
         raise LimbeckError("--resume goes on with what is there and --overwrite begins anew; give one of them.")
     return options
@@ -68,11 +70,7 @@ def prepare(options: Common, default_threads: int | None = None) -> None:
         if threads < 1:
             raise LimbeckError(f"--threads is {threads}; it must be at least 1.")
         torch.set_num_threads(threads)
-    try:
-        torch.zeros(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise LimbeckError(f"--device {options.device} cannot be used here ({reason}); try --device cpu.") from None
+    usable_device(options.device)
     tune_allocator(options.lean)
 
 

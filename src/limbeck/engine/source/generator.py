@@ -306,7 +306,7 @@ class Generator(Source):
 
     def _draw_noise(self, rng: torch.Generator) -> Tensor:
         shape = (self.config.inner_steps, self.config.batch, self.config.latent)
-        return torch.randn(shape, generator=rng).to(self._like)
+        return torch.randn(shape, generator=rng, dtype=torch.float32).to(self._like)
 
     def _draw_labels(self, rng: torch.Generator) -> Tensor:
         shape = (self.config.inner_steps, self.config.batch)

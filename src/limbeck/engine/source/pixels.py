@@ -104,7 +104,7 @@ class PixelConfig(SourceConfig):
     def build(self, materials: Materials) -> Pixels:
         if self.start == "noise":
             shape = (self.steps, self.batch_size(materials.classes), *materials.image_shape)
-            start = torch.randn(shape, generator=materials.rng).to(materials.device)
+            start = torch.randn(shape, generator=materials.rng, dtype=torch.float32).to(materials.device)
         else:
             start = self.arrange(materials.per_class(materials.rng, self.steps * self.ipc))
         limits = None

@@ -56,7 +56,7 @@ class LearnedSchedule(TrainingRecipe):
             yield Batch(x_MCHW.to(device), y_MK.to(device), h)
 
     def at_step_size(self, lr: float) -> Self:
-        constant = torch.full(self.order.shape, lr)
+        constant = torch.full(self.order.shape, lr, dtype=torch.float32)
         return dataclasses.replace(self, hyperparameters={**self.hyperparameters, "lr": constant})
 
     @property

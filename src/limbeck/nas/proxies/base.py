@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+from limbeck.common.devices import Device, usable_device
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.nas.proxies.scale import RANK, Scale
@@ -30,7 +31,10 @@ class Task:
     space: Space
     data: TaskData
     seed: int = 0
-    device: str = "cpu"
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", usable_device(self.device))
 
 
 class Scorer(ABC):

@@ -119,7 +119,7 @@ def log_sizes(slots: Sequence[Slot]) -> Tensor:
     """Logarithms of the dimensions of a node's largest parameter, (SIZES,), 0 where there are none."""
     largest = max((slot.shape for slot in slots), key=math.prod, default=())
     logs = [math.log(size) for size in largest[:SIZES]]
-    return torch.tensor([*logs, *[0.0] * (SIZES - len(logs))])
+    return torch.tensor([*logs, *[0.0] * (SIZES - len(logs))], dtype=torch.float32)
 
 
 def module_key(name: str) -> str:

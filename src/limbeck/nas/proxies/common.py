@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.common.devices import Device
 from limbeck.common.seeds import generator
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import LimbeckError
@@ -115,6 +116,6 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
-def on(device: str, tensors: dict[str, Tensor]) -> Tensors:
+def on(device: Device, tensors: dict[str, Tensor]) -> Tensors:
     """The tensors on a device."""
     return {name: value.to(device) for name, value in tensors.items()}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.common.seeds import generator
+from limbeck.common.seeds import generator, own_state
 from limbeck.engine import Tensors
 from limbeck.models import draw
 from limbeck.nas.proxies.blueprint import SIZES, Blueprint, Slot, log_sizes, module_key
@@ -112,7 +112,9 @@ class HyperNetwork(nn.Module):
 
     def _embedding(self, op: str) -> nn.Parameter:
         like = self.sizes.weight
-        return nn.Parameter(torch.randn(self.hidden, generator=generator(self.seed, f"op {op}")).to(like))
+        return nn.Parameter(
+            torch.randn(self.hidden, generator=generator(self.seed, f"op {op}"), dtype=torch.float32).to(like)
+        )
 
     def _decoder(self, slot: Slot) -> nn.Module:
         """From a normalised state to a tile, whose numbers have a variance of 1 at first."""
@@ -129,6 +131,5 @@ class HyperNetwork(nn.Module):
 
     def _make(self, stream: str, make: Callable[[], _Module]) -> _Module:
         """A module with the weights that the seed gives it; the global random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(self.seed, stream).initial_seed())
+        with own_state(generator(self.seed, stream).initial_seed()):
             return make()

@@ -96,7 +96,7 @@ def new_stores(stores: Mapping[str, Tensor], child: Child, task: Task) -> Tensor
         if not initial:
             initial = draw(child.module, "kaiming", 1, generator(task.seed, "supernet"))
         like = initial[name]
-        noise = torch.randn(size, generator=generator(task.seed, f"store {store} {size}")).to(like)
+        noise = torch.randn(size, generator=generator(task.seed, f"store {store} {size}"), dtype=torch.float32).to(like)
         spread = like.std(correction=0) if like.numel() > 1 else like.new_zeros(())
         new[store] = like.mean() + spread * noise
         if old is not None:

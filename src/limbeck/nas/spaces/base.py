@@ -158,7 +158,7 @@ class Space(ABC):
         """Floating-point operations of the forward pass on one image, a multiply-add counted as two."""
         module = self.build(arch)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(torch.zeros(2, *self.shape))  # two images: batch normalisation needs a variance
+            module(torch.zeros(2, *self.shape, dtype=torch.float32))  # two images: batch normalisation needs a variance
         return int(counter.get_total_flops()) // 2
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import CHECKPOINT
+from limbeck.common.devices import Device
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -187,7 +188,7 @@ def learn_set(
     config: Config,
     out: Path,
     *,
-    device: str = "cpu",
+    device: Device = "cpu",
     data: TaskData | None = None,
     reporter: Reporter | None = None,
 ) -> bool:
