@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.engine.adjoint.base import Adjoint, MetaGradient, RealBatch, count_inits
+from limbeck.engine.forward import differentiable
 from limbeck.engine.kernels import Kernels
 from limbeck.engine.source.base import Source
 from limbeck.engine.state import State, Tensors
@@ -24,7 +25,8 @@ class Unroll(Adjoint):
     def meta_gradient(
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
     ) -> MetaGradient:
-        rows = [self._one(kernels, source, params, states.at(b), real) for b in range(count_inits(states))]
+        with differentiable(kernels.learner.training_module):
+            rows = [self._one(kernels, source, params, states.at(b), real) for b in range(count_inits(states))]
         grads = {name: torch.stack([grad[name] for _, grad in rows]) for name in params}
         return MetaGradient(torch.stack([loss for loss, _ in rows]), grads)
 
