@@ -14,6 +14,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import torch
@@ -28,12 +29,14 @@ from limbeck.errors import LimbeckError
 RUNGS: Final = ("together", "unfused", "one by one", "recorded")
 """The ways to compute, the best first."""
 
-_COSTS: Final = {
-    "unfused": "attention and recurrent layers are computed without torch's fused kernels, which is somewhat slower",
-    "one by one": "initial weights are computed one after the other, which is slower for small networks",
-    "recorded": "initial weights are computed one after the other by autograd's double backward, which is slower and "
-    "takes more memory",
-}
+_COSTS: Final = MappingProxyType(
+    {
+        "unfused": "attention and recurrent layers are computed without torch's fused kernels, which is slower",
+        "one by one": "initial weights are computed one after the other, which is slower for small networks",
+        "recorded": "initial weights are computed one after the other by autograd's double backward, which is slower "
+        "and takes more memory",
+    }
+)
 _TOLERANCE: Final = 1e-3
 _COARSE: Final = 0.1
 """The tolerance where a kernel computes in bfloat16."""

@@ -18,7 +18,7 @@ import torch
 from limbeck.common.files import write_json
 from limbeck.common.provenance import processor
 from limbeck.data import TaskData
-from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Execution, Kernels, Learner, RealLoss, Tensors, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.experiment.compilers import cache_dir
 
@@ -52,7 +52,7 @@ def fastest_real_batch(base: Execution, learner: Learner, data: TaskData, size: 
     """
     weights: Tensors = {
         name: (0.05 * torch.randn(base.chunk, *p.shape, generator=torch.Generator().manual_seed(0))).to(p.device)
-        for name, p in learner.module.named_parameters()
+        for name, p in trainable_parameters(learner.module).items()
     }
     x_NCHW, y_N = data.sample(torch.Generator().manual_seed(0), size)
     seconds, gradients = [], []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.data import TaskData
-from limbeck.engine import Execution, Learner
+from limbeck.engine import Execution, Learner, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.experiment.compilers import compiler_missing, use_compile_cache
 from limbeck.experiment.config import Config
@@ -186,7 +186,7 @@ def estimate_memory(work: Work, at_once: int) -> int:
 
 def _states_of(learner: Learner) -> list[str]:
     """What the inner optimiser keeps for each parameter, for one parameter."""
-    name, value = next(iter(learner.module.named_parameters()))
+    name, value = next(iter(trainable_parameters(learner.module).items()))
     state = learner.optimizer.init({name: value.detach()})
     return [key for key, tensor in state.items() if tensor.shape == value.shape]
 
