@@ -85,8 +85,11 @@ def copy_module(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         for value in vars(layer).values():
             for item in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(item, Tensor) and not item.is_leaf:
-                    kept[id(item)] = item.detach().clone()
+                if isinstance(item, Tensor) and not isinstance(item, nn.Parameter) and not item.is_leaf:
+                    try:
+                        kept[id(item)] = item.detach().clone()
+                    except RuntimeError:  # left from within a transform that is over: its value is gone
+                        kept[id(item)] = torch.zeros(())
     return copy.deepcopy(module, kept)
 
 
@@ -115,6 +118,31 @@ def differentiable(module: nn.Module) -> Iterator[None]:
         finally:
             mkldnn.enabled = before[0]
             mha.set_fastpath_enabled(before[1])
+
+
+@contextlib.contextmanager
+def holding(module: nn.Module, tensors: Tensors) -> Iterator[None]:
+    """Within it, a module has these parameters and buffers.
+
+    Activation checkpoints run parts of a module again in the backward pass, when ``functional_call`` is over.
+    """
+    aliases: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    owners: dict[int, str] = {}
+    for path, layer in module.named_modules():
+        for table in (layer._parameters, layer._buffers):
+            for leaf, value in table.items():
+                if value is not None:  # a tied parameter has the name of its first place
+                    name = owners.setdefault(id(value), f"{path}.{leaf}".lstrip("."))
+                    aliases.setdefault(name, []).append((table, leaf))
+    places = [(table, leaf, value) for name, value in tensors.items() for table, leaf in aliases.get(name, [])]
+    before = [table[leaf] for table, leaf, _ in places]
+    try:
+        for table, leaf, value in places:
+            table[leaf] = value
+        yield
+    finally:
+        for (table, leaf, _), value in zip(places, before, strict=True):
+            table[leaf] = value
 
 
 def hidden_layers(module: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from limbeck.engine.forward import detach_all, differentiable
+from limbeck.engine.forward import detach_all, differentiable, holding
 from limbeck.engine.ladder import Function, Ladder
 from limbeck.engine.learner import Learner, Mode
 from limbeck.engine.modes import choose_mode
@@ -160,8 +160,9 @@ class Kernels:
         self, params: Tensors, buffers: Tensors, x_NCHW: Tensor, y_N: Tensor
     ) -> tuple[tuple[Tensors, Tensors], Tensor]:
         """What ``grad_and_value`` gives, by recording operations."""
-        with differentiable(self.learner.training_module), torch.enable_grad():
-            params, buffers = detach_all(params), detach_all(buffers)
+        params, buffers = detach_all(params), detach_all(buffers)
+        module = self.learner.module
+        with differentiable(module), holding(module, params), torch.enable_grad():
             value = self._value(params, buffers, x_NCHW, y_N)
             leaves = [*params.values(), *buffers.values()]
             parts = iter(torch.autograd.grad(value, leaves, materialize_grads=True))

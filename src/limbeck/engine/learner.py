@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp
 
 from limbeck.engine.carried import Carrying, carried_names
-from limbeck.engine.forward import copy_module, differentiable, in_evaluation, is_simple, logits_of
+from limbeck.engine.forward import copy_module, differentiable, holding, in_evaluation, is_simple, logits_of
 from limbeck.engine.optim import GradientDescent, InnerOptimizer
 from limbeck.engine.state import Batch, State, Tensors, add
 
@@ -120,25 +120,22 @@ class Learner:
 
     def step_recorded(self, state: State, batch: Batch) -> State:
         """``step`` by recording operations instead of transforming functions."""
-        with differentiable(self.training_module), torch.enable_grad():
-            return self._record(state, batch, create_graph=False).each(Tensor.detach)
+        state = state.each(Tensor.detach)
+        params = {name: value.requires_grad_() for name, value in state.params.items()}
+        with differentiable(self.training_module), holding(self.training_module, params), torch.enable_grad():
+            return self._record(state._replace(params=params), batch, create_graph=False).each(Tensor.detach)
 
     def _record(self, state: State, batch: Batch, *, create_graph: bool) -> State:
-        params = {
-            name: value if value.requires_grad else value.detach().requires_grad_()
-            for name, value in state.params.items()
-        }
+        params = state.params
         loss, buffers = self.inner_loss(params, state.buffers, batch.x_MCHW, batch.y_MK)
         grads = torch.autograd.grad(loss, list(params.values()), create_graph=create_graph, materialize_grads=True)
-        state = State(params, state.opt, state.buffers)
         return self.optimizer.update(state, dict(zip(params, grads, strict=True)), batch.h)._replace(buffers=buffers)
 
     def _pull_recorded(self, state: State, batch: Batch, cotangent: State) -> tuple[State, Batch]:
         """The double backward of autograd."""
-        with differentiable(self.training_module), torch.enable_grad():
-            state = state.each(lambda value: value.detach().requires_grad_())
-            x_MCHW, y_MK = (value.detach().requires_grad_() for value in batch[:2])
-            h = {name: value.detach().requires_grad_() for name, value in batch.h.items()}
+        state = state.each(lambda value: value.detach().requires_grad_())
+        x_MCHW, y_MK, h = batch.each(lambda value: value.detach().requires_grad_())
+        with differentiable(self.training_module), holding(self.training_module, state.params), torch.enable_grad():
             following = self._record(state, Batch(x_MCHW, y_MK, h), create_graph=True)
             leaves = [*state.params.values(), *state.opt.values(), *state.buffers.values(), x_MCHW, y_MK, *h.values()]
             pairs = [
