@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.engine import Batch, Learner, carried_names
 from limbeck.errors import LimbeckError
-from limbeck.models import build, check, draw
+from limbeck.models import build, check, draw, refuse_unsupported
 from limbeck.models.checks import own_rng
 from limbeck.models.origin import Origin, with_origin
 from limbeck.models.replay import Replayed, random_calls
@@ -46,6 +47,10 @@ NOISE: dict[str, Callable[[Tensor, bool], Tensor]] = {
     "dropout by a function": lambda x, training: F.dropout(x, 0.1, training),
     "Gaussian noise": lambda x, training: x + 0.01 * torch.randn_like(x),
     "uniform noise in place": lambda x, training: x + torch.empty_like(x).uniform_(-0.1, 0.1),
+    "alpha dropout": lambda x, training: F.alpha_dropout(x, 0.1, training),
+    "randomised rectifier": lambda x, training: F.rrelu(x, training=training),
+    "Gumbel softmax": lambda x, training: F.gumbel_softmax(x),
+    "exponential in place": lambda x, training: x + torch.empty_like(x).exponential_(),
     "masked": lambda x, training: x * torch.bernoulli(torch.full_like(x, 0.99)),
 }
 
@@ -77,6 +82,20 @@ def test_replayed_dropout_keeps_its_share() -> None:
     kept = (module(torch.ones(20_000)) > 0).float().mean()
     assert float(kept) == pytest.approx(0.75, abs=0.02)
     assert torch.equal(module.eval()(torch.ones(5)), torch.ones(5))
+
+
+def test_replayed_alpha_dropout_keeps_mean_and_variance() -> None:
+    x = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
+    values = Replayed(nn.AlphaDropout(0.3)).train()(x)
+    assert float(values.mean()) == pytest.approx(0, abs=0.03) and float(values.std()) == pytest.approx(1, abs=0.03)
+
+
+def test_hard_sigmoid_can_be_differentiated_twice() -> None:
+    module = prepare(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Hardsigmoid(), nn.Linear(4, 3)), SHAPE)
+    x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(module(x), module.module(x))
+    (grad,) = torch.autograd.grad(module(x).square().sum(), module.module[1].weight, create_graph=True)
+    assert torch.autograd.grad(grad.sum(), module.module[1].weight)[0].isfinite().all()
 
 
 def test_replayed_normal_numbers_are_normal() -> None:
@@ -114,8 +133,8 @@ def test_attention_with_dropout_is_torchs_own_where_it_drops_nothing(masked: boo
 
 
 def test_what_cannot_be_replayed_is_refused_by_name() -> None:
-    module = prepare(Noisy(lambda x, training: x + torch.empty_like(x).exponential_()), SHAPE)
-    with pytest.raises(LimbeckError, match=r"draws random numbers \(exponential_"):
+    module = prepare(Noisy(lambda x, training: x + torch.empty_like(x).geometric_(0.5)), SHAPE)
+    with pytest.raises(LimbeckError, match=r"draws random numbers \(geometric_"):
         check(module, SHAPE, 3)
 
 
@@ -208,3 +227,39 @@ def test_building_by_name_remembers_the_constructor(tmp_path: object, monkeypatc
     weights = draw(module, "auto", 2, torch.Generator().manual_seed(0))
     assert torch.equal(weights["1.bias"], torch.full((2, 3), 0.25))
     assert torch.equal(draw(module, "xavier", 2, torch.Generator().manual_seed(0))["1.bias"], torch.zeros(2, 3))
+
+
+class NormAndRectify(nn.BatchNorm2d):
+    """A batch normalisation that does more, as libraries of models have them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), NormAndRectify(4), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_statistics_of_any_batch_norm_are_carried() -> None:
+    """Trained as torch would, by hand, and evaluated with the statistics that are left."""
+    with own_rng(0):
+        own = normed()
+    module = prepare(copy.deepcopy(own), SHAPE)
+    names = carried_names(module)
+    assert set(names) == {"key", "module.1.running_mean", "module.1.running_var"}
+    check(module, SHAPE, 3)
+    refuse_unsupported(module)
+    learner = Learner.of(module)
+    state = learner.init({name: p.detach() for name, p in module.named_parameters()})
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(8, *SHAPE, generator=rng)
+    y = torch.eye(3)[torch.arange(8) % 3]
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    for _ in range(3):
+        state = learner.step(state, Batch(x, y, {"lr": torch.tensor(0.1)}))
+        optimizer.zero_grad()
+        F.cross_entropy(own(x), y).backward()
+        optimizer.step()
+    for name in names[1:]:
+        torch.testing.assert_close(state.buffers[name], own.get_buffer(name.removeprefix("module.")))
+    torch.testing.assert_close(learner.predict(state.network, x), own.eval()(x), rtol=1e-4, atol=1e-5)

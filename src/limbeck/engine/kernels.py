@@ -94,8 +94,7 @@ class Kernels:
                     self._ladder.descend("recorded", "its forward pass cannot be transformed as a function")
                 elif trusted.unfused and trusted.mode != "autograd":
                     self._ladder.descend("unfused", "the fused kernels have no derivative of the second order")
-        mode = self._mode or self.execution.mode
-        result: tuple[State, Batch] = self._call(mode, states.params, states, batch, cotangents)
+        result: tuple[State, Batch] = self._call(self.mode, states.params, states, batch, cotangents)
         return result
 
     def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
@@ -112,6 +111,11 @@ class Kernels:
         """Logits (B, N, K) of B networks, parameters and carried buffers, on the same images."""
         result: Tensor = self._call("predict", networks, networks, x_NCHW)
         return result
+
+    @property
+    def mode(self) -> Mode:
+        """The order of differentiation that is used so far."""
+        return self._mode or self.execution.mode
 
     @property
     def rung(self) -> str:

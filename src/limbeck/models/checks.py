@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
@@ -110,9 +110,8 @@ def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
                 f"{where} drops activations at random, so a training step would not be the same when it is replayed "
                 "for its gradient; set its dropout to p=0 or leave it out."
             )
-        if isinstance(layer, nn.SyncBatchNorm) or (
-            isinstance(layer, _NormBase) and layer.track_running_stats and layer.training
-        ):
+        statistics = isinstance(layer, _NormBase) and layer.track_running_stats and layer.training
+        if isinstance(layer, nn.SyncBatchNorm) or (statistics and not (replayed and isinstance(layer, _BatchNorm))):
             raise LimbeckError(
                 f"{where} keeps running statistics that inner training cannot carry; use nn.BatchNorm1d, 2d or 3d in "
                 "training mode, track_running_stats=False, or nn.GroupNorm instead."

@@ -1,7 +1,8 @@
-"""What a module draws at random in its forward pass, drawn so that a step that is run again draws the same.
+"""What a module draws at random and what statistics it keeps, so that a step that is run again is the same step.
 
-Torch's random functions draw from a global stream. Here they are replaced, while a module runs, by numbers that follow
-from a key which the learner's state carries (see ``limbeck.engine.carried``).
+Torch's random functions draw from a global stream, and its batch normalisation writes into its running statistics. Here
+both are replaced, while a module runs: by numbers that follow from a key, and by assignment. Key and statistics are
+carried in the learner's state (see ``limbeck.engine.carried``).
 """
 
 from __future__ import annotations
@@ -14,45 +15,68 @@ from typing import Any, Final, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.engine import Noisy
 
 _Handler = Callable[..., Any]
+_SELU_LOW: Final = -1.7580993408473766
+"""The value that a self-normalising unit goes to far below 0: minus its scale times its alpha."""
 
 
 @final
 class Replayed(Noisy):
-    """Another module whose random numbers follow from a key, which each pass replaces in training only."""
+    """Another module whose random numbers follow from a key, which each pass replaces in training only, as it does the
+    running statistics of normalisations within."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
         self.training = module.training
+        for layer in module.modules():
+            if isinstance(layer, _NormBase) and layer.num_batches_tracked is not None:
+                layer.num_batches_tracked = None  # counted in place, and of use only without a momentum
 
     def forward(self, *inputs: Any) -> Any:
         """The module's output."""
         own = self.key
-        with _Draws(self):
+        with _Replacing(self):
             output = self.module(*inputs)
         if not self.training:
             self.key = own
         return output
 
+    def find_statistics(self, *inputs: Any) -> None:
+        """Note which buffers a forward pass replaces, besides the key; they are as before after it."""
+        before = dict(self.named_buffers())
+        with torch.no_grad():
+            self(*inputs)
+        self.statistics = tuple(
+            name for name, value in self.named_buffers() if name != "key" and value is not before[name]
+        )
+        for name, value in before.items():
+            path, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(path), leaf, value)
+
 
 class random_calls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801 (used as a context manager)
-    """Within it, the names of torch's operators that draw random numbers are collected in ``names``."""
+    """Within it, the names of torch's operators that draw random numbers are collected in ``names``, and in
+    ``replaceable`` those that torch differentiates only once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
+        self.replaceable: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags and not _draws_nothing(func, args):
             self.names.append(str(func).removeprefix("aten."))
+        if "hardsigmoid" in str(func):
+            self.replaceable.append(str(func))
         return func(*args, **(kwargs or {}))
 
 
@@ -64,20 +88,59 @@ def _draws_nothing(func: Any, args: tuple[Any, ...]) -> bool:
     return "dropout" in name and len(args) > 1 and (args[1] == 0 or (len(args) > 2 and args[2] is False))
 
 
-class _Draws(TorchFunctionMode):
-    """Answers torch's random functions with numbers from a module's key."""
+class _Replacing(TorchFunctionMode):
+    """Answers torch's random functions with numbers from a module's key, and has batch statistics assigned."""
 
-    def __init__(self, noise: Noisy) -> None:
+    def __init__(self, noise: Replayed) -> None:
         super().__init__()
         self.noise = noise
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is F.batch_norm:
+            return _batch_norm(self.noise, *args, **(kwargs or {}))
         handler = _HANDLERS.get(func)
         if handler is None:
             return func(*args, **(kwargs or {}))
         return handler(self.noise, *args, **(kwargs or {}))
+
+
+def _batch_norm(
+    owner: Replayed,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalisation (Ioffe and Szegedy 2015) in plain operations, whose derivatives are right in every order."""
+    others, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+    if training or running_mean is None or running_var is None:
+        mean = x.mean(others)
+        var = (x - mean.view(shape)).square().mean(others)
+    else:
+        mean, var = running_mean, running_var
+    if training and running_mean is not None and running_var is not None:
+        count = x.numel() // x.shape[1]
+        for kept, value in ((running_mean, mean), (running_var, var * (count / max(1, count - 1)))):
+            value = value if owner.carrying else value.detach()
+            _assign(owner, kept, (1 - momentum) * kept + momentum * value)
+    x = (x - mean.view(shape)) * (var + eps).rsqrt().view(shape)
+    x = x if weight is None else x * weight.view(shape)
+    return x if bias is None else x + bias.view(shape)
+
+
+def _assign(owner: nn.Module, kept: Tensor, value: Tensor) -> None:
+    """Put a value in the place of a buffer."""
+    for layer in owner.modules():
+        for leaf, buffer in layer._buffers.items():
+            if buffer is kept:
+                layer._buffers[leaf] = value
+                return
 
 
 def _uniform(
@@ -142,6 +205,52 @@ def _drop(noise: Noisy, x: Tensor, p: float, training: bool, shape: Sequence[int
     if not training or p == 0:
         return x
     return x * (_uniform(noise, shape) >= p) / (1 - p) if p < 1 else x * 0
+
+
+def _alpha_dropout(noise: Noisy, x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    return _drop_alpha(noise, x, p, training, x.shape)
+
+
+def _channel_alpha_dropout(
+    noise: Noisy, x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    return _drop_alpha(noise, x, p, training, (*x.shape[:2], *[1] * (x.ndim - 2)))
+
+
+def _drop_alpha(noise: Noisy, x: Tensor, p: float, training: bool, shape: Sequence[int]) -> Tensor:
+    """Alpha dropout (Klambauer et al. 2017, section 3): keeps the mean and the variance of what self-normalises."""
+    if not training or p == 0:
+        return x
+    kept = (_uniform(noise, shape) >= p).to(x.dtype)
+    factor = ((1 - p) * (1 + p * _SELU_LOW**2)) ** -0.5 if p < 1 else 0.0
+    return factor * (x * kept + _SELU_LOW * (1 - kept)) - factor * _SELU_LOW * p
+
+
+def _rrelu(
+    noise: Noisy, x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    slope = lower + (upper - lower) * _uniform(noise, x.shape, x) if training else (lower + upper) / 2
+    return torch.where(x >= 0, x, x * slope)
+
+
+def _gumbel_softmax(
+    noise: Noisy, logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """The Gumbel softmax (Jang et al. 2017, eq. 2); ``hard`` by the straight-through estimator."""
+    gumbel = -torch.log((-torch.log1p(-_uniform(noise, logits.shape, logits))).clamp_min(1e-30))
+    soft = ((logits + gumbel) / tau).softmax(dim)
+    if not hard:
+        return soft
+    one_hot = torch.zeros_like(soft).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
+    return one_hot - soft.detach() + soft
+
+
+def _exponential_into(noise: Noisy, given: Tensor, lambd: float = 1.0, **_: Any) -> Tensor:
+    return given.copy_(-torch.log1p(-_uniform(noise, given.shape, given)) / lambd)
+
+
+def _hardsigmoid(noise: Noisy, x: Tensor, inplace: bool = False) -> Tensor:
+    return F.relu6(x + 3) / 6  # of torch's own there is no second derivative
 
 
 def _attention(
@@ -232,6 +341,12 @@ _HANDLERS: Final = MappingProxyType[Any, _Handler](
         Tensor.bernoulli_: _bernoulli_into,
         Tensor.uniform_: _uniform_into,
         Tensor.normal_: _normal_into,
+        Tensor.exponential_: _exponential_into,
+        F.gumbel_softmax: _gumbel_softmax,
+        F.alpha_dropout: _alpha_dropout,
+        F.feature_alpha_dropout: _channel_alpha_dropout,
+        F.rrelu: _rrelu,
+        F.hardsigmoid: _hardsigmoid,
         torch.dropout: _dropout,
         F.dropout: _dropout,
         F.dropout1d: _channel_dropout,

@@ -185,4 +185,10 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     with contextlib.suppress(Exception), torch.no_grad(), random_calls() as traced:
         copy_module(module).cpu()(images)
-    return Replayed(module) if traced.names else module
+    kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
+    if not kept and not traced.names and not traced.replaceable:
+        return module
+    replayed = Replayed(module)
+    with contextlib.suppress(Exception):  # named by the checks that follow, too
+        replayed.find_statistics(images)
+    return replayed
