@@ -5,6 +5,14 @@ s_{t+1} = step(s_t, batch_t, h_t);  L(s_T);  the adjoint gives ∂L/∂batch_t a
 
 from limbeck.engine.adjoint import ADJOINTS, Adjoint, MetaGradient, RealBatch, Remat, Unroll
 from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
+from limbeck.engine.forward import (
+    copy_module,
+    differentiable,
+    hidden_layers,
+    is_simple,
+    logits_of,
+    trainable_parameters,
+)
 from limbeck.engine.kernels import Execution, Kernels
 from limbeck.engine.learner import Learner, soft_cross_entropy
 from limbeck.engine.objective import Objective, RealLoss, Relabelled
@@ -80,7 +88,13 @@ __all__ = [
     "Unroll",
     "add",
     "carried_names",
+    "copy_module",
+    "differentiable",
+    "hidden_layers",
     "images_per_class",
+    "is_simple",
+    "logits_of",
     "soft_cross_entropy",
+    "trainable_parameters",
     "with_prefix",
 ]

@@ -25,6 +25,8 @@ class Carrying(nn.Module):
     """
 
     carrying = False
+    statistics: tuple[str, ...] = ()
+    """Names of buffers of layers within, which its forward pass replaces, too."""
 
 
 class Noisy(Carrying):
@@ -64,5 +66,5 @@ def carried_names(module: nn.Module) -> tuple[str, ...]:
         f"{path}.{name}".lstrip(".")
         for path, layer in module.named_modules()
         if isinstance(layer, Carrying)
-        for name, _ in layer.named_buffers(recurse=False)
+        for name in (*(name for name, _ in layer.named_buffers(recurse=False)), *layer.statistics)
     )

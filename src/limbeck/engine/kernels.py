@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from limbeck.engine.compiling import Compiled
+from limbeck.engine.forward import detach_all, differentiable, holding
+from limbeck.engine.ladder import Function, Ladder
 from limbeck.engine.learner import Learner, Mode
 from limbeck.engine.modes import choose_mode
 from limbeck.engine.objective import Objective
@@ -60,6 +61,7 @@ class Kernels:
         self.objective = objective
         self.execution = execution
         self._functions: dict[tuple[str, bool], Callable[..., Any]] = {}
+        self._ladder = Ladder(learner.training_module, learner.simple)
         self._mode: Mode | None = None
         self._channels_last = execution.channels_last
 
@@ -70,12 +72,12 @@ class Kernels:
 
     def step(self, states: State, batch: Batch) -> State:
         """The next states (B, ...)."""
-        result: State = self._kernel("step", states.params)(states, batch)
+        result: State = self._call("step", states.params, states, batch)
         return result
 
     def step_each(self, states: State, batches: Batch) -> State:
         """The next states (B, ...), each init on a batch and with hyper-parameters of its own, all (B, ...)."""
-        result: State = self._kernel("step_each", states.params)(states, batches)
+        result: State = self._call("step_each", states.params, states, batches)
         return result
 
     def pull(self, states: State, batch: Batch, cotangents: State) -> tuple[State, Batch]:
@@ -85,48 +87,91 @@ class Kernels:
         ``execution`` is used (see ``engine.modes``).
         """
         if self._mode is None:
-            self._mode = choose_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
-        mode = self._mode or self.execution.mode
-        result: tuple[State, Batch] = self._kernel(mode, states.params)(states, batch, cotangents)
+            trusted = choose_mode(self.execution.mode, self.learner, states.at(0), batch, cotangents.at(0))
+            if trusted is not None:
+                self._mode = trusted.mode
+                if trusted.mode == "autograd" and self.execution.mode != "autograd":
+                    self._ladder.descend("recorded", "its forward pass cannot be transformed as a function")
+                elif trusted.unfused and trusted.mode != "autograd":
+                    self._ladder.descend("unfused", "the fused kernels have no derivative of the second order")
+        result: tuple[State, Batch] = self._call(self.mode, states.params, states, batch, cotangents)
         return result
 
     def terminal(self, states: State, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
         """The objective (B,) and its gradients in the parameters and the carried buffers (B, ...)."""
-        terminal = self._kernel("terminal", states.params)
         if self._channels_last:
             try:
                 images = x_NCHW.contiguous(memory_format=torch.channels_last)
-                grads, values = terminal(states.params, states.buffers, images, y_N)
-                return values, grads
+                return self._terminal(states, images, y_N, fall=False)
             except RuntimeError:  # some batching rules know one layout only, group normalisation's for example
                 self._channels_last = False
-        grads, values = terminal(states.params, states.buffers, x_NCHW, y_N)
-        return values, grads
+        return self._terminal(states, x_NCHW, y_N)
 
     def predict(self, networks: Tensors, x_NCHW: Tensor) -> Tensor:
         """Logits (B, N, K) of B networks, parameters and carried buffers, on the same images."""
-        result: Tensor = self._kernel("predict", networks)(networks, x_NCHW)
+        result: Tensor = self._call("predict", networks, networks, x_NCHW)
         return result
 
-    def _kernel(self, name: str, params: Tensors) -> Callable[..., Any]:
+    @property
+    def mode(self) -> Mode:
+        """The order of differentiation that is used so far."""
+        return self._mode or self.execution.mode
+
+    @property
+    def rung(self) -> str:
+        """How the kernels are computed so far (see ``engine.ladder``)."""
+        return self._ladder.rung
+
+    def _terminal(
+        self, states: State, x_NCHW: Tensor, y_N: Tensor, *, fall: bool = True
+    ) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+        args = states.params, states.buffers, x_NCHW, y_N
+        grads, values = self._call("terminal", states.params, *args, fall=fall)
+        return values, grads
+
+    def _call(self, name: str, params: Tensors, *args: Any, fall: bool = True) -> Any:
         batched = next(iter(params.values())).shape[0] > 1
         key = name, batched
-        if key not in self._functions:
-            self._functions[key] = self._build(*key)
-        return self._functions[key]
-
-    def _build(self, name: str, batched: bool) -> Callable[..., Any]:
-        kinds: dict[str, tuple[Callable[..., Any], tuple[bool, ...]]] = {
-            "step": (self.learner.step, (True, False)),
-            "step_each": (self.learner.step, (True, True)),
-            "terminal": (grad_and_value(self._value, argnums=(0, 1)), (True, True, False, False)),
-            "predict": (self.learner.predict, (True, False)),
-            **{mode: (self.learner.step_vjp(mode), (True, False, True)) for mode in get_args(Mode)},
-        }
-        function, has_inits = kinds[name]
-        kernel = (_map_inits if batched else _run_one)(function, has_inits)
+        if key in self._functions:
+            return self._functions[key](*args)
         alone = name == "predict" and self.execution.score_chunk == 1
-        return Compiled(kernel) if self.execution.compiled and not alone else kernel
+        self._functions[key], result = self._ladder.first_call(
+            self._function(name),
+            batched=batched,
+            compiled=self.execution.compiled and not alone,
+            args=args,
+            fall=fall,
+        )
+        return result
+
+    def _function(self, name: str) -> Function:
+        learner, coarse = self.learner, self.execution.bfloat16
+        if name == "step":
+            return Function(transformed=learner.step, recorded=learner.step_recorded, has_inits=(True, False))
+        if name == "step_each":
+            return Function(transformed=learner.step, recorded=learner.step_recorded, has_inits=(True, True))
+        if name == "predict":
+            return Function(transformed=learner.predict, recorded=learner.predict, has_inits=(True, False))
+        if name == "terminal":
+            transformed = grad_and_value(self._value, argnums=(0, 1))
+            inits = True, True, False, False
+            return Function(transformed=transformed, recorded=self._value_recorded, has_inits=inits, coarse=coarse)
+        assert name in get_args(Mode)
+        pull, recorded = learner.step_vjp(name), learner.step_vjp("autograd")  # type: ignore[arg-type]
+        return Function(transformed=pull, recorded=recorded, has_inits=(True, False, True))
+
+    def _value_recorded(
+        self, params: Tensors, buffers: Tensors, x_NCHW: Tensor, y_N: Tensor
+    ) -> tuple[tuple[Tensors, Tensors], Tensor]:
+        """What ``grad_and_value`` gives, by recording operations."""
+        params, buffers = detach_all(params), detach_all(buffers)
+        module = self.learner.module
+        with differentiable(module), holding(module, params), torch.enable_grad():
+            value = self._value(params, buffers, x_NCHW, y_N)
+            leaves = [*params.values(), *buffers.values()]
+            parts = iter(torch.autograd.grad(value, leaves, materialize_grads=True))
+        grads = {name: next(parts) for name in params}, {name: next(parts) for name in buffers}
+        return grads, value.detach()
 
     def _value(self, params: Tensors, buffers: Tensors, x_NCHW: Tensor, y_N: Tensor) -> Tensor:
         context: AbstractContextManager[Any] = nullcontext()
@@ -134,26 +179,3 @@ class Kernels:
             context = torch.autocast(x_NCHW.device.type, dtype=torch.bfloat16)
         with context:
             return self.objective.value(self.learner, params | buffers, x_NCHW, y_N)
-
-
-def _map_inits(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
-    return vmap(function, in_dims=tuple(0 if flag else None for flag in has_inits))
-
-
-def _run_one(function: Callable[..., Any], has_inits: tuple[bool, ...]) -> Callable[..., Any]:
-    """The same for B = 1 without vmap, whose batching rules cost some operators (overlapping pools) dearly."""
-
-    def call(*args: Any) -> Any:
-        squeezed = [_map(lambda v: v[0], arg) if flag else arg for arg, flag in zip(args, has_inits, strict=True)]
-        return _map(lambda v: v[None], function(*squeezed))
-
-    return call
-
-
-def _map(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {name: _map(function, value) for name, value in tree.items()}
-    items = [_map(function, value) for value in tree]
-    return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)

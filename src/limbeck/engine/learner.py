@@ -11,7 +11,6 @@ No graph of a graph is ever built (the mixed-mode trick of MixFlow-MG, arXiv 250
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, final
@@ -21,10 +20,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp
 
 from limbeck.engine.carried import Carrying, carried_names
+from limbeck.engine.forward import copy_module, differentiable, holding, in_evaluation, is_simple, logits_of
 from limbeck.engine.optim import GradientDescent, InnerOptimizer
 from limbeck.engine.state import Batch, State, Tensors, add
 
-Mode = Literal["forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"]
+Mode = Literal["forward-over-reverse", "reverse-over-forward", "reverse-over-reverse", "autograd"]
+"""Orders of differentiation. The first three transform functions (``torch.func``), ``reverse-over-reverse`` twice the
+same way; ``autograd`` records operations, as user's training loops do, and takes every module that can be trained."""
 StepVjp = Callable[[State, Batch, State], tuple[State, Batch]]
 
 
@@ -39,8 +41,10 @@ class Learner:
     """A network and how it is trained in the inner loop.
 
     Args:
-        module: any module whose forward maps (M, C, H, W) to logits (M, K). Its parameters are never written. Where
-            layers carry state, a copy in training mode takes the steps and another one predicts.
+        module: any module whose forward maps (M, C, H, W) to logits (M, K), or to a tuple, dict or object with them
+            (``forward.logits_of``). Neither its parameters nor the images are ever written. It takes the steps in the
+            mode that it is in, and predicts in evaluation mode, as a copy where that may matter. Layers that carry
+            state are in training mode in a copy that takes the steps.
         optimizer: the inner optimiser.
         loss: (logits (M, K), label distributions (M, K)) to a scalar.
         frozen: names of parameters that training leaves as they are.
@@ -53,14 +57,18 @@ class Learner:
     carried: tuple[str, ...] = field(init=False)
     """Names of the buffers that the module's layers carry from step to step."""
     training_module: nn.Module = field(init=False, repr=False)
-    """The module that steps run: ``module`` itself, or its copy in training mode where layers carry state."""
+    """The module that steps run: the one that was given, or its copy in training mode where layers carry state."""
+    simple: bool = field(init=False, repr=False)
+    """Whether it consists of layers alone that are known to do nothing but compute (``forward.is_simple``)."""
 
     def __post_init__(self) -> None:
         training = self.module
         if carried_names(training):
             training = _copy_in_mode(training, True)
-            object.__setattr__(self, "module", _copy_in_mode(training, False))
+        object.__setattr__(self, "module", _copy_in_mode(training, False) if training is not self.module else training)
+        object.__setattr__(self, "module", in_evaluation(self.module))
         object.__setattr__(self, "training_module", training)
+        object.__setattr__(self, "simple", is_simple(training))
         object.__setattr__(self, "carried", carried_names(training))
 
     @classmethod
@@ -81,14 +89,19 @@ class Learner:
 
     def predict(self, network: Tensors, x_MCHW: Tensor) -> Tensor:
         """Logits (M, K) of parameters and, where there are any, carried buffers; not in training."""
-        logits: Tensor = functional_call(self.module, network, (x_MCHW,))
-        return logits
+        return self._logits(self.module, network, x_MCHW)
 
     def inner_loss(self, params: Tensors, buffers: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> tuple[Tensor, Tensors]:
         """ℓ(θ, x, y), a scalar, in training, and the buffers that follow."""
         network = params | buffers
-        logits_MK = functional_call(self.training_module, network, (x_MCHW,))  # replaces what layers assign to
+        logits_MK = self._logits(self.training_module, network, x_MCHW)  # replaces in ``network`` what layers assign to
         return self.loss(logits_MK, y_MK), {name: network[name] for name in buffers}
+
+    def _logits(self, module: nn.Module, network: Tensors, x_MCHW: Tensor) -> Tensor:
+        # A module that may work in place gets images of its own.
+        output = functional_call(module, network, (x_MCHW if self.simple else x_MCHW.clone(),))
+        logits: Tensor = logits_of(output)
+        return logits
 
     def step(self, state: State, batch: Batch) -> State:
         """One training step; pure."""
@@ -97,11 +110,47 @@ class Learner:
 
     def step_vjp(self, mode: Mode) -> StepVjp:
         """The pull-back of ``step`` at (state, batch): cotangent of the next state to those of state and batch."""
+        if mode == "autograd":
+            return self._pull_recorded
         if mode == "reverse-over-reverse":
             return self._reverse_over_reverse
         if mode == "reverse-over-forward" and self.optimizer.affine:
             return self._reverse_over_forward
         return self._forward_over_reverse
+
+    def step_recorded(self, state: State, batch: Batch) -> State:
+        """``step`` by recording operations instead of transforming functions."""
+        state = state.each(Tensor.detach)
+        params = {name: value.requires_grad_() for name, value in state.params.items()}
+        with differentiable(self.training_module), holding(self.training_module, params), torch.enable_grad():
+            return self._record(state._replace(params=params), batch, create_graph=False).each(Tensor.detach)
+
+    def _record(self, state: State, batch: Batch, *, create_graph: bool) -> State:
+        params = state.params
+        loss, buffers = self.inner_loss(params, state.buffers, batch.x_MCHW, batch.y_MK)
+        grads = torch.autograd.grad(loss, list(params.values()), create_graph=create_graph, materialize_grads=True)
+        return self.optimizer.update(state, dict(zip(params, grads, strict=True)), batch.h)._replace(buffers=buffers)
+
+    def _pull_recorded(self, state: State, batch: Batch, cotangent: State) -> tuple[State, Batch]:
+        """The double backward of autograd."""
+        state = state.each(lambda value: value.detach().requires_grad_())
+        x_MCHW, y_MK, h = batch.each(lambda value: value.detach().requires_grad_())
+        with differentiable(self.training_module), holding(self.training_module, state.params), torch.enable_grad():
+            following = self._record(state, Batch(x_MCHW, y_MK, h), create_graph=True)
+            leaves = [*state.params.values(), *state.opt.values(), *state.buffers.values(), x_MCHW, y_MK, *h.values()]
+            pairs = [
+                (value, given[name])
+                for field, given in zip(following, cotangent, strict=True)
+                for name, value in field.items()
+                if value.requires_grad
+            ]
+            parts = torch.autograd.grad(
+                [value for value, _ in pairs], leaves, [given for _, given in pairs], materialize_grads=True
+            )
+        rest = iter(parts)
+        fields = [{name: next(rest) for name in field} for field in state]
+        x_cot, y_cot = next(rest), next(rest)
+        return State(*fields), Batch(x_cot, y_cot, {name: next(rest) for name in h})
 
     def _reverse_over_reverse(self, state: State, batch: Batch, cotangent: State) -> tuple[State, Batch]:
         pull = vjp(self.step, state, batch)[1]
@@ -168,7 +217,7 @@ class Learner:
 
 def _copy_in_mode(module: nn.Module, training: bool) -> nn.Module:
     """A copy with its layers that carry state in one mode; the others keep theirs."""
-    module = copy.deepcopy(module)
+    module = copy_module(module)
     for layer in module.modules():
         if isinstance(layer, Carrying):
             layer.training, layer.carrying = training, True

@@ -46,6 +46,11 @@ class Batch(NamedTuple):
     y_MK: Tensor
     h: Tensors
 
+    def each(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The same with every tensor replaced by what ``function`` makes of it."""
+        h = {name: function(value) for name, value in self.h.items()}
+        return Batch(function(self.x_MCHW), function(self.y_MK), h)
+
 
 def add(left: Tensors, right: Tensors) -> Tensors:
     """``left + right``, name by name."""

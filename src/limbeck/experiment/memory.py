@@ -19,7 +19,7 @@ from torch.func import grad_and_value
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from limbeck.engine import Batch, Learner, RealLoss, State
+from limbeck.engine import Batch, Learner, RealLoss, State, trainable_parameters
 from limbeck.engine.learner import Mode
 
 IMAGES: Final = (2, 4)
@@ -118,7 +118,7 @@ def _peak(learner: Learner, shape: tuple[int, int, int], probe: Probe, images: i
     try:
         with context:
             zeros = partial(torch.zeros, dtype=torch.float32, device=like.device)
-            state = learner.init({name: zeros(p.shape) for name, p in learner.module.named_parameters()})
+            state = learner.init({name: zeros(p.shape) for name, p in trainable_parameters(learner.module).items()})
             x_NCHW = zeros((images, *shape))
             y_N = torch.zeros(images, dtype=torch.long, device=like.device)
             with LiveBytes() as live:

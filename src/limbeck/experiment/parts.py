@@ -23,7 +23,8 @@ class InitConfig:
     Args:
         init: ``random`` draws new weights in every outer iteration, ``fixed`` keeps one θ₀ drawn from ``init_seed``,
             ``pool:PATH`` samples from a pool of trained networks, as ``limbeck pool make`` writes it.
-        distribution: distribution of the weights (``xavier`` normal as in Wang et al. 2018).
+        distribution: distribution of the weights. ``auto`` is Xavier's normal one as in Wang et al. 2018, and for
+            networks of your own what their constructor draws.
         gain: factor on its standard deviation, > 0.
         init_seed: seed of the fixed θ₀.
         held_out: how many networks of a pool are kept for evaluation; as many more as validation needs are kept for
@@ -33,7 +34,7 @@ class InitConfig:
     """
 
     init: str = "random"
-    distribution: str = "xavier"
+    distribution: str = "auto"
     gain: float = 1.0
     init_seed: int = 0
     held_out: int = 20

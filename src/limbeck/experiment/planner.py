@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.data import TaskData
-from limbeck.engine import Execution, Learner, PixelConfig
+from limbeck.engine import Execution, Learner, PixelConfig, trainable_parameters
 from limbeck.engine.learner import Mode
 from limbeck.errors import LimbeckError
 from limbeck.experiment.compilers import compiler_broken, compiler_missing, use_compile_cache
@@ -246,7 +246,7 @@ def estimate_memory(work: Work, at_once: int, peaks: Peaks | None = None) -> int
 
 def _states_of(learner: Learner) -> list[str]:
     """What the inner optimiser keeps for each parameter, for one parameter."""
-    name, value = next(iter(learner.module.named_parameters()))
+    name, value = next(iter(trainable_parameters(learner.module).items()))
     state = learner.optimizer.init({name: value.detach()})
     return [key for key, tensor in state.items() if tensor.shape == value.shape]
 

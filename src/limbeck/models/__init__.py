@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from limbeck.models.cells import CellNet
+from limbeck.models.checks import check, refuse_unsupported
 from limbeck.models.generators import ConvEncoder, ConvGenerator
 from limbeck.models.init import (
     FixedInit,
@@ -17,7 +18,7 @@ from limbeck.models.init import (
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
-from limbeck.models.registry import LEARNERS, build, build_generator, check, known_names, refuse_unsupported
+from limbeck.models.registry import LEARNERS, build, build_generator, known_names
 from limbeck.models.stateful import Augmented, BatchNorm, Dropout, with_carried_state
 from limbeck.models.weightnorm import WeightNorm
 

@@ -5,31 +5,44 @@ Shapes: n networks, stacked in front of each parameter's own shape.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import KEYS, Noisy, carried_names
+from limbeck.engine import KEYS, Noisy, carried_names, copy_module, trainable_parameters
 from limbeck.errors import LimbeckError, unknown
+from limbeck.models.distributions import DISTRIBUTIONS, Draw
+from limbeck.models.origin import origins
 from limbeck.models.stateful import BatchNorm
 
-_Draw = Callable[[tuple[int, ...], float, torch.Generator], Tensor]
-"""(n, *shape) of a weight, gain, generator -> the n weights in float32."""
+RESET: Final = "reset"
+CONSTRUCTOR: Final = "constructor"
+AUTO: Final = "auto"
+_LAYERS: Final = (
+    nn.Linear,
+    _ConvNd,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+)
+"""Layers of torch whose parameters of two and more dimensions are weights."""
 
 
 def distribution_names() -> tuple[str, ...]:
     """Names that `draw` knows; the first is the default."""
-    return (*_DRAWS, _RESET)
+    return (AUTO, *DISTRIBUTIONS, RESET, CONSTRUCTOR)
 
 
 def draw(
@@ -45,16 +58,21 @@ def draw(
     """Initial weights of n networks like `module`: {parameter's name: (n, *shape)}, and of buffers that are carried.
 
     As in Wang et al. 2018 (arXiv 1811.10959, section 3.2), weights (two or more dimensions) follow the distribution and
-    biases are 0; a normalisation's weight is 1 and its bias 0. Other parameters of fewer than two dimensions, such as a
-    PReLU's slope, keep the module's value. "reset" calls the modules' own `reset_parameters` instead, n times.
+    biases are 0; a normalisation's weight is 1 and its bias 0. So much for the layers of torch and of Limbeck. What
+    else is a parameter, such as a PReLU's slope, a scale, a class token or a temperature, keeps the module's value, and
+    what is frozen (``requires_grad=False``) or no floating-point number is not drawn at all.
+
+    "constructor" constructs the module n times instead, as the user's code does, and "reset" calls the modules' own
+    `reset_parameters`, n times. "auto", the default, is "constructor" for a module of the user's and "xavier" for ours.
 
     Args:
-        distribution: "xavier" (normal) and "xavier-uniform" (Glorot & Bengio 2010), "kaiming" (normal, fan-in, for
-            ReLU; He et al. 2015), "orthogonal" (Saxe et al. 2014), "normal" (standard deviation 0.02) or "reset".
+        distribution: "auto", "xavier" (normal) and "xavier-uniform" (Glorot & Bengio 2010), "kaiming" (normal, fan-in,
+            for ReLU; He et al. 2015), "orthogonal" (Saxe et al. 2014), "normal" (standard deviation 0.02), "reset" or
+            "constructor".
         n: number of networks, at least 1.
         generator: on the CPU. Draws are made in float32 there and then converted, so that one seed gives the same
             weights in every precision and on every device.
-        gain: positive factor on the weights; must be 1 for "reset".
+        gain: positive factor on the weights; must be 1 for "reset" and "constructor".
         dtype, device: of the result; each parameter's own by default.
 
     Raises:
@@ -68,19 +86,21 @@ def draw(
         raise LimbeckError(f"The gain of initial weights must be a positive number, not {gain}.")
     if generator.device.type != "cpu":
         raise LimbeckError(f"Initial weights are drawn by a generator on the CPU, not on '{generator.device}'.")
-    if distribution == _RESET:
+    if distribution == AUTO:
+        distribution = CONSTRUCTOR if origins(module) else "xavier"
+    if distribution in (RESET, CONSTRUCTOR):
         if gain != 1.0:
-            raise LimbeckError(f"The distribution 'reset' has no gain; leave it at 1 instead of {gain}.")
-        initial = _reset(module, n, generator)
+            raise LimbeckError(f"The distribution '{distribution}' has no gain; leave it at 1 instead of {gain}.")
+        initial = (_reset if distribution == RESET or not origins(module) else _construct)(module, n, generator)
     else:
-        constants = _norm_parameters(module)
+        kinds = _kinds_of_parameters(module)
         initial = {
-            name: _weights(name, parameter.detach(), n, constants, _DRAWS[distribution], gain, generator)
-            for name, parameter in module.named_parameters()
+            name: _weights(kinds.get(name, "own"), parameter.detach(), n, DISTRIBUTIONS[distribution], gain, generator)
+            for name, parameter in trainable_parameters(module).items()
         }
     weights = {
         name: initial[name].to(device=device or parameter.device, dtype=dtype or parameter.dtype)
-        for name, parameter in module.named_parameters()
+        for name, parameter in trainable_parameters(module).items()
     }
     own = {name: module.get_buffer(name) for name in carried_names(module)}
     carried = {name: value.expand(n, *value.shape).clone() for name, value in own.items()}
@@ -274,83 +294,66 @@ def pool_size(states: Mapping[str, Tensor]) -> int:
     return sizes.pop()
 
 
-def _weights(
-    name: str,
-    own: Tensor,
-    n: int,
-    constants: Mapping[str, float],
-    distribution: _Draw,
-    gain: float,
-    generator: torch.Generator,
-) -> Tensor:
+def _weights(kind: str, own: Tensor, n: int, distribution: Draw, gain: float, generator: torch.Generator) -> Tensor:
     shape = (n, *own.shape)
-    leaf = name.rpartition(".")[2]
-    if name in constants:
-        return torch.full(shape, constants[name], dtype=torch.float32)
-    if own.ndim >= 2:
-        return distribution(shape, gain, generator)
-    if "bias" in leaf or leaf == "beta":
+    if kind == "one":
+        return torch.ones(shape, dtype=torch.float32)
+    if kind == "zero":
         return torch.zeros(shape, dtype=torch.float32)
-    return own.expand(shape).clone()
+    return distribution(shape, gain, generator) if kind == "weight" else own.expand(shape).clone()
 
 
-def _norm_parameters(module: nn.Module) -> dict[str, float]:
-    """Start values of the affine parameters of normalisations, whatever their dimensions (layer norm's have three)."""
-    kinds = (BatchNorm, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-    return {
-        f"{path}.{leaf}".lstrip("."): 0.0 if leaf == "bias" else 1.0
-        for path, layer in module.named_modules()
-        if isinstance(layer, kinds)
-        for leaf, _ in layer.named_parameters(recurse=False)
-    }
+def _kinds_of_parameters(module: nn.Module) -> dict[str, str]:
+    """``weight``, ``one`` or ``zero`` for each parameter of a layer that is known; others keep their own values."""
+    kinds = {}
+    for path, layer in module.named_modules():
+        norm = isinstance(layer, (BatchNorm, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm))
+        if not norm and not isinstance(layer, _LAYERS) and not type(layer).__module__.startswith("limbeck."):
+            continue
+        for leaf, parameter in layer.named_parameters(recurse=False):
+            kind = "own"
+            if norm:  # whatever its dimensions: layer norm's weight may have three
+                kind = "zero" if leaf == "bias" else "one"
+            elif parameter.ndim >= 2:
+                kind = "weight"
+            elif "bias" in leaf or leaf == "beta":
+                kind = "zero"
+            kinds[f"{path}.{leaf}".lstrip(".")] = kind
+    return kinds
 
 
-def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fan-in and fan-out of a weight (n, out, in, *kernel)."""
-    receptive = math.prod(shape[3:])
-    return shape[2] * receptive, shape[1] * receptive
-
-
-def _xavier(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(gain * math.sqrt(2.0 / sum(_fans(shape))))
-
-
-def _xavier_uniform(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    bound = gain * math.sqrt(6.0 / sum(_fans(shape)))
-    return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-
-
-def _kaiming(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(gain * math.sqrt(2.0 / _fans(shape)[0]))
-
-
-def _orthogonal(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    n, rows, columns = shape[0], shape[1], math.prod(shape[2:])
-    gauss = torch.randn((n, rows, columns), generator=generator, dtype=torch.float32)
-    q, r = torch.linalg.qr(gauss if rows >= columns else gauss.mT)
-    # QR is unique, and q uniform among orthogonal matrices, only with r's diagonal made positive.
-    q = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q).unsqueeze(-2)
-    weights: Tensor = q if rows >= columns else q.mT
-    return weights.reshape(shape).mul(gain)
-
-
-def _normal(shape: tuple[int, ...], gain: float, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(0.02 * gain)
+def _construct(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The weights of n modules that are constructed anew; what was put around them keeps its values."""
+    own = {name: p.detach().expand(n, *p.shape).clone() for name, p in trainable_parameters(module).items()}
+    for path, origin in origins(module).items():
+        seeds = torch.randint(2**31, (n,), generator=generator).tolist()
+        networks = [dict(origin.make(seed).named_parameters()) for seed in seeds]
+        for inner in networks[0]:
+            name = f"{path}.{inner}".lstrip(".")
+            if name in own:
+                own[name] = torch.stack([network[inner].detach() for network in networks])
+    return own
 
 
 def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """n times the modules' own reset, on copies; it draws from the global state, which is therefore forked."""
+    """The weights of n copies that reset themselves."""
     seeds = torch.randint(2**31, (n,), generator=generator).tolist()
-    networks: list[dict[str, Tensor]] = []
-    for seed in seeds:
-        fresh = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
-        with own_state(seed), torch.no_grad():
-            for layer in reversed(list(fresh.modules())):  # children first, so that a parent has the last word
-                reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-                if callable(reset):
-                    reset()
-        networks.append({name: parameter.detach() for name, parameter in fresh.named_parameters()})
+    networks = [{name: p.detach() for name, p in trainable_parameters(reset(module, seed)).items()} for seed in seeds]
     return {name: torch.stack([weights[name] for weights in networks]) for name in networks[0]}
+
+
+def reset(module: nn.Module, seed: int) -> nn.Module:
+    """A copy on the CPU whose layers have drawn their weights anew, by `reset_parameters` where they have one."""
+    fresh = copy_module(module).to(device="cpu", dtype=torch.float32)
+    frozen = {name: p.detach().clone() for name, p in fresh.named_parameters() if not p.requires_grad}
+    with own_state(seed), torch.no_grad():
+        for layer in reversed(list(fresh.modules())):  # children first, so that a parent has the last word
+            draw_anew = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            if callable(draw_anew):
+                draw_anew()
+        for name, value in frozen.items():
+            fresh.get_parameter(name).copy_(value)
+    return fresh
 
 
 def _seed(seed: int) -> int:
@@ -367,15 +370,3 @@ def _held_out_generator(kind: str, seed: int) -> torch.Generator:
     """
     digest = hashlib.sha256(f"held-out initial weights, {kind}, {_seed(seed)}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big") | 1 << 31)
-
-
-_RESET: Final = "reset"
-_DRAWS: Final[Mapping[str, _Draw]] = MappingProxyType(
-    {
-        "xavier": _xavier,
-        "xavier-uniform": _xavier_uniform,
-        "kaiming": _kaiming,
-        "orthogonal": _orthogonal,
-        "normal": _normal,
-    }
-)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limbeck.common.files import load_tensors
-from limbeck.engine import carried_names
+from limbeck.engine import carried_names, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.models.init import pool_size
 
@@ -104,7 +104,7 @@ def pool_digest(states: Mapping[str, Tensor]) -> str:
 
 def check_pool(states: Mapping[str, Tensor], module: nn.Module) -> None:
     """Raise `LimbeckError` unless `states` are states {name: (N, *shape)} of networks like `module`."""
-    expected = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    expected = {name: tuple(parameter.shape) for name, parameter in trainable_parameters(module).items()}
     carried = {name: tuple(module.get_buffer(name).shape) for name in carried_names(module)}
     expected |= {name: shape for name, shape in carried.items() if name in states}  # running statistics may be there
     actual = {name: tuple(state.shape[1:]) for name, state in states.items()}

@@ -16,22 +16,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.parameter import is_lazy
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.common.registry import Registry
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
+from limbeck.models.checks import check, describe_error, refuse_unsupported
 from limbeck.models.elsewhere import found_elsewhere
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
-from limbeck.models.stateful import with_carried_state
+from limbeck.models.origin import Origin, with_origin
+from limbeck.models.stateful import prepare
+from limbeck.models.zoo import ZOOS, zoo_function
 
 LEARNERS: Final[Registry[Callable[..., nn.Module]]] = Registry(
     "learner",
@@ -66,13 +64,12 @@ def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Mod
         LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
     """
     name, options = learner_options(name)
-    with own_state(0):
-        if ":" in name:
-            module = _from_factory(name, shape, num_classes, options)
-        else:
-            module = _from_registry(name, shape, num_classes, options)
-    _refuse_lazy(module)
-    module = with_carried_state(module)
+    if ":" in name:
+        origin = Origin(lambda: _from_factory(name, shape, num_classes, options))
+        module = with_origin(prepare(origin.make(0), shape), origin)
+    else:
+        with own_state(0):
+            module = prepare(_from_registry(name, shape, num_classes, options), shape)
     refuse_unsupported(module)
     check(module, shape, num_classes)
     return module
@@ -162,100 +159,6 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
     return module
 
 
-def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Run two images through `module` in float32, in training; neither it nor the global random state is changed.
-
-    Raises:
-        LimbeckError: the module has nothing to train or fails on such images, its output is not (2, num_classes), or
-            its forward pass draws random numbers or updates buffers, which inner training could not differentiate.
-    """
-    _refuse_lazy(module)
-    tensors = [*module.parameters(), *module.buffers()]
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
-    generator = torch.Generator().manual_seed(0)
-    x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(tensors[0].device)
-    logits, buffers = _dry_run(module, x_NCHW, seed=1)
-    if not isinstance(logits, Tensor):
-        raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
-    if logits.shape != (2, num_classes):
-        output = f"{logits.shape[1]} outputs" if logits.ndim == 2 else f"an output of shape {tuple(logits.shape)}"
-        raise LimbeckError(
-            f"The learner gives {output} for a batch of 2 images, but the data has {num_classes} classes, so its "
-            f"output must have shape (2, {num_classes}); make its last layer {num_classes} wide."
-        )
-    carried = carried_names(module)
-    for name, buffer in module.named_buffers():
-        if name not in carried and not torch.equal(buffers[name], _float32(buffer)):
-            raise LimbeckError(
-                f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
-                "use a layer without running statistics."
-            )
-    again, _ = _dry_run(module, x_NCHW, seed=2)
-    if not torch.equal(logits, again) and not (logits.isnan().any() or again.isnan().any()):
-        raise LimbeckError(
-            "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
-            "turn dropout and noise off (p=0)."
-        )
-
-
-def _refuse_lazy(module: nn.Module) -> None:
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(is_lazy(tensor) for tensor in tensors) or any(isinstance(m, LazyModuleMixin) for m in module.modules()):
-        raise LimbeckError("The learner has lazy layers without shapes; run one batch through it before returning it.")
-
-
-def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
-    """Refuse layers that inner training would get silently wrong: dropout and running statistics that are not carried.
-
-    Those of a learner have been replaced by `limbeck.models.stateful`; dropout inside recurrent and attention layers
-    has not, nor has any of a generator.
-
-    Raises:
-        LimbeckError: with the path of the first such layer and how to replace it.
-    """
-    for path, layer in module.named_modules():
-        where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
-        if layer.training and _dropout(layer) > 0:
-            raise LimbeckError(
-                f"{where} drops activations at random, so a training step would not be the same when it is replayed "
-                "for its gradient; set its dropout to p=0 or leave it out."
-            )
-        if isinstance(layer, nn.SyncBatchNorm) or (isinstance(layer, _NormBase) and layer.track_running_stats):
-            raise LimbeckError(
-                f"{where} keeps running statistics that inner training cannot carry; use nn.BatchNorm1d, 2d or 3d in "
-                "training mode, track_running_stats=False, or nn.GroupNorm instead."
-            )
-
-
-def _dropout(layer: nn.Module) -> float:
-    if isinstance(layer, _DropoutNd):
-        return float(layer.p)
-    if isinstance(layer, (nn.RNNBase, nn.MultiheadAttention)):
-        return float(layer.dropout)
-    return 0.0
-
-
-def _dry_run(module: nn.Module, x_NCHW: Tensor, *, seed: int) -> tuple[Any, dict[str, Tensor]]:
-    """Output for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors."""
-    parameters = {name: _float32(p) for name, p in module.named_parameters()}
-    buffers = {name: _float32(b) for name, b in module.named_buffers()}
-    with own_state(seed), torch.no_grad():
-        try:
-            output = functional_call(module, (parameters, buffers), (x_NCHW,))
-        except Exception as error:
-            raise LimbeckError(
-                f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
-                f"{describe_error(error)}."
-            ) from error
-    return output, buffers
-
-
-def _float32(tensor: Tensor) -> Tensor:
-    copy = tensor.detach().clone()
-    return copy.float() if copy.is_floating_point() else copy
-
-
 def learner_options(name: str) -> tuple[str, dict[str, Any]]:
     """`NAME,option=value,...` in parts; values are Python literals, or strings where they are none.
 
@@ -323,6 +226,8 @@ def load_function(name: str, kind: str = "learner") -> Callable[..., Any]:
     if module_name.endswith(".py"):
         dotted = ".".join(Path(module_name).with_suffix("").parts)
         raise LimbeckError(f"'{name}' names a file; write the module that it is: {dotted}:{attribute}.")
+    if kind == "learner" and module_name in ZOOS and attribute:
+        return zoo_function(module_name, attribute)
     if not module_name or not attribute:
         raise LimbeckError(f"'{name}' is not a {kind}; write it as package.module:function.")
     try:
@@ -369,12 +274,6 @@ def _arguments(
             f"{', '.join(offered)}, so give the others a default."
         )
     return {key: value for key, value in offered.items() if key in by_name} | options
-
-
-def describe_error(error: BaseException) -> str:
-    """An exception as a part of a sentence."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @contextmanager

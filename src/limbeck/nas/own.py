@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.errors import LimbeckError
-from limbeck.models.registry import cwd_on_path, describe_error, load_function
+from limbeck.models.checks import describe_error
+from limbeck.models.registry import cwd_on_path, load_function
 
 
 def call_own(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.engine.adjoint.base import Adjoint, MetaGradient, RealBatch, count_inits
+from limbeck.engine.forward import differentiable, holding
 from limbeck.engine.kernels import Kernels
 from limbeck.engine.source.base import Source
 from limbeck.engine.state import State, Tensors
@@ -24,7 +25,12 @@ class Unroll(Adjoint):
     def meta_gradient(
         self, kernels: Kernels, source: Source, params: Tensors, states: State, real: RealBatch
     ) -> MetaGradient:
-        rows = [self._one(kernels, source, params, states.at(b), real) for b in range(count_inits(states))]
+        # Activation checkpoints would run parts of the network again at the end, when its weights are others.
+        hooks = torch.autograd.graph.disable_saved_tensors_hooks(
+            "Activation checkpoints (torch.utils.checkpoint) cannot be unrolled; use the adjoint remat."
+        )
+        with differentiable(kernels.learner.training_module), hooks:
+            rows = [self._one(kernels, source, params, states.at(b), real) for b in range(count_inits(states))]
         grads = {name: torch.stack([grad[name] for _, grad in rows]) for name in params}
         return MetaGradient(torch.stack([loss for loss, _ in rows]), grads)
 
@@ -38,10 +44,11 @@ class Unroll(Adjoint):
         total = next(iter(leaves.values())).new_zeros(())
         for t in range(source.steps):
             batch = source.batch(leaves, t)
-            loss, buffers = learner.inner_loss(state.params, state.buffers, batch.x_MCHW, batch.y_MK)
-            gradients = torch.autograd.grad(
-                loss, list(state.params.values()), create_graph=True, materialize_grads=True
-            )
+            with holding(learner.training_module, state.params):
+                loss, buffers = learner.inner_loss(state.params, state.buffers, batch.x_MCHW, batch.y_MK)
+                gradients = torch.autograd.grad(
+                    loss, list(state.params.values()), create_graph=True, materialize_grads=True
+                )
             state = learner.optimizer.update(state, dict(zip(state.params, gradients, strict=True)), batch.h)
             state = state._replace(buffers=buffers)
             if t + 1 in observed:

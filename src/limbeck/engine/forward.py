@@ -1,0 +1,170 @@
+"""What a module of anyone's needs around its forward pass, so that it can be differentiated twice and never does harm.
+
+Shapes: M images, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from limbeck.engine.state import Tensors
+
+_SIMPLE: Final = (
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+    nn.Identity,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.GroupNorm,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.GELU,
+    nn.SiLU,
+    nn.Softplus,
+    nn.ParameterList,
+)
+"""Layers of torch that are known to do nothing but compute: alike in every mode, nothing in place, nothing at random.
+ReLU and its kin belong to them where they do not work in place."""
+
+
+def logits_of(output: Any) -> Any:
+    """The logits in what a network returns: a tensor itself, the ``logits`` of an object or a dict, or a tuple's first.
+
+    As networks of torchvision (``aux_logits``) and Hugging Face return them. Anything else comes back as it is.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, dict):
+        return output.get("logits", output.get("out", output))
+    if getattr(output, "logits", None) is not None:
+        return output.logits
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    return output
+
+
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """What training changes, by name: floating-point parameters that require a gradient, tied ones once.
+
+    Frozen parameters and those of whole numbers or truth values stay in the module as they are.
+    """
+    return {name: p for name, p in module.named_parameters() if p.requires_grad and p.is_floating_point()}
+
+
+def is_simple(module: nn.Module) -> bool:
+    """Whether a module is made of layers alone that are known to be pure functions, whatever their mode."""
+    return all(
+        not getattr(layer, "inplace", False)
+        and (
+            isinstance(layer, (*_SIMPLE, nn.ReLU, nn.LeakyReLU, nn.ELU))
+            or type(layer).__module__.startswith("limbeck.")
+        )
+        and (type(layer).__module__.split(".")[0] in ("torch", "limbeck"))
+        for layer in module.modules()
+    )
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that keeps activations of its last forward pass, which torch refuses to copy."""
+    kept: dict[int, Any] = {}
+    for layer in module.modules():
+        for value in vars(layer).values():
+            for item in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(item, Tensor) and not isinstance(item, nn.Parameter) and not item.is_leaf:
+                    try:
+                        kept[id(item)] = item.detach().clone()
+                    except RuntimeError:  # left from within a transform that is over: its value is gone
+                        kept[id(item)] = torch.zeros(())
+    return copy.deepcopy(module, kept)
+
+
+def in_evaluation(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode where the mode may matter, else the module itself."""
+    if is_simple(module) or not any(layer.training for layer in module.modules()):
+        return module
+    return copy_module(module).eval()
+
+
+@contextlib.contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Within it, layers are computed by kernels whose derivatives exist and can be differentiated once more.
+
+    Attention by plain products (the fused kernels have no forward derivative, nor a second one), recurrent layers
+    without the fused kernel of oneDNN, transformers not by the fast path for inference.
+    """
+    mkldnn, mha = torch.backends.mkldnn, torch.backends.mha
+    before = mkldnn.enabled, mha.get_fastpath_enabled()
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            if any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
+                mkldnn.enabled = False  # type: ignore[assignment]
+            mha.set_fastpath_enabled(False)
+            yield
+        finally:
+            mkldnn.enabled = before[0]
+            mha.set_fastpath_enabled(before[1])
+
+
+@contextlib.contextmanager
+def holding(module: nn.Module, tensors: Tensors) -> Iterator[None]:
+    """Within it, a module has these parameters and buffers.
+
+    Activation checkpoints run parts of a module again in the backward pass, when ``functional_call`` is over.
+    """
+    aliases: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    owners: dict[int, str] = {}
+    for path, layer in module.named_modules():
+        for table in (layer._parameters, layer._buffers):
+            for leaf, value in table.items():
+                if value is not None:  # a tied parameter has the name of its first place
+                    name = owners.setdefault(id(value), f"{path}.{leaf}".lstrip("."))
+                    aliases.setdefault(name, []).append((table, leaf))
+    places = [(table, leaf, value) for name, value in tensors.items() for table, leaf in aliases.get(name, [])]
+    before = [table[leaf] for table, leaf, _ in places]
+    try:
+        for table, leaf, value in places:
+            table[leaf] = value
+        yield
+    finally:
+        for (table, leaf, _), value in zip(places, before, strict=True):
+            table[leaf] = value
+
+
+def hidden_layers(module: nn.Module) -> list[str]:
+    """Paths of modules that lie in plain lists, tuples or dicts, where torch does not see their parameters."""
+    known = set(module.modules())
+    hidden = []
+    for path, layer in module.named_modules():
+        for name, value in vars(layer).items():
+            if name.startswith("_") and name in ("_modules", "_parameters", "_buffers"):
+                continue
+            items = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+            )
+            if any(isinstance(item, nn.Module) and item not in known and _learns(item) for item in items):
+                hidden.append(f"{path}.{name}".lstrip("."))
+    return hidden
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters()) or isinstance(module, (_NormBase, _DropoutNd))
+
+
+def detach_all(tensors: Tensors) -> Tensors:
+    """Leaves that require a gradient, with the values of ``tensors``."""
+    return {name: value.detach().requires_grad_() for name, value in tensors.items()}

@@ -1,0 +1,153 @@
+"""What a module must be to be trained as a learner: refused is what would train silently wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+
+from limbeck.common.seeds import own_state
+from limbeck.engine import carried_names, hidden_layers, logits_of, trainable_parameters
+from limbeck.errors import LimbeckError
+from limbeck.models.replay import Replayed, random_calls
+
+
+def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
+    """Run two images through `module` in float32, in training; neither it nor the global random state is changed.
+
+    Raises:
+        LimbeckError: the module has nothing to train, hides layers, has weights that are not finite or fails on such
+            images, its output is not (2, num_classes) or does not depend on the images, or its forward pass draws
+            random numbers or updates buffers, which inner training could not differentiate.
+    """
+    refuse_lazy(module)
+    for path in hidden_layers(module):
+        raise LimbeckError(
+            f"The learner keeps layers in a plain list or dict, '{path}', where torch does not see their parameters; "
+            "put them into nn.ModuleList or nn.ModuleDict."
+        )
+    trainable = trainable_parameters(module)
+    if not trainable:
+        raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
+    for name, parameter in module.named_parameters():
+        if parameter.is_floating_point() and not parameter.isfinite().all():
+            raise LimbeckError(f"The learner's parameter '{name}' has values that are not finite numbers.")
+    generator = torch.Generator().manual_seed(0)
+    x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(next(iter(trainable.values())).device)
+    with random_calls() as traced:
+        logits, buffers = _dry_run(module, x_NCHW, seed=1)
+    if traced.names:
+        raise LimbeckError(
+            f"The learner's forward pass draws random numbers ({', '.join(sorted(set(traced.names)))}) in a way that "
+            "cannot be replayed for a step's gradient; turn dropout and noise off (p=0), or draw with torch.rand, "
+            "torch.randn or torch.nn.functional.dropout."
+        )
+    if not isinstance(logits, Tensor):
+        raise LimbeckError(f"The learner returns {type(logits).__name__}, not a tensor of logits (images, classes).")
+    if logits.shape != (2, num_classes):
+        output = f"{logits.shape[1]} outputs" if logits.ndim == 2 else f"an output of shape {tuple(logits.shape)}"
+        raise LimbeckError(
+            f"The learner gives {output} for a batch of 2 images, but the data has {num_classes} classes, so its "
+            f"output must have shape (2, {num_classes}); make its last layer {num_classes} wide."
+        )
+    carried = carried_names(module)
+    for name, buffer in module.named_buffers():
+        if name not in carried and not torch.equal(buffers[name], _float32(buffer)):
+            raise LimbeckError(
+                f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
+                "use a layer without running statistics."
+            )
+    again, _ = _dry_run(module, x_NCHW, seed=2)
+    if not torch.equal(logits, again) and not (logits.isnan().any() or again.isnan().any()):
+        raise LimbeckError(
+            "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
+            "turn dropout and noise off (p=0)."
+        )
+    if num_classes > 1 and not _depends_on_images(module, x_NCHW):
+        raise LimbeckError(
+            "The learner gives the same output for all images, so it ignores them; let it use its input."
+        )
+
+
+def _depends_on_images(module: nn.Module, x_NCHW: Tensor) -> bool:
+    """Whether other images give other outputs, with weights away from zeros in which a network may start."""
+    rng = torch.Generator().manual_seed(0)
+    weights = {
+        name: p.detach() + 0.1 * torch.randn(p.shape, generator=rng, dtype=torch.float32).to(p.device, p.dtype)
+        for name, p in trainable_parameters(module).items()
+    }
+    one, other = (_dry_run(module, x, seed=1, weights=weights)[0] for x in (x_NCHW, x_NCHW.flip(0) * 2 + 1))
+    return not torch.equal(one, other)
+
+
+def refuse_lazy(module: nn.Module) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors) or any(isinstance(m, LazyModuleMixin) for m in module.modules()):
+        raise LimbeckError("The learner has lazy layers without shapes; run one batch through it before returning it.")
+
+
+def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
+    """Refuse layers that inner training would get silently wrong: dropout and running statistics that are not carried.
+
+    Those of a learner have been replaced by `limbeck.models.stateful`; dropout inside recurrent and attention layers
+    has not, nor has any of a generator.
+
+    Raises:
+        LimbeckError: with the path of the first such layer and how to replace it.
+    """
+    replayed = any(isinstance(layer, Replayed) for layer in module.modules())
+    for path, layer in module.named_modules():
+        where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
+        if layer.training and _dropout(layer) > 0 and not replayed:
+            raise LimbeckError(
+                f"{where} drops activations at random, so a training step would not be the same when it is replayed "
+                "for its gradient; set its dropout to p=0 or leave it out."
+            )
+        statistics = isinstance(layer, _NormBase) and layer.track_running_stats and layer.training
+        if isinstance(layer, nn.SyncBatchNorm) or (statistics and not (replayed and isinstance(layer, _BatchNorm))):
+            raise LimbeckError(
+                f"{where} keeps running statistics that inner training cannot carry; use nn.BatchNorm1d, 2d or 3d in "
+                "training mode, track_running_stats=False, or nn.GroupNorm instead."
+            )
+
+
+def _dropout(layer: nn.Module) -> float:
+    if isinstance(layer, _DropoutNd):
+        return float(layer.p)
+    if isinstance(layer, nn.RNNBase):
+        return float(layer.dropout)
+    return 0.0
+
+
+def _dry_run(
+    module: nn.Module, x_NCHW: Tensor, *, seed: int, weights: dict[str, Tensor] | None = None
+) -> tuple[Any, dict[str, Tensor]]:
+    """Logits for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors and of the images."""
+    parameters = {name: _float32(p) for name, p in (dict(module.named_parameters()) | (weights or {})).items()}
+    buffers = {name: _float32(b) for name, b in module.named_buffers()}
+    with own_state(seed), torch.no_grad():
+        try:
+            output = functional_call(module, (parameters, buffers), (x_NCHW.clone(),))
+        except Exception as error:
+            raise LimbeckError(
+                f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
+                f"{describe_error(error)}."
+            ) from error
+    return logits_of(output), buffers
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().clone()
+    return copy.float() if copy.is_floating_point() else copy
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception as a part of a sentence."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,42 @@
+"""Where a module of the user's comes from, so that it can be constructed again with other initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import nn
+
+from limbeck.common.seeds import own_state
+
+
+@final
+class Origin:
+    """What makes networks of one architecture, each with the initial weights that a seed gives it.
+
+    Args:
+        construct: a new module with each call; it draws from torch's global random state.
+    """
+
+    def __init__(self, construct: Callable[[], nn.Module]) -> None:
+        self._construct = construct
+
+    def make(self, seed: int) -> nn.Module:
+        """A new module; the global random state is left alone."""
+        with own_state(seed):
+            return self._construct()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        return self  # it is never changed, and may hold a whole network
+
+
+def with_origin(module: nn.Module, origin: Origin) -> nn.Module:
+    """The module, which remembers where its initial weights come from."""
+    module.limbeck_origin = origin  # type: ignore[assignment]
+    return module
+
+
+def origins(module: nn.Module) -> dict[str, Origin]:
+    """Where parts of a module come from, by their path within it."""
+    found = {path: getattr(layer, "limbeck_origin", None) for path, layer in module.named_modules()}
+    return {path: origin for path, origin in found.items() if isinstance(origin, Origin)}

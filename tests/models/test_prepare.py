@@ -1,0 +1,265 @@
+"""Networks as people bring them, made ready for training that can be repeated: noise, frozen parts, initial weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.common.seeds import own_state
+from limbeck.engine import Batch, Learner, carried_names
+from limbeck.errors import LimbeckError
+from limbeck.models import build, check, draw, refuse_unsupported
+from limbeck.models.origin import Origin, with_origin
+from limbeck.models.replay import Replayed, random_calls
+from limbeck.models.stateful import prepare
+
+SHAPE = (1, 4, 4)
+
+
+class Noisy(nn.Module):
+    """A linear layer behind whatever a function draws."""
+
+    def __init__(self, draw_noise: Callable[[Tensor, bool], Tensor]) -> None:
+        super().__init__()
+        self.draw_noise = draw_noise
+        self.linear = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.draw_noise(x.flatten(1), self.training))
+
+
+def drop_path(x: Tensor, training: bool) -> Tensor:
+    return x * (torch.rand(len(x), 1) >= 0.1) / 0.9 if training else x
+
+
+def drop_path_in_place(x: Tensor, training: bool) -> Tensor:
+    return x * x.new_empty(len(x), 1).bernoulli_(0.9).div_(0.9) if training else x
+
+
+NOISE: dict[str, Callable[[Tensor, bool], Tensor]] = {
+    "drop path": drop_path,
+    "drop path in place": drop_path_in_place,
+    "dropout by a function": lambda x, training: F.dropout(x, 0.1, training),
+    "Gaussian noise": lambda x, training: x + 0.01 * torch.randn_like(x),
+    "uniform noise in place": lambda x, training: x + torch.empty_like(x).uniform_(-0.1, 0.1),
+    "alpha dropout": lambda x, training: F.alpha_dropout(x, 0.1, training),
+    "randomised rectifier": lambda x, training: F.rrelu(x, training=training),
+    "Gumbel softmax": lambda x, training: F.gumbel_softmax(x),
+    "exponential in place": lambda x, training: x + torch.empty_like(x).exponential_(),
+    "masked": lambda x, training: x * torch.bernoulli(torch.full_like(x, 0.99)),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_is_replayed_and_differs_from_step_to_step(name: str) -> None:
+    """However small its probability: a recomputed step is the same step, and the global random state has no part."""
+    with own_state(0):
+        module = prepare(Noisy(NOISE[name]), SHAPE)
+    assert isinstance(module, Replayed) and carried_names(module) == ("key",)
+    check(module, SHAPE, 3)
+    learner = Learner.of(module)
+    weights = {n: v[0] for n, v in draw(module, "xavier", 1, torch.Generator().manual_seed(0)).items()}
+    x = torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(1))
+    batch = Batch(x, torch.full((64, 3), 1 / 3), {"lr": torch.tensor(0.1)})
+    steps = []
+    for seed in (1, 2):
+        with own_state(seed):
+            steps.append(learner.step(learner.init(weights), batch))
+    assert all(torch.equal(steps[0].params[n], v) for n, v in steps[1].params.items())
+    other = learner.init(weights)._replace(buffers=steps[0].buffers)
+    assert not torch.equal(
+        learner.step(other, batch).params["module.linear.weight"], steps[0].params["module.linear.weight"]
+    )
+
+
+def test_replayed_dropout_keeps_its_share() -> None:
+    module = Replayed(nn.Dropout(0.25)).train()
+    kept = (module(torch.ones(20_000)) > 0).float().mean()
+    assert float(kept) == pytest.approx(0.75, abs=0.02)
+    assert torch.equal(module.eval()(torch.ones(5)), torch.ones(5))
+
+
+def test_replayed_alpha_dropout_keeps_mean_and_variance() -> None:
+    x = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
+    values = Replayed(nn.AlphaDropout(0.3)).train()(x)
+    assert float(values.mean()) == pytest.approx(0, abs=0.03) and float(values.std()) == pytest.approx(1, abs=0.03)
+
+
+def test_hard_sigmoid_can_be_differentiated_twice() -> None:
+    module = prepare(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Hardsigmoid(), nn.Linear(4, 3)), SHAPE)
+    x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(module(x), module.module(x))
+    (grad,) = torch.autograd.grad(module(x).square().sum(), module.module[1].weight, create_graph=True)
+    assert torch.autograd.grad(grad.sum(), module.module[1].weight)[0].isfinite().all()
+
+
+def test_replayed_normal_numbers_are_normal() -> None:
+    class Draws(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.randn_like(x)
+
+    values = Replayed(Draws())(torch.zeros(50_000))
+    assert float(values.mean()) == pytest.approx(0, abs=0.03) and float(values.std()) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_dropout_is_torchs_own_where_it_drops_nothing(masked: bool) -> None:
+    """The weights that survive are divided by 1 - p; with p almost 0 nothing is left of the difference."""
+    with own_state(0):
+        layer = nn.MultiheadAttention(8, 2, dropout=1e-7)
+    x = torch.randn(5, 3, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(5, 5, dtype=torch.bool).triu(1) if masked else None
+    padding = torch.tensor([[False] * 4 + [True]] * 3) if masked else None
+    expected = layer.eval()(x, x, x, attn_mask=mask, key_padding_mask=padding)
+
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer.train()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.layer(x, x, x, attn_mask=mask, key_padding_mask=padding)
+
+    with random_calls() as calls:
+        output, weights = Replayed(Attend().train())(x)
+    assert calls.names == []
+    torch.testing.assert_close(output, expected[0])
+    torch.testing.assert_close(weights, expected[1])
+
+
+def test_what_cannot_be_replayed_is_refused_by_name() -> None:
+    module = prepare(Noisy(lambda x, training: x + torch.empty_like(x).geometric_(0.5)), SHAPE)
+    with pytest.raises(LimbeckError, match=r"draws random numbers \(geometric_"):
+        check(module, SHAPE, 3)
+
+
+def test_other_refusals() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.layers = nn.Linear(16, 3), [nn.BatchNorm1d(16)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.layers[0](x.flatten(1)))
+
+    class Blind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bias.expand(len(x), 3)
+
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    with torch.no_grad():
+        broken[1].weight[0, 0] = torch.nan
+    for module, message in (
+        (Listed(), "plain list or dict, 'layers'.*ModuleList"),
+        (Blind(), "ignores them"),
+        (broken, "'1.weight' has values that are not finite"),
+    ):
+        with pytest.raises(LimbeckError, match=message):
+            check(module, SHAPE, 3)
+
+
+def test_a_head_that_starts_at_zero_is_no_blind_network() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 3))
+    nn.init.zeros_(module[2].weight)
+    check(module, SHAPE, 3)
+
+
+def test_lazy_layers_get_their_shapes() -> None:
+    module = prepare(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), SHAPE)
+    check(module, SHAPE, 3)
+    assert module[1].weight.shape == (3, 16)
+
+
+def scaled() -> nn.Module:
+    """Parameters that are no weights, one that is frozen, and one of whole numbers."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 3))
+    module.scale = nn.Parameter(torch.full((4, 1, 1), 1e-6))
+    module.temperature = nn.Parameter(torch.full((1, 1), 10.0))
+    module.counts = nn.Parameter(torch.arange(3), requires_grad=False)
+    module[1].weight.requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize("distribution", ["auto", "xavier", "orthogonal", "reset", "constructor"])
+def test_only_weights_of_layers_are_drawn(distribution: str) -> None:
+    module = scaled()
+    weights = draw(module, distribution, 2, torch.Generator().manual_seed(0))
+    assert set(weights) == {"scale", "temperature", "1.bias", "2.weight", "2.bias"}
+    for name in ("scale", "temperature"):
+        assert torch.equal(weights[name][0], module.get_parameter(name)), name
+    assert not torch.equal(*weights["2.weight"])
+
+
+def test_a_module_of_the_users_starts_as_its_constructor_draws() -> None:
+    origin = Origin(scaled)
+    module = with_origin(origin.make(0), origin)
+    weights = draw(module, "auto", 300, torch.Generator().manual_seed(0))
+    assert float(weights["2.weight"].abs().max()) <= 0.5 < 1.1 * float(weights["2.weight"].abs().max())  # 1/sqrt(4)
+    same = draw(module, "auto", 300, torch.Generator().manual_seed(0))
+    assert torch.equal(weights["2.weight"], same["2.weight"])
+    assert not torch.equal(weights["2.weight"][0], weights["2.weight"][1])
+    with pytest.raises(LimbeckError, match="has no gain"):
+        draw(module, "auto", 1, torch.Generator(), gain=2.0)
+
+
+def test_building_by_name_remembers_the_constructor(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    (folder / "own_start.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "def small(shape, num_classes):\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes))\n"
+        "    nn.init.constant_(net[1].bias, 0.25)\n"
+        "    return net\n"
+    )
+    monkeypatch.chdir(folder)
+    module = build("own_start:small", shape=SHAPE, num_classes=3)
+    weights = draw(module, "auto", 2, torch.Generator().manual_seed(0))
+    assert torch.equal(weights["1.bias"], torch.full((2, 3), 0.25))
+    assert torch.equal(draw(module, "xavier", 2, torch.Generator().manual_seed(0))["1.bias"], torch.zeros(2, 3))
+
+
+class NormAndRectify(nn.BatchNorm2d):
+    """A batch normalisation that does more, as libraries of models have them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), NormAndRectify(4), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_statistics_of_any_batch_norm_are_carried() -> None:
+    """Trained as torch would, by hand, and evaluated with the statistics that are left."""
+    with own_state(0):
+        own = normed()
+    module = prepare(copy.deepcopy(own), SHAPE)
+    names = carried_names(module)
+    assert set(names) == {"key", "module.1.running_mean", "module.1.running_var"}
+    check(module, SHAPE, 3)
+    refuse_unsupported(module)
+    learner = Learner.of(module)
+    state = learner.init({name: p.detach() for name, p in module.named_parameters()})
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(8, *SHAPE, generator=rng)
+    y = torch.eye(3)[torch.arange(8) % 3]
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    for _ in range(3):
+        state = learner.step(state, Batch(x, y, {"lr": torch.tensor(0.1)}))
+        optimizer.zero_grad()
+        F.cross_entropy(own(x), y).backward()
+        optimizer.step()
+    for name in names[1:]:
+        torch.testing.assert_close(state.buffers[name], own.get_buffer(name.removeprefix("module.")))
+    torch.testing.assert_close(learner.predict(state.network, x), own.eval()(x), rtol=1e-4, atol=1e-5)
