@@ -188,7 +188,7 @@ def test_shapes_and_types(reader: Reader, tmp_path: Path) -> None:
     raw = match_source(example.source(tmp_path)).read(tmp_path)
     assert (raw.test is not None) == example.has_test
     for x_NCHW, y_N in (raw.train, *([raw.test] if raw.test else [])):
-        assert x_NCHW.dtype in (np.uint8, np.float32) and x_NCHW.ndim == 4 and x_NCHW.flags.c_contiguous
+        assert x_NCHW.dtype in (np.uint8, np.float32) and x_NCHW.ndim == 4
         assert y_N.dtype == np.int64 and y_N.shape == (len(x_NCHW),)
     data = load(example.source(tmp_path), data_dir=tmp_path)
     assert data.image_shape == (1, 28, 28) and data.train_x.dtype == data.test_x.dtype == torch.uint8
