@@ -286,7 +286,8 @@ def test_known_sets(tmp_path: Path) -> None:
         ("background=3", "Unknown background '3'"),
         (
             "channels=4",
-            "The option channels of the data set 'mnist' must be 3 (or first or last, to say which axis they are), got 4.",
+            "The option channels of the data set 'mnist' must be 3 (or first or last, to say which axis they are), "
+            "got 4.",
         ),
         ("channels=True", "to say which axis they are), got True"),
         (

@@ -78,7 +78,7 @@ class TaskData:
 
     @property
     def form(self) -> str:
-        """Kind, size and type of the examples and the number of classes, as ``28 × 28 grey images, bytes, 10 classes``."""
+        """Kind, size and type of the examples, and how many classes: ``28 × 28 grey images, bytes, 10 classes``."""
         channels, height, width = self.image_shape
         stored = "bytes" if self.train_x.dtype == torch.uint8 else "floats"
         if self.kind == "table":

@@ -23,7 +23,8 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     ['b', 'Class1', 'class9', 'class10']
     """
     parts = re.split(r"([0-9]+)", text.casefold())
-    return tuple((0, int(part), "") if part[:1].isdigit() else (1, 0, part) for part in parts if part) + ((2, 0, text),)
+    keys = ((0, int(part), "") if part[:1].isdigit() else (1, 0, part) for part in parts if part)
+    return (*keys, (2, 0, text))
 
 
 def label_values(labels: object, what: str) -> Array:
@@ -93,7 +94,8 @@ def _of_rows(y_NK: Array, what: str) -> Array:
     if np.isin(y_NK, (0, 1)).all():
         ones_N = (y_NK == 1).sum(1)
         if (ones_N == 1).all():
-            return y_NK.argmax(1).astype(np.int64)
+            found: Array = y_NK.argmax(1).astype(np.int64)
+            return found
         raise LimbeckError(
             f"The {what} labels of shape {y_NK.shape} give example {int((ones_N != 1).argmax())} "
             f"{int(ones_N[(ones_N != 1).argmax()])} classes; each must have one."
@@ -135,10 +137,11 @@ def encode(
             "both to one form."
         )
     if names is not None:
-        for values, what in ((y, "training"), (y_test, "test")):
-            if values is not None and values.dtype.kind != "U":
-                check_classes(values.astype(np.int64), len(names), what)
-    values, y_N = np.unique(y, return_inverse=True)
+        for each, what in ((y, "training"), (y_test, "test")):
+            if each is not None and each.dtype.kind != "U":
+                check_classes(each.astype(np.int64), len(names), what)
+    values, places = np.unique(y, return_inverse=True)
+    y_N: Array = places
     if values.dtype.kind == "U":
         order = sorted(range(len(values)), key=lambda i: natural_key(str(values[i])))
         values, y_N = values[order], np.argsort(order)[y_N]
@@ -152,9 +155,10 @@ def encode(
     if alien:
         listed = [f"'{_name(value, names)}' ({n})" for value, n in alien[:_MOST_IN_A_MESSAGE]]
         more = f" and {len(alien) - len(listed)} more" if len(alien) > len(listed) else ""
+        word = "class" if len(alien) == 1 else "classes"
         raise LimbeckError(
-            f"The test set has examples of {'the class' if len(alien) == 1 else 'the classes'} {', '.join(listed)}{more}"
-            ", of which the training set has none; add some to it, or leave these out."
+            f"The test set has examples of the {word} {', '.join(listed)}{more}, of which the "
+            "training set has none; add some to it, or leave these out."
         )
     test_N = np.array([place[value] for value in y_test.tolist()], dtype=np.int64)
     return y_N, test_N, found

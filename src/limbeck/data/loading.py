@@ -68,8 +68,8 @@ def load(
         seed: of the validation split.
         readers: asked in order whether they can read the source; ``(MyReader(), *READERS)`` adds one.
         channels: ``first`` for images (N, C, H, W), ``last`` for (N, H, W, C), where the sizes do not tell it.
-        kind: ``images``, ``table`` or ``series``, where the number of axes does not tell it: three axes are grey images,
-            two a table, unless it says ``series``.
+        kind: ``images``, ``table`` or ``series``, where the number of axes does not tell it: three axes are grey
+            images, two a table, unless it says ``series``.
         image: the column of the images, of sources that have columns.
         label: the column of the labels.
         limit: examples to read at most, of sources that are read one by one.

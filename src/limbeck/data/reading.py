@@ -1,4 +1,4 @@
-"""How a source is to be read where it does not say so itself: ``mine.npz,channels=last``, ``iris.csv,label=species``."""
+"""How a source is to be read where it does not say so itself, as in ``mine.npz,channels=last``."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -42,7 +42,7 @@ class Match:
     reader: Reader
     base: Any
     changes: tuple[Change, ...] = ()
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     text: str | None = None
 
     @property

@@ -93,6 +93,7 @@ class OuterLoop:
         self.config, self.data = assignment.config, assignment.data
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
+        reporter.message(self.data.summary())
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
         self.rngs = {
@@ -306,7 +307,7 @@ class OuterLoop:
             weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
-                "data": {"name": self.data.name, "sha256": self.data.sha256},
+                "data": {"name": self.data.name, "sha256": self.data.sha256, "kind": self.data.kind},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
                 "calibration": self.calibration,
                 "finished": not interrupted,

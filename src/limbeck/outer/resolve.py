@@ -98,6 +98,11 @@ def _with_task(
         data = task_of(config, data_dir=data_dir, device=device)
     else:
         config = _split_as(data, config, checkpoint)
+    if data.kind != "images" and (config.augment_shift or config.augment_flip):
+        raise LimbeckError(
+            f"augment_shift and augment_flip are for images, but {data.name} holds "
+            f"{'rows of a table' if data.kind == 'table' else 'series'}; leave them out."
+        )
     if config.init.pooled:
         check_task(load_card(config.init.pool), config.init.pool, data)
     return config, data

@@ -25,7 +25,8 @@ class PngExporter(Exporter):
     writes = "a folder of PNG pictures"
 
     def write(self, run: Distilled, path: Path) -> None:
-        """A folder for each batch."""
+        """A folder for each batch; raises LimbeckError for what is no images."""
+        run.need_pictures()
         for s, (images_MCHW, labels_MK) in enumerate(zip(run.images, run.labels, strict=True)):
             folder = path / f"step-{s + 1:04d}"
             folder.mkdir(parents=True)

@@ -82,8 +82,8 @@ def read_items(
             x[i], y = _like(first_x, example, i), _label(label, i)
             if y.shape != labels[0].shape:
                 raise LimbeckError(
-                    f"The label of item {i} has shape {y.shape}, but that of item 0 has {labels[0].shape}; bring all to "
-                    "one form."
+                    f"The label of item {i} has shape {y.shape}, but that of item 0 has {labels[0].shape}; bring all "
+                    "to one form."
                 )
             labels.append(y)
         again = sorted({int(i) for i in np.linspace(0, count - 1, min(_READ_TWICE, count))})
@@ -96,8 +96,8 @@ def random_source(parts: list[Items], what: str) -> str | None:
     if not any(part.random for part in parts):
         return None
     warnings.warn(
-        f"the images of {what} are others whenever they are read, so it has random transforms: those that were read first "
-        "are used throughout, and the data is known by its length and labels",
+        f"the images of {what} are others whenever they are read, so it has random transforms: those that were read "
+        "first are used throughout, and the data is known by its length and labels",
         stacklevel=2,
     )
     digest = hashlib.sha256(b"random images;")

@@ -60,20 +60,19 @@ def read_npz(path: str | os.PathLike[str]) -> MaybeTest:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise LimbeckError(f"{path} holds a single array, expected an .npz file with keys x and y.")
             with file:
-                arrays = [file[key] for key in _npz_keys(path, set(file.files))]
+                x, y, *others = (file[key] for key in _npz_keys(path, set(file.files)))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise LimbeckError(f"{path} is not a readable .npz file without pickled objects ({error}).") from error
-    x, y, test_x, test_y, *val = (*arrays, None, None)[: max(4, len(arrays))]
-    if val:
-        x, y = _joined(path, x, val[0]), _joined(path, y, val[1])
-    return x, y, test_x, test_y
+    if len(others) > 2:
+        x, y = _joined(path, x, others[2]), _joined(path, y, others[3])
+    return (x, y, others[0], others[1]) if others else (x, y, None, None)
 
 
 def _joined(path: Path, train: Array, val: Array) -> Array:
     if train.shape[1:] != val.shape[1:]:
         raise LimbeckError(
-            f"{path} has training arrays of shape {train.shape[1:]} but validation arrays of {val.shape[1:]}; bring both "
-            "to one form."
+            f"{path} has training arrays of shape {train.shape[1:]} but validation arrays of {val.shape[1:]}; bring "
+            "both to one form."
         )
     return np.concatenate([train, val])
 
