@@ -9,7 +9,7 @@ from typing import final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
-from limbeck.data import TaskData
+from limbeck.data import TaskData, is_named
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.task import check_task, record_pool, task_of
@@ -77,6 +77,11 @@ def _go_on(
             result.network()  # refuses other networks
             folder.finish(result)
         return result
+    if data is None and not is_named(config.data):
+        raise LimbeckError(
+            f"The run in {place.out} was learned from data given in Python ('{config.data}'), or from a folder that is no "
+            "longer there; go on in Python: limbeck.distill(config, data, out=..., resume=True)."
+        )
     config, data = _with_task(_named_after(config, data), data, checkpoint, data_dir=data_dir, device=device)
     if checkpoint.data_sha256 not in ("", data.sha256):
         raise LimbeckError(

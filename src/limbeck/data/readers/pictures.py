@@ -89,7 +89,7 @@ def read_pictures(
             f"{name(odd)} is grey of more than 8 bits, but {name(other)} has colour; convert all to one of the two."
         )
     width, height = common_size([form.size for form in forms], size)
-    _tell(forms, (width, height), what, colour)
+    _tell(forms, None if size else (width, height), what, colour)
     x = np.empty((len(forms), *((3,) if colour else ()), height, width), np.float32 if deep else np.uint8)
     for i in range(len(forms)):
         upright = ImageOps.exif_transpose(picture(i))
@@ -112,10 +112,10 @@ def common_size(sizes: list[Size], asked: int | None) -> Size:
     return median_low(width for width, _ in sizes), median_low(height for _, height in sizes)
 
 
-def _tell(forms: list[Form], size: Size, what: str, colour: bool) -> None:
-    """One warning for each thing that is done to some of the pictures."""
+def _tell(forms: list[Form], size: Size | None, what: str, colour: bool) -> None:
+    """One warning for each thing that is done to some of the pictures; of a size that nobody asked for, too."""
     others = sum(form.size != size for form in forms)
-    if others and len({form.size for form in forms}) > 1:
+    if size and others:
         warnings.warn(
             f"{others} of the {len(forms)} pictures of {what} are of another size and are scaled and cut to {size[0]} "
             f"× {size[1]}",
