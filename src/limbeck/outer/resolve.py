@@ -79,8 +79,8 @@ def _go_on(
         return result
     if data is None and not is_named(config.data):
         raise LimbeckError(
-            f"The run in {place.out} was learned from data given in Python ('{config.data}'), or from a folder that is no "
-            "longer there; go on in Python: limbeck.distill(config, data, out=..., resume=True)."
+            f"The run in {place.out} was learned from data given in Python ('{config.data}'), or from a folder that is "
+            "gone; go on in Python: limbeck.distill(config, data, out=..., resume=True)."
         )
     config, data = _with_task(_named_after(config, data), data, checkpoint, data_dir=data_dir, device=device)
     if checkpoint.data_sha256 not in ("", data.sha256):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -126,7 +127,8 @@ def read_parts(source: Any, what: str, reading: Reading) -> Raw:
     names = getattr(features.get(label), "names", None)
     class_names = tuple(names) if names else None
     if image is None:
-        return _table(joined, train, label, what, reading, "test" in parts)
+        raw = _table(joined, train, label, what, reading, "test" in parts)
+        return replace(raw, class_names=class_names)
     items, channels = _examples(joined, image, label, what, reading)
     known_by = random_source([items], what)
     return Raw(
