@@ -93,7 +93,6 @@ class OuterLoop:
         self.config, self.data = assignment.config, assignment.data
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
-        reporter.message(self.data.summary())
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
         self.rngs = {
@@ -105,6 +104,7 @@ class OuterLoop:
         self.budget = Budget(iterations=config.outer.iterations, max_time=config.outer.max_time)
         self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
+        reporter.message(self.data.summary())
         if checkpoint is None:
             self.progress = Progress()
             plan = plan_distilling(config, [learner for learner, _ in learners], self.data, reporter)
