@@ -164,13 +164,13 @@ def test_a_learner_of_ones_own_is_trained(example: ModuleType) -> None:
 def test_a_reader_of_ones_own_loads(example: ModuleType) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 3, 3)), np.arange(40) % 2
-    np.savetxt("scans.csv", np.column_stack([labels, images.reshape(40, 9)]), fmt="%d", delimiter=",")
-    data = limbeck.load_data("scans.csv", val_size=8, readers=(example.CsvReader(), *READERS))
+    np.savetxt("scans.pixels", np.column_stack([labels, images.reshape(40, 9)]), fmt="%d", delimiter=",")
+    data = limbeck.load_data("scans.pixels", val_size=8, readers=(example.PixelRowsReader(), *READERS))
     expected = limbeck.load_data((images.astype(np.uint8), labels), val_size=8)
     assert (data.name, data.image_shape, data.num_classes) == ("scans", (1, 3, 3), 2)
     assert torch.equal(data.train_x, expected.train_x) and torch.equal(data.test_y, expected.test_y)
-    with pytest.raises(LimbeckError, match="^The reader 'csv' is registered twice"):
-        limbeck.load_data("scans.csv", readers=(example.CsvReader(), example.CsvReader()))
+    with pytest.raises(LimbeckError, match="^The reader 'pixel-rows' is registered twice"):
+        limbeck.load_data("scans.pixels", readers=(example.PixelRowsReader(), example.PixelRowsReader()))
 
 
 @section("An exporter")

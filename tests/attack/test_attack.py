@@ -715,7 +715,7 @@ def place(pools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["moved", "--from", "1", "--to", "2"], "gone.npz"),
         (["short", "--from", "1", "--to", "2"], "damaged"),
         (["nowhere", "--from", "1", "--to", "2"], "no pool at nowhere.safetensors"),
-        (["pool", "--from", "1", "--to", "2", "--device", "warp"], "--device"),
+        (["pool", "--from", "1", "--to", "2", "--device", "warp"], "device 'warp' cannot be used"),
     ],
 )
 def test_wrong_input_is_one_sentence(

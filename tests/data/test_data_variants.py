@@ -17,7 +17,7 @@ from limbeck.data import TaskData, canonical_name, get, is_named, load, read_bas
 from limbeck.data.arrays import Array
 from limbeck.data.pixels import backgrounds, rotate
 from limbeck.data.sources import split_source
-from limbeck.data.variants import Change, apply_changes, read_changes
+from limbeck.data.variants import Change, apply_changes, read_words
 from limbeck.errors import LimbeckError
 
 BYTES = hnp.arrays(
@@ -32,7 +32,7 @@ def pictures(n: int = 40, channels: int = 1, side: int = 12, seed: int = 0) -> A
 
 
 def change(x: Array, text: str, split: Literal["training", "test"] = "training") -> Array:
-    return apply_changes(x, read_changes("set", text.split(",")), "set", split)
+    return apply_changes(x, read_words("set", text.split(","))[1], "set", split)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_channels() -> None:
 
 def test_many_images_are_changed_as_one_by_one() -> None:
     x, text = pictures(7), "resample=5,rotate=20,background=colour,size=13"
-    whole, changes = change(x, text), read_changes("set", text.split(","))
+    whole, changes = change(x, text), read_words("set", text.split(","))[1]
     np.testing.assert_array_equal(apply_changes(x, changes, "set", "training", numbers_at_once=1), whole)
     x.flags.writeable = False  # as a file's buffer may be
     np.testing.assert_array_equal(apply_changes(x, changes, "set", "training", numbers_at_once=1), whole)
@@ -284,8 +284,12 @@ def test_known_sets(tmp_path: Path) -> None:
         ("size=99999", "must be a whole number of pixels"),
         ("background=color", "Unknown background 'color'; did you mean 'colour'?"),
         ("background=3", "Unknown background '3'"),
-        ("channels=4", "The option channels of the data set 'mnist' must be 3, got 4."),
-        ("channels=True", "must be 3, got True"),
+        (
+            "channels=4",
+            "The option channels of the data set 'mnist' must be 3 (or first or last, to say which axis they are), "
+            "got 4.",
+        ),
+        ("channels=True", "to say which axis they are), got True"),
         (
             "resample=29",
             "The option resample=29 of the data set 'mnist' resamples to more pixels than its images have, 28 × 28; "

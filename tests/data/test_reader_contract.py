@@ -6,19 +6,20 @@ Each example holds the same images, (N, 1, 28, 28) bytes, and labels of ten clas
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, final
 
 import numpy as np
 import pytest
 import torch
-from data_files import Items, idx_bytes, write_cifar, write_idx_set
+from data_files import ClassLabel, Items, Rows, idx_bytes, without_extras, write_cifar, write_idx_set, write_pictures
 from torch.utils.data import TensorDataset
 
-from limbeck.data import READERS, Raw, Reader, load
+from limbeck.data import READERS, Kind, Raw, Reader, load
 from limbeck.data.arrays import Array
 from limbeck.data.known import KNOWN_SETS, KnownSet, known_set
 from limbeck.data.readers.named import NamedSetReader
@@ -45,6 +46,8 @@ class Example:
         damage: the same, spoilt.
         message: what the error must say of the spoilt one.
         name: what the data is called.
+        kind: what the examples are there; rows of a table have a feature for each pixel.
+        by_class: whether the examples come class by class.
     """
 
     source: Callable[[Path], Any]
@@ -52,6 +55,15 @@ class Example:
     damage: Callable[[Path], Any]
     message: str
     name: str
+    kind: Kind = "images"
+    by_class: bool = False
+
+    def stored(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """What comes of images and labels, in the order and the form of the source."""
+        order = np.argsort(y, kind="stable") if self.by_class else np.arange(len(y))
+        if self.kind == "table":
+            x = x.reshape(len(x), -1, 1, 1).astype(np.float32)
+        return x[order], y[order]
 
 
 def idx_folder(folder: Path) -> str:
@@ -79,6 +91,71 @@ def short_npz_file(folder: Path) -> Path:
     return folder / "mine.npz"
 
 
+def picture_folder(folder: Path) -> str:
+    for part, x, y in (("train", X, Y), ("test", TEST_X, TEST_Y)):
+        write_pictures(folder / "pictures" / part, x[:, 0], y, tuple("0123456789"))
+    return str(folder / "pictures")
+
+
+def picture_folder_with_a_broken_one(folder: Path) -> str:
+    picture_folder(folder)
+    (folder / "pictures/test/3/3.png").write_bytes(b"hello")
+    return str(folder / "pictures")
+
+
+def columns() -> dict[str, list[Any]]:
+    return {f"p{i}": column.tolist() for i, column in enumerate(X.reshape(40, -1).T)} | {"digit": Y.tolist()}
+
+
+def csv_file(folder: Path) -> str:
+    table = columns()
+    lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*table.values(), strict=True))]
+    (folder / "mine.csv").write_text("\n".join(lines) + "\n")
+    return f"{folder / 'mine.csv'},label=digit"
+
+
+def short_csv_file(folder: Path) -> str:
+    csv_file(folder)
+    (folder / "mine.csv").write_text((folder / "mine.csv").read_text()[:-6])
+    return f"{folder / 'mine.csv'},label=digit"
+
+
+def parquet_file(folder: Path) -> str:
+    (folder / "mine.parquet").write_bytes(pickle.dumps(columns()))
+    return f"{folder / 'mine.parquet'},label=digit"
+
+
+def short_parquet_file(folder: Path) -> str:
+    parquet_file(folder)
+    (folder / "mine.parquet").write_bytes(b"")
+    return f"{folder / 'mine.parquet'},label=digit"
+
+
+def rows(x: Array, y: Array) -> Rows:
+    items = [{"id": i, "image": a[0], "label": int(b)} for i, (a, b) in enumerate(zip(x, y, strict=True))]
+    return Rows(items, image=SimpleNamespace(), label=ClassLabel(names=list("0123456789")))
+
+
+def saved_rows(folder: Path) -> str:
+    (folder / "saved").mkdir(exist_ok=True)
+    (folder / "saved/dataset_dict.json").write_text("{}")
+    parts = {"train": rows(X, Y), "test": rows(TEST_X, TEST_Y)}
+    (folder / "saved/data.pickle").write_bytes(pickle.dumps(parts))
+    return str(folder / "saved")
+
+
+def damaged_rows(folder: Path) -> str:
+    saved_rows(folder)
+    (folder / "saved/data.pickle").write_bytes(b"")
+    return str(folder / "saved")
+
+
+@pytest.fixture(autouse=True)
+def stand_ins() -> Iterator[None]:
+    with without_extras():
+        yield
+
+
 def tensors(x: Array, y: Array) -> TensorDataset:
     return TensorDataset(torch.tensor(x), torch.tensor(y))
 
@@ -98,6 +175,44 @@ EXAMPLES: Mapping[str, Example] = MappingProxyType(
             damage=short_npz_file,
             message=r"mine\.npz is not a readable \.npz file",
             name="mine",
+        ),
+        "csv": Example(
+            source=csv_file,
+            has_test=False,
+            damage=short_csv_file,
+            message=r"mine\.csv has 78. fields in line 41, but 785 columns",
+            name="mine",
+            kind="table",
+        ),
+        "parquet": Example(
+            source=parquet_file,
+            has_test=False,
+            damage=short_parquet_file,
+            message=r"mine\.parquet is not a readable Parquet file",
+            name="mine",
+            kind="table",
+        ),
+        "saved-hugging-face": Example(
+            source=saved_rows,
+            has_test=True,
+            damage=damaged_rows,
+            message="saved cannot be read as a data set of Hugging Face",
+            name="saved",
+        ),
+        "folder": Example(
+            source=picture_folder,
+            has_test=True,
+            damage=picture_folder_with_a_broken_one,
+            message=r"test/3/3\.png cannot be read as a picture",
+            name="pictures",
+            by_class=True,
+        ),
+        "hugging-face": Example(
+            source=lambda _: {"train": rows(X, Y), "test": rows(TEST_X, TEST_Y)},
+            has_test=True,
+            damage=lambda _: {"train": rows(X, Y), "test": rows(TEST_X[:, :, 1:], TEST_Y)},
+            message=r"Item 40 of the data set is uint8 of shape \(27, 28\)",
+            name="hugging-face",
         ),
         "data-set": Example(
             source=lambda _: tensors(X, Y),
@@ -175,7 +290,8 @@ def test_it_says_what_it_takes(reader: Reader) -> None:
 def test_the_same_arrays_have_one_digest(reader: Reader, tmp_path: Path) -> None:
     example = example_of(reader)
     data = load(example.source(tmp_path), data_dir=tmp_path)
-    assert data.sha256 == digest(X, Y, *((TEST_X, TEST_Y) if example.has_test else ()))
+    test = example.stored(TEST_X, TEST_Y) if example.has_test else ()
+    assert data.sha256 == digest(*example.stored(X, Y), *test)
     assert data.name == example.name
     if example.has_test:
         assert torch.equal(data.test_x, torch.tensor(TEST_X)) and data.test_y.tolist() == TEST_Y.tolist()
@@ -187,10 +303,13 @@ def test_shapes_and_types(reader: Reader, tmp_path: Path) -> None:
     raw = match_source(example.source(tmp_path)).read(tmp_path)
     assert (raw.test is not None) == example.has_test
     for x_NCHW, y_N in (raw.train, *([raw.test] if raw.test else [])):
-        assert x_NCHW.dtype in (np.uint8, np.float32) and x_NCHW.ndim == 4 and x_NCHW.flags.c_contiguous
+        assert x_NCHW.dtype in (np.uint8, np.float32) and x_NCHW.ndim == 4
         assert y_N.dtype == np.int64 and y_N.shape == (len(x_NCHW),)
     data = load(example.source(tmp_path), data_dir=tmp_path)
-    assert data.image_shape == (1, 28, 28) and data.train_x.dtype == data.test_x.dtype == torch.uint8
+    table = example.kind == "table"
+    assert data.image_shape == ((784, 1, 1) if table else (1, 28, 28)) and data.kind == example.kind
+    assert data.train_x.dtype == data.test_x.dtype == (torch.float32 if table else torch.uint8)
+    assert data.train_x.is_contiguous() and data.test_x.is_contiguous()
     assert data.train_y.dtype == data.val_y.dtype == data.test_y.dtype == torch.int64
     assert data.num_classes == 10 and data.class_names == tuple("0123456789")
 
@@ -230,6 +349,10 @@ def test_options_change_what_has_a_name(reader: Reader, tmp_path: Path) -> None:
     source = example_of(reader).source(tmp_path)
     if not isinstance(source, str | Path):
         pytest.skip("arrays and data sets have no name that options could follow")
+    if example_of(reader).kind == "table":
+        with pytest.raises(LimbeckError, match="The option invert=True changes images, but the data set .* is a table"):
+            load(f"{source},invert=True", data_dir=tmp_path)
+        return
     plain, inverse = (load(text, data_dir=tmp_path) for text in (f"{source},invert=False", f"{source},invert=True"))
     assert torch.equal(inverse.train_x, 255 - plain.train_x) and torch.equal(inverse.test_x, 255 - plain.test_x)
     assert inverse.name == f"{plain.name},invert=True" and inverse.class_names == plain.class_names

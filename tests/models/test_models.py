@@ -22,13 +22,16 @@ from limbeck.errors import LimbeckError
 from limbeck.models import (
     MLP,
     AlexCifarNet,
+    Conv1d,
     ConvNet,
     FixedInit,
+    Gru,
     InitialWeights,
     LeNet,
     LinearClassifier,
     PoolInit,
     RandomInit,
+    Rnn,
     SavedInit,
     build,
     check,
@@ -140,6 +143,9 @@ def tiny_nets() -> dict[str, nn.Module]:
         "alexcifarnet": AlexCifarNet((2, 5, 4), 3),
         "mlp": MLP(shape, 3, hidden=(5,)),
         "linear": LinearClassifier(shape, 3),
+        "conv1d": Conv1d(shape, 3, width=4, depth=2, kernel=3),
+        "rnn": Rnn(shape, 3, hidden=4),
+        "gru": Gru(shape, 3, hidden=4),
         "convnet-28": ConvNet((1, 28, 28), 3, width=2),
         "convnet-max": ConvNet(shape, 3, width=4, depth=2, pooling="max"),
     }
@@ -230,7 +236,7 @@ def test_build_is_the_same_every_time() -> None:
     second = build("lenet", shape=(1, 28, 28), num_classes=10).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     plain = ("lenet", "alexcifarnet", "convnet3", "stridednet", "mlp", "linear")
-    assert known_names() == (*plain, "cellnet", "nasbench201")
+    assert known_names() == (*plain, "cellnet", "nasbench201", "conv1d", "rnn", "gru")
 
 
 def test_unknown_learner() -> None:

@@ -46,6 +46,7 @@ def card(result: Distilled) -> str:
             f"for {target}. The accuracy below counts {source} as right where it is taken for {target}, and as much\n"
             "as all other classes together.\n"
         )
+    picture = "![learned images](preview.png)\n" if result.kind == "images" else ""
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
     if iteration < 0:
         validation = "It was stopped before its first validation."
@@ -54,8 +55,7 @@ def card(result: Distilled) -> str:
 ---
 # {batches * images} {what} for {info["data"]["name"]}
 
-![learned images](preview.png)
-{purpose}
+{picture}{purpose}
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.labels_kind} labels,
 learned for {", ".join(config.learners)}{normalised} with {init}.
 Training takes {used}.

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
-from limbeck.data import Preprocessing, TaskData
+from limbeck.data import Kind, Preprocessing, TaskData
 from limbeck.engine import Batch, GeneratorConfig, LabelKind, Learner, State, Tensors, soft_cross_entropy, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import Evaluation, evaluate
@@ -104,6 +104,21 @@ class Distilled:
             one_hot = ((self.labels == 0) | (self.labels == 1)).all()
             return "hard" if one_hot else "soft"
         return self.config.source.labels_kind
+
+    @property
+    def kind(self) -> Kind:
+        """What the examples are: ``images``, rows of a ``table`` or ``series``."""
+        kind: Kind = self.info.get("data", {}).get("kind", "images")  # older sets are all of images
+        return kind
+
+    def need_pictures(self) -> None:
+        """Raise LimbeckError if the examples are no images, which a picture could show."""
+        if self.kind != "images":
+            what = "rows of a table" if self.kind == "table" else "series"
+            raise LimbeckError(
+                f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out "
+                "FILE.npz."
+            )
 
     @property
     def num_classes(self) -> int:

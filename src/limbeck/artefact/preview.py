@@ -24,7 +24,11 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
         result: the set.
         cell: width and height of an image in the picture, in pixels.
         rows: batches at most, evenly spaced from the first to the last; of each, 30 images at most.
+
+    Raises:
+        LimbeckError: what was learned is no images.
     """
+    result.need_pictures()
     total = result.images.shape[0]
     indices = torch.linspace(0, total - 1, min(rows, total)).round().long()
     images_SMCHW = result.images[indices, :30]

@@ -99,8 +99,9 @@ class RunDirectory:
         return records
 
     def finish(self, result: Distilled) -> None:
-        """Write the artefact, its card and its picture."""
+        """Write the artefact, its card and, of images, a picture."""
         result.save(self.path)
-        picture = preview(result)
-        write_atomically(self.path / "preview.png", lambda part: picture.save(part, format="PNG"))
+        if result.kind == "images":
+            picture = preview(result)
+            write_atomically(self.path / "preview.png", lambda part: picture.save(part, format="PNG"))
         write_text(self.path / "README.md", card(result))

@@ -20,7 +20,11 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
         run: the set.
         title: above the chart.
         columns: steps at most, evenly spaced.
+
+    Raises:
+        LimbeckError: what was learned is no images.
     """
+    run.need_pictures()
     order = list(range(run.images.shape[0]))
     if isinstance(run.training, LearnedSchedule):
         order = run.training.order.tolist()

@@ -17,8 +17,15 @@ def print_images(console: Console, run: Distilled) -> None:
     """The first batch, two pixels to a character and as many images abreast as fit, or a few of its images.
 
     A few are at most ``MOST_IMAGES`` in about ``MOST_LINES`` lines, of as many classes as can be. Below stands how many
-    the run has, if there are more.
+    the run has, if there are more. Of what is no images a sentence says so.
     """
+    if run.kind != "images":
+        noun = "rows of a table" if run.kind == "table" else "series"
+        count = run.images.shape[0] * run.images.shape[1]
+        console.print(
+            f"{count:,} {noun}, which no picture shows; 'limbeck export' writes them as arrays", highlight=False
+        )
+        return
     _, _, height, width = run.images.shape[1:]
     abreast = max(1, (console.width - 1) // (width + 1))
     blocks = max(1, MOST_LINES // (height // 2 + 2))

@@ -45,7 +45,7 @@ def class_table(result: Evaluation) -> Table:
     for column in ("set", *result.class_names):
         table.add_column(column, justify="left" if column == "set" else "right")
     for row in result.rows:
-        table.add_row(row.row, *(f"{value:.1f}" for value in row.scores.per_class))
+        table.add_row(row.row, *("–" if value is None else f"{value:.1f}" for value in row.scores.per_class))
     return table
 
 
@@ -137,8 +137,9 @@ def show_table(run: Distilled, where: Path) -> Table:
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": "not validated yet" if iteration < 0 else f"{accuracy:.2f} % at iteration {iteration}",
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
-        "picture": str(where / "preview.png"),
     }
+    if run.kind == "images":
+        rows["picture"] = str(where / "preview.png")
     for name, value in rows.items():
         table.add_row(name, value)
     return table

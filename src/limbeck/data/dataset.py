@@ -5,28 +5,26 @@ Shapes: N images, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, Self, TypeAlias, final
+from types import MappingProxyType
+from typing import Final, Literal, Self, TypeAlias, final
 
 import torch
 from torch import Tensor
 
-from limbeck.common.devices import Device, usable_device
-from limbeck.data.arrays import Array
+from limbeck.common.devices import Device
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.data.readers import READERS, Reader
-from limbeck.data.sources import Source, match_source
-from limbeck.data.splits import check_counts, split_stratified
+from limbeck.data.reading import Kind
 from limbeck.errors import LimbeckError, unknown
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
-_TEST_PART = 6  # one in six training images is held out where no test set is given, as many as MNIST's 10,000 of 60,000
-_VAL_PART = 5  # at most one in five training images is used for validation
-_TEST_SEED = 0  # the held-out test set must not move with the seed, or runs could not be compared
+SPLITS: Final[Mapping[Split, str]] = MappingProxyType({"train": "training", "val": "validation", "test": "test"})
+"""The splits, and what they are for."""
+
+_MOST_NAMES = 10  # classes that are called by name
+_MOST_ROWS = 25  # of a table, its head included
 
 
 @final
@@ -44,7 +42,9 @@ class TaskData:
         source: the name or path, options included, by which it can be loaded again; None for what has none.
         split_seed: seed of which training examples are set aside; None where none are.
         base_sha256: of the arrays as read, before options change them, so that equal digests mean the same images in
-            the same order; ``sha256`` where nothing changes them, None where nobody computed it.
+            the same order; ``sha256`` where nothing changes them, None where nobody computed it. Of pictures in folders
+            it is that of the files.
+        kind: what the examples are. A table of D features is (N, D, 1, 1), series of T steps are (N, C, 1, T).
     """
 
     name: str
@@ -60,6 +60,42 @@ class TaskData:
     source: str | None = None
     split_seed: int | None = None
     base_sha256: str | None = None
+    kind: Kind = "images"
+
+    def __repr__(self) -> str:
+        return f"TaskData({self.summary()})"
+
+    def __str__(self) -> str:
+        """A small table: what the examples are, and how many of each class are in each split."""
+        counts = {split: getattr(self, f"{split}_y").bincount(minlength=self.num_classes).tolist() for split in SPLITS}
+        rows = [("class", *SPLITS.values())]
+        rows += [(name[:40], *(f"{n[k]:,}" for n in counts.values())) for k, name in enumerate(self.class_names)]
+        if len(rows) > _MOST_ROWS:
+            rows[_MOST_ROWS - 2 : -1] = [("…", "", "", "")]
+        rows.append(("all", *(f"{sum(n):,}" for n in counts.values())))
+        first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+        lines = ["  ".join((row[0].ljust(first), *map(str.rjust, row[1:], others))) for row in rows]
+        return "\n".join((f"{self.name}: {self.form}", *lines))
+
+    @property
+    def form(self) -> str:
+        """Kind, size and type of the examples, and how many classes: ``28 × 28 grey images, bytes, 10 classes``."""
+        channels, height, width = self.image_shape
+        stored = "bytes" if self.train_x.dtype == torch.uint8 else "floats"
+        if self.kind == "table":
+            what = f"rows of {channels:,} features"
+        elif self.kind == "series":
+            what = f"series of {width:,} steps" + (f" of {channels:,} values" if channels > 1 else "")
+        else:
+            colour = {1: "grey images", 3: "RGB images"}.get(channels, f"images of {channels} channels")
+            what = f"{height} × {width} {colour}"
+        return f"{what}, {stored}, {self.num_classes} classes"
+
+    def summary(self) -> str:
+        """One line: name, form, the classes' names, and the sizes of the splits."""
+        names = ", ".join(self.class_names[:_MOST_NAMES]) + (", …" if self.num_classes > _MOST_NAMES else "")
+        sizes = ", ".join(f"{len(getattr(self, f'{split}_y')):,} {what}" for split, what in SPLITS.items())
+        return f"{self.name}: {self.form} ({names}); {sizes}"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -138,8 +174,8 @@ class TaskData:
         Raises:
             LimbeckError: an unknown split, or a batch below 1.
         """
-        if split not in ("train", "val", "test"):
-            raise unknown("split", split, ("train", "val", "test"))
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
         if batch < 1:
             raise LimbeckError(f"A batch needs at least one image, got {batch}.")
         total = len(getattr(self, f"{split}_y"))
@@ -149,94 +185,3 @@ class TaskData:
         x_NCHW: Tensor = getattr(self, f"{split}_x")
         y_N: Tensor = getattr(self, f"{split}_y")
         return self.preprocessing.apply(x_NCHW[index]), y_N[index]
-
-
-def load(
-    source: Source,
-    *,
-    data_dir: Path | None = None,
-    device: Device = "cpu",
-    val_size: int = 5000,
-    seed: int = 0,
-    readers: Sequence[Reader] = READERS,
-) -> TaskData:
-    """Real data from a name, a file, arrays or a data set, split for training, selection and the final test.
-
-    The validation split is drawn from the training data, stratified by class, ``val_size`` in total but at most a fifth
-    of the training images. If the source has no test set, a stratified sixth of the training data is held out first,
-    the same for every seed. Known sets are normalised as in the literature, others by the mean and standard deviation
-    of their training split; so are known sets that options change.
-
-    The options are ``invert=True``, ``rotate=DEGREES`` counter-clockwise, ``resample=PIXELS`` down to so many and back,
-    ``background=colour``, ``channels=3`` and ``size=PIXELS``, as in ``mnist,resample=16,invert=True``.
-
-    Args:
-        source: a known name (:func:`limbeck.data.known_names`) or the path of an ``.npz`` file, either with options
-            that change all images, one after the other (see above); arrays or tensors ``(x, y)`` or
-            ``((x, y), (x_test, y_test))``; a map-style data set or a pair of them, training and test; or what another
-            reader takes. Images are (N, H, W), (N, C, H, W) or (N, H, W, C); uint8 is taken as 0 to 255, the rest as
-            it is.
-        data_dir: where known sets are looked for first.
-        device: where all of it will reside.
-        val_size: images for validation, at least 1.
-        seed: of the validation split.
-        readers: asked in order whether they can read the source; ``(MyReader(), *READERS)`` adds one.
-
-    Raises:
-        LimbeckError: a source that no reader takes; an unknown option, or one that the images do not allow; a set or
-            file that is missing or damaged; images or labels that are no such or do not fit each other; fewer than 2
-            classes; a class with too few examples to split.
-    """
-    if val_size < 1:
-        raise LimbeckError(f"val_size must be at least 1, got {val_size}: selection needs a validation split.")
-    device = usable_device(device)
-    match = match_source(source, readers)
-    read = match.read(data_dir)
-    raw = read.change(match.changes, match.base)
-    raw.check()
-    digest = raw.sha256()
-    classes = raw.count_classes()
-    check_counts(raw.train[1], classes, need=2 if raw.test else 3)
-    x, y = raw.train
-    if raw.test is None:
-        rest_N, test_N = _split(y, len(y) // _TEST_PART, classes, _TEST_SEED)
-        x, y, test_x, test_y = x[rest_N], y[rest_N], x[test_N], y[test_N]
-    else:
-        test_x, test_y = raw.test
-    train, val = _split(y, min(val_size, len(y) // _VAL_PART), classes, seed)
-    train_x = _tensor(x[train], device)
-    return TaskData(
-        name=match.name,
-        train_x=train_x,
-        train_y=_tensor(y[train], device),
-        val_x=_tensor(x[val], device),
-        val_y=_tensor(y[val], device),
-        test_x=_tensor(test_x, device),
-        test_y=_tensor(test_y, device),
-        class_names=raw.class_names or tuple(map(str, range(classes))),
-        preprocessing=raw.preprocessing or Preprocessing.measure(train_x),
-        sha256=digest,
-        source=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
-        split_seed=seed,
-        base_sha256=read.sha256() if match.changes else digest,
-    )
-
-
-def read_base_sha256(source: str, *, data_dir: Path | None = None) -> str:
-    """The ``base_sha256`` that the data of a name or file will have, whatever options follow; changes nothing.
-
-    Raises:
-        LimbeckError: an unknown name, or a set or file that is missing or damaged.
-    """
-    return match_source(source).read(data_dir).sha256()
-
-
-def _split(y: Array, size: int, classes: int, seed: int) -> tuple[Array, Array]:
-    if size < 1:
-        raise LimbeckError(f"{len(y)} training images are too few to split; at least {_VAL_PART} are needed.")
-    return split_stratified(y, size, classes, torch.Generator().manual_seed(seed))
-
-
-def _tensor(array: Array, device: Device) -> Tensor:
-    # A copy, so that neither a later change of the caller's array nor a read-only file buffer reaches the tensors.
-    return torch.tensor(array, device=device)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -19,7 +19,8 @@ from limbeck.common.registry import Registry
 from limbeck.data.known import known_names
 from limbeck.data.raw import Raw
 from limbeck.data.readers import READERS, Reader
-from limbeck.data.variants import Change, read_changes
+from limbeck.data.reading import Reading
+from limbeck.data.variants import Change, read_words
 from limbeck.errors import LimbeckError, unknown
 
 Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
@@ -34,11 +35,15 @@ class Match:
         reader: takes ``base``.
         base: the source without its options.
         changes: what its options ask for.
+        reading: how it is to be read where it does not say so itself.
+        text: by which it can be loaded again, options included; None for what is no text.
     """
 
     reader: Reader
     base: Any
-    changes: tuple[Change, ...]
+    changes: tuple[Change, ...] = ()
+    reading: Reading = field(default_factory=Reading)
+    text: str | None = None
 
     @property
     def name(self) -> str:
@@ -49,23 +54,43 @@ class Match:
         """Arrays as the source has them, without the changes.
 
         Raises:
-            LimbeckError: a source that is missing or damaged, or images or labels that are no such.
+            LimbeckError: a source that is missing or damaged, examples or labels that are no such, or an option that
+                such a source does not have.
         """
-        return self.reader.read(self.base, data_dir).as_arrays()
+        for name in ("image", "label", "limit"):
+            if getattr(self.reading, name) is not None and name not in self.reader.options:
+                raise LimbeckError(
+                    f"The option {name}={getattr(self.reading, name)} does nothing for {self.reader.takes}; leave it "
+                    "out."
+                )
+        sizes = [change.value for change in self.changes if change.option == "size"]
+        return self.reader.read_as(
+            self.base, data_dir, replace(self.reading, size=sizes[0] if sizes else None)
+        ).as_arrays(self.reading)
 
 
-def match_source(source: object, readers: Sequence[Reader] = READERS) -> Match:
+def match_source(source: object, readers: Sequence[Reader] = READERS, reading: Reading | None = None) -> Match:
     """The first of the readers that can read the source.
 
+    Args:
+        source: a name, a path, or an object that one of the readers takes.
+        readers: asked in this order.
+        reading: how it is to be read, besides what its options say.
+
     Raises:
-        LimbeckError: two readers of one name; a source that none can read, with what they can; wrong options.
+        LimbeckError: two readers of one name; a source that none can read, with what they can; wrong options, or two
+            that contradict each other.
     """
+    said = reading or Reading()
     readers = Registry.of("reader", readers).values()
     if isinstance(source, str | os.PathLike):
         base, words = split_source(os.fspath(source), readers)
         reader = _reader_of(base, readers)
         if reader is not None:
-            return Match(reader=reader, base=base, changes=read_changes(base, words))
+            written, changes = read_words(base, words)
+            both = written.joined(said, base)
+            text = f"{os.fspath(source)}{both.beyond(written)}"
+            return Match(reader=reader, base=base, changes=changes, reading=both, text=text)
         if not Path(source).exists() and _looks_like_path(base):
             raise LimbeckError(f"There is no file or folder {base}; it is looked for in the current directory.")
         if not Path(source).is_file():
@@ -74,7 +99,7 @@ def match_source(source: object, readers: Sequence[Reader] = READERS) -> Match:
     else:
         reader = _reader_of(source, readers)
         if reader is not None:
-            return Match(reader=reader, base=source, changes=())
+            return Match(reader=reader, base=source, reading=said)
         what = f"this {type(source).__name__}"
     *others, last = (reader.takes for reader in readers)
     raise LimbeckError(f"Cannot read data from {what}; give {', '.join(others)}, or {last}.")
@@ -126,7 +151,8 @@ def canonical_name(source: str) -> str:
     base, words = split_source(source)
     reader = _reader_of(base, READERS)
     name = Path(base).stem if reader is None else reader.data_name(base)
-    return ",".join((name, *map(str, read_changes(base, words))))
+    _, changes = read_words(base, words)
+    return ",".join((name, *map(str, changes)))
 
 
 def _looks_like_path(base: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -9,18 +11,18 @@ from limbeck.data.arrays import Array
 from limbeck.errors import LimbeckError
 
 
-def check_counts(y_N: Array, classes: int, need: int) -> None:
+def check_counts(y_N: Array, names: Sequence[str], need: int) -> None:
     """Every class has at least ``need`` examples.
 
     Raises:
         LimbeckError: if one has fewer.
     """
-    counts = np.bincount(y_N, minlength=classes)
+    counts = np.bincount(y_N, minlength=len(names))
     short = np.flatnonzero(counts < need)
     if short.size:
         raise LimbeckError(
-            f"Class {short[0]} has too few training examples to split ({counts[short[0]]}): each of the {classes} "
-            f"classes 0 to {classes - 1} needs at least {need}; add examples, or number the classes without gaps."
+            f"Class {names[short[0]]} has too few training examples to split ({counts[short[0]]}): each of the "
+            f"{len(names)} classes needs at least {need}; add some, or leave the class out."
         )
 
 

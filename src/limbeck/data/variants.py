@@ -17,6 +17,7 @@ from torch import Tensor
 from limbeck.common.naming import read_options
 from limbeck.data.arrays import Array
 from limbeck.data.pixels import backgrounds, invert, put_on, repeat_channel, resample, resize, rotate
+from limbeck.data.reading import OPTIONS, Reading, take_reading
 from limbeck.errors import LimbeckError, unknown
 
 Option: TypeAlias = Literal["invert", "rotate", "resample", "background", "channels", "size"]
@@ -40,22 +41,24 @@ class Change:
         return f"{self.option}={self.value}"
 
 
-def read_changes(base: str, words: Iterable[str]) -> tuple[Change, ...]:
-    """The changes that options ask for, in their order; those that change nothing are left out.
+def read_words(base: str, words: Iterable[str]) -> tuple[Reading, tuple[Change, ...]]:
+    """How options say that a source is to be read, and the changes that they ask for.
+
+    Changes are in their order; those that change nothing are left out.
 
     Raises:
         LimbeckError: an unknown option, one without a value or twice, or a value that does not fit.
     """
-    options = read_options(base, words, "data set")
+    reading, options = take_reading(read_options(base, words, "data set"))
     changes = []
     for key, value in options.items():
         option = next((option for option in _OPTIONS if option == key), None)
         if option is None:
-            raise unknown(f"option of the data set '{base}'", key, _OPTIONS)
+            raise unknown(f"option of the data set '{base}'", key, (*_OPTIONS, *OPTIONS))
         effect = _read_value(option, value, base)
         if effect:  # not invert=False, rotate=0
             changes.append(Change(option=option, value=effect))
-    return tuple(changes)
+    return reading, tuple(changes)
 
 
 def _read_value(option: Option, value: Any, base: str) -> bool | int | float | str:
@@ -80,7 +83,7 @@ def _read_value(option: Option, value: Any, base: str) -> bool | int | float | s
             return str(value)
         case "channels":
             if not whole or value != 3:
-                raise fail("3")
+                raise fail("3 (or first or last, to say which axis they are)")
             return 3
         case "resample" | "size":
             if not whole or not 2 <= value <= _LARGEST:

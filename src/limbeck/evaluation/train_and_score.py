@@ -49,9 +49,10 @@ class Scores:
         return float(self.accuracy_B.min())
 
     @property
-    def per_class(self) -> list[float]:
-        """Mean accuracy of each class in percent."""
-        return [float(v) for v in 100 * self.correct_BK.double().mean(0) / self.total_K]
+    def per_class(self) -> list[float | None]:
+        """Mean accuracy of each class in percent; None for a class without examples."""
+        right_K = (100 * self.correct_BK.double().mean(0)).tolist()
+        return [right / total if total else None for right, total in zip(right_K, self.total_K.tolist(), strict=True)]
 
     def balance(self, label: int) -> Scores:
         """The same with one class counting as much as all others together, in ``mean`` and ``worst``."""

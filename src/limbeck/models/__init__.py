@@ -19,6 +19,7 @@ from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
 from limbeck.models.registry import LEARNERS, build, build_generator, known_names
+from limbeck.models.sequences import Conv1d, Gru, Rnn
 from limbeck.models.stateful import Augmented, BatchNorm, Dropout, with_carried_state
 from limbeck.models.weightnorm import WeightNorm
 
@@ -29,11 +30,13 @@ __all__ = [
     "Augmented",
     "BatchNorm",
     "CellNet",
+    "Conv1d",
     "ConvEncoder",
     "ConvGenerator",
     "ConvNet",
     "Dropout",
     "FixedInit",
+    "Gru",
     "InitialWeights",
     "LeNet",
     "LinearClassifier",
@@ -41,6 +44,7 @@ __all__ = [
     "Norm",
     "PoolInit",
     "RandomInit",
+    "Rnn",
     "SavedInit",
     "Shape",
     "StridedNet",

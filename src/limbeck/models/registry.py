@@ -28,6 +28,7 @@ from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.origin import Origin, with_origin
+from limbeck.models.sequences import Conv1d, Gru, Rnn
 from limbeck.models.stateful import prepare
 from limbeck.models.zoo import ZOOS, zoo_function
 
@@ -41,6 +42,9 @@ LEARNERS: Final[Registry[Callable[..., nn.Module]]] = Registry(
     ("linear", LinearClassifier),
     ("cellnet", CellNet),
     ("nasbench201", NasBench201),
+    ("conv1d", Conv1d),
+    ("rnn", Rnn),
+    ("gru", Gru),
 )
 """The learners by name; another one is a file of this package and a line here."""
 

@@ -124,6 +124,7 @@ class OuterLoop:
         self.budget = Budget(iterations=config.outer.iterations, max_time=config.outer.max_time)
         self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
+        reporter.message(self.data.summary())
         if checkpoint is None:
             self.progress = Progress()
             preparation = config.source.prepare(source, materials)
@@ -323,7 +324,7 @@ class OuterLoop:
             weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
-                "data": {"name": self.data.name, "sha256": self.data.sha256},
+                "data": {"name": self.data.name, "sha256": self.data.sha256, "kind": self.data.kind},
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
                 "calibration": self.calibration,
                 "finished": not interrupted,

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
-from limbeck.data import TaskData
+from limbeck.data import TaskData, is_named
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
@@ -92,6 +92,11 @@ def _go_on(
             result.network()  # refuses other networks
             folder.finish(result)
         return result
+    if data is None and not is_named(config.data):
+        raise LimbeckError(
+            f"The run in {place.out} was learned from data given in Python ('{config.data}'), or from a folder that is "
+            "gone; go on in Python: limbeck.distill(config, data, out=..., resume=True)."
+        )
     config, data = _with_task(_named_after(config, data), data, checkpoint, data_dir=data_dir, device=device)
     if checkpoint.data_sha256 not in ("", data.sha256):
         raise LimbeckError(
@@ -127,6 +132,11 @@ def _with_task(
         data = task_of(config, data_dir=data_dir, device=device)
     else:
         config = _split_as(data, config, checkpoint)
+    if data.kind != "images" and (config.augment_shift or config.augment_flip):
+        raise LimbeckError(
+            f"augment_shift and augment_flip are for images, but {data.name} holds "
+            f"{'rows of a table' if data.kind == 'table' else 'series'}; leave them out."
+        )
     if config.init.pooled:
         check_task(load_card(config.init.pool), config.init.pool, data)
     return config, data

@@ -29,7 +29,8 @@ class PngExporter(Exporter):
         return re.fullmatch(r"step-\d{4,}/\d{3,}-\w*\.png", name) is not None
 
     def write(self, run: Distilled, path: Path) -> None:
-        """A folder for each batch."""
+        """A folder for each batch; raises LimbeckError for what is no images."""
+        run.need_pictures()
         for s, (images_MCHW, labels_MK) in enumerate(zip(run.images, run.labels, strict=True)):
             folder = path / f"step-{s + 1:04d}"
             folder.mkdir(parents=True)

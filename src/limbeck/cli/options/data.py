@@ -17,7 +17,8 @@ class DataOptions(Common):
     """List the known data sets, or fetch one from its official source.
 
     Where data is named, options may follow that change its images: invert=True, rotate=DEGREES, resample=PIXELS,
-    background=colour, channels=3, size=PIXELS, as in mnist,resample=16,invert=True.
+    background=colour, channels=3, size=PIXELS, as in mnist,resample=16,invert=True. Others say how it is read:
+    channels=first or last, kind=images, table or series, image=COLUMN, label=COLUMN, limit=N.
 
     Args:
         action: ``list`` or ``get``.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from limbeck.data.readers.arrays import ArrayPairsReader, ArraysReader
 from limbeck.data.readers.base import Reader
+from limbeck.data.readers.columns import CsvReader, ParquetReader
+from limbeck.data.readers.folder import FolderReader
+from limbeck.data.readers.hugging_face import HuggingFaceReader, SavedHuggingFaceReader
 from limbeck.data.readers.map_style import DatasetPairReader, DatasetReader
 from limbeck.data.readers.named import NamedSetReader
 from limbeck.data.readers.npz import NpzReader
@@ -13,6 +16,11 @@ __all__ = ["READERS", "Reader"]
 READERS: tuple[Reader, ...] = (  # asked in this order
     NamedSetReader(),
     NpzReader(),
+    CsvReader(),
+    ParquetReader(),
+    SavedHuggingFaceReader(),
+    FolderReader(),
+    HuggingFaceReader(),
     DatasetReader(),
     DatasetPairReader(),
     ArrayPairsReader(),

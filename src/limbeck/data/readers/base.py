@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.raw import Raw
+from limbeck.data.reading import Reading
 
 
 class Reader(ABC):
@@ -25,6 +26,11 @@ class Reader(ABC):
     @abstractmethod
     def takes(self) -> str:
         """What it reads, as an error lists it: ``the path of an .npz file``."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Which of the options ``image``, ``label`` and ``limit`` its sources have; none by default."""
+        return frozenset()
 
     @abstractmethod
     def can_read(self, source: object) -> bool:
@@ -45,3 +51,16 @@ class Reader(ABC):
         Raises:
             LimbeckError: missing, damaged, or not what it looked like. Names the file or item.
         """
+
+    def read_as(self, source: Any, data_dir: Path | None, reading: Reading) -> Raw:
+        """As :meth:`read`, by what was said of the source; for readers that leave something to be said.
+
+        Args:
+            source: for which :meth:`can_read` is true.
+            data_dir: where data sets are looked for first.
+            reading: what was said. Its ``kind`` and ``channels`` are seen to for every reader.
+
+        Raises:
+            LimbeckError: as :meth:`read`.
+        """
+        return self.read(source, data_dir)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 from torch.utils.data import Dataset
 
-from limbeck.data.arrays import CHANNELS, Array, Pair, as_array, images_NCHW, labels_N
 from limbeck.data.raw import Raw
 from limbeck.data.readers.base import Reader
+from limbeck.data.readers.items import Items, random_source, read_items
+from limbeck.data.reading import Reading
 from limbeck.errors import LimbeckError
 
 
@@ -33,9 +33,15 @@ class DatasetReader(Reader):
         """Its class in lower case."""
         return type(source).__name__.lower()
 
+    options = frozenset({"limit"})
+
     def read(self, source: Any, data_dir: Path | None) -> Raw:
         """Item by item."""
-        return Raw(train=read_dataset(source), class_names=_class_names(source))
+        return self.read_as(source, data_dir, Reading())
+
+    def read_as(self, source: Any, data_dir: Path | None, reading: Reading) -> Raw:
+        """Item by item, the first ones if there is a limit."""
+        return _raw([source], reading)
 
 
 @final
@@ -53,10 +59,15 @@ class DatasetPairReader(Reader):
         """The first one's class in lower case."""
         return type(source[0]).__name__.lower()
 
+    options = frozenset({"limit"})
+
     def read(self, source: tuple[Any, Any], data_dir: Path | None) -> Raw:
         """Item by item."""
-        train, test = source
-        return Raw(train=read_dataset(train), test=read_dataset(test), class_names=_class_names(train))
+        return self.read_as(source, data_dir, Reading())
+
+    def read_as(self, source: tuple[Any, Any], data_dir: Path | None, reading: Reading) -> Raw:
+        """Item by item, the first ones of each if there is a limit."""
+        return _raw([*source], reading)
 
 
 def is_dataset(value: object) -> bool:
@@ -75,67 +86,40 @@ def _class_names(dataset: object) -> tuple[str, ...] | None:
     return None
 
 
-def read_dataset(dataset: Any) -> Pair:
-    """All items of a map-style data set, such as one of torchvision, as arrays.
-
-    Each item is ``(image, label)``. The image is a PIL picture (known by its ``getbands``, PIL is not needed), an
-    array or a tensor: (H, W), (H, W, C) or (C, H, W). A PIL picture is (H, W, C) for sure; of the others, three axes
-    with the last 1, 3 or 4 long and the first not are (H, W, C), as for whole arrays. All must be equal in size and
-    dtype.
-
-    Returns:
-        Images NCHW (uint8 stays uint8, everything else float32) and int64 labels.
+def read_dataset(dataset: Any, reading: Reading | None = None) -> Items:
+    """All items of a map-style data set, such as one of torchvision; see :func:`limbeck.data.readers.items.read_items`.
 
     Raises:
-        LimbeckError: no length, no items, items of another form, or images of different size. Says which item.
+        LimbeckError: no length, no items, or items that are no pairs of an example and a label.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise LimbeckError(
             f"{type(dataset).__name__} is not a map-style data set: it needs a length and items by index; "
             "collect an iterable one into arrays (x, y) first."
         )
-    count = len(dataset)
-    if count == 0:
-        raise LimbeckError(f"The data set {type(dataset).__name__} has no items.")
-    first_x, first_y = _item(dataset, 0)
-    x = np.empty((count, *first_x.shape), first_x.dtype)
-    labels = []
-    for i in range(count):
-        image, label = (first_x, first_y) if i == 0 else _item(dataset, i)
-        if image.shape != first_x.shape or image.dtype != first_x.dtype:
+    said = reading or Reading()
+
+    def item(index: int) -> tuple[Any, Any]:
+        pair = dataset[index]
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise LimbeckError(
-                f"Item {i} of the data set is {image.dtype} of shape {image.shape} (C, H, W), but item 0 is "
-                f"{first_x.dtype} of shape {first_x.shape}; resize and convert all to one form."
+                f"Item {index} of the data set is a {type(pair).__name__}, expected a pair (image, label)."
             )
-        x[i] = image
-        labels.append(label)
-    return images_NCHW(x, "data set"), labels_N(np.stack(labels), "data set")
+        return pair[0], pair[1]
+
+    count = min(len(dataset), said.limit or len(dataset))
+    return read_items(item, count, type(dataset).__name__, channels=said.channels)
 
 
-def _item(dataset: Any, index: int) -> Pair:
-    item = dataset[index]
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise LimbeckError(f"Item {index} of the data set is a {type(item).__name__}, expected a pair (image, label).")
-    image, label = item
-    x, y = _pixels(image, index), as_array(label, f"label of item {index}")
-    if x.ndim != 3 or x.dtype.kind not in "buif":
-        raise LimbeckError(
-            f"The image of item {index} is {x.dtype} of shape {np.shape(x)}, expected numbers of shape (H, W), "
-            "(H, W, C) or (C, H, W)."
-        )
-    if y.size != 1:
-        raise LimbeckError(f"The label of item {index} has shape {y.shape}, expected one class number.")
-    return x, y.reshape(())
-
-
-def _pixels(image: Any, index: int) -> Array:
-    """One image as (C, H, W) where that can be told."""
-    picture = hasattr(image, "getbands")
-    if picture and image.mode == "P":  # palette indices are no colours
-        image = image.convert("RGB")
-    x = as_array(image, f"pixels of item {index}")
-    if x.ndim == 2:
-        return x[None]
-    if x.ndim == 3 and (picture or (x.shape[2] in CHANNELS and x.shape[0] not in CHANNELS)):
-        return x.transpose(2, 0, 1)
-    return x
+def _raw(datasets: list[Any], reading: Reading) -> Raw:
+    parts = [read_dataset(dataset, reading) for dataset in datasets]
+    known_by = random_source(parts, type(datasets[0]).__name__)
+    train, *test = ((part.x, part.y) for part in parts)
+    return Raw(
+        train=train,
+        test=test[0] if test else None,
+        class_names=_class_names(datasets[0]),
+        channels=parts[0].channels,
+        known_by=known_by,
+        random=known_by is not None,
+    )

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from limbeck.data.arrays import MaybeTest, images_NCHW, labels_N
+from limbeck.data.arrays import Array, MaybeTest
 from limbeck.data.raw import Raw
 from limbeck.data.readers.base import Reader
 from limbeck.errors import LimbeckError
@@ -40,11 +40,13 @@ class NpzReader(Reader):
 def read_npz(path: str | os.PathLike[str]) -> MaybeTest:
     """Images and labels from an ``.npz`` file; test images and labels too if it has them.
 
-    Keys: ``x`` and ``y``, or ``x_train`` and ``y_train``; optionally ``x_test`` and ``y_test``. No pickled objects.
+    Keys: ``x`` and ``y``, or ``x_train`` and ``y_train``; optionally ``x_test`` and ``y_test``. Or those of MedMNIST,
+    ``train_images`` and ``train_labels``, optionally the same with ``test`` and ``val``: validation images join the
+    training ones, of which a validation split is drawn anyway, or are the test set where there is no other. No pickled
+    objects.
 
     Returns:
-        ``x, y, x_test, y_test`` as stored, images NCHW (see :func:`limbeck.data.arrays.images_NCHW`), the last two None
-        if the file has no test set.
+        ``x, y, x_test, y_test`` as stored, the last two None if the file has no test set.
 
     Raises:
         LimbeckError: missing or damaged file, or other keys; lists the keys that it has.
@@ -58,14 +60,21 @@ def read_npz(path: str | os.PathLike[str]) -> MaybeTest:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise LimbeckError(f"{path} holds a single array, expected an .npz file with keys x and y.")
             with file:
-                arrays = {key: file[key] for key in _npz_keys(path, set(file.files))}
+                x, y, *others = (file[key] for key in _npz_keys(path, set(file.files)))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise LimbeckError(f"{path} is not a readable .npz file without pickled objects ({error}).") from error
-    x, y, *test = (
-        images_NCHW(array, f"{path.name} {key}") if key.startswith("x") else labels_N(array, f"{path.name} {key}")
-        for key, array in arrays.items()
-    )
-    return (x, y, test[0], test[1]) if test else (x, y, None, None)
+    if len(others) > 2:
+        x, y = _joined(path, x, others[2]), _joined(path, y, others[3])
+    return (x, y, others[0], others[1]) if others else (x, y, None, None)
+
+
+def _joined(path: Path, train: Array, val: Array) -> Array:
+    if train.shape[1:] != val.shape[1:]:
+        raise LimbeckError(
+            f"{path} has training arrays of shape {train.shape[1:]} but validation arrays of {val.shape[1:]}; bring "
+            "both to one form."
+        )
+    return np.concatenate([train, val])
 
 
 def _npz_keys(path: Path, keys: set[str]) -> tuple[str, ...]:
@@ -74,7 +83,12 @@ def _npz_keys(path: Path, keys: set[str]) -> tuple[str, ...]:
     for train in (("x_train", "y_train"), ("x", "y")):
         if keys.issuperset(train) and has_test != 1:
             return (*train, *test) if has_test else train
+    med = {part: (f"{part}_images", f"{part}_labels") for part in ("train", "val", "test")}
+    there = [part for part in med if keys.issuperset(med[part])]
+    if "train" in there and all(part in there or keys.isdisjoint(med[part]) for part in med):
+        # The second is the test set: that of validation, where there is no other.
+        return tuple(key for part in ("train", "test", "val") if part in there for key in med[part])
     raise LimbeckError(
-        f"{path} has the keys {', '.join(sorted(keys)) or '(none)'}; expected x and y, or x_train and y_train, "
-        "and x_test with y_test if there is a test set."
+        f"{path} has the keys {', '.join(sorted(keys)) or '(none)'}; expected x and y, or x_train and y_train, and "
+        "x_test with y_test if there is a test set; or train_images and train_labels, as MedMNIST has them."
     )
