@@ -18,12 +18,12 @@ from rich.console import Console
 from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 from torch import Tensor, nn
 
-from limbeck.cli.console import ConsoleReporter
 from limbeck.common.provenance import versions
 from limbeck.engine import Execution, Learner, Momentum, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import compilers, measured, planner
 from limbeck.experiment.compilers import cache_dir
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember
 from limbeck.experiment.parts import EngineConfig
 from limbeck.experiment.planner import Work, estimate_memory, plan_distilling, plan_work
@@ -279,7 +279,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
 
 def test_the_estimate_counts_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("limbeck.cli.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("limbeck.experiment.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     text = io.StringIO()
     reporter = ConsoleReporter(Console(file=text, width=200))
     for seconds, spent in ((50.0, 0.1), (90.0, 0.3)):  # the first took long: it compiled

@@ -14,12 +14,13 @@ from limbeck.models import (
     ConvEncoder,
     FixedInit,
     InitialWeights,
+    LearnerLike,
     PoolInit,
     RandomInit,
     SavedInit,
     WeightNorm,
-    build,
     build_generator,
+    build_learner,
     check_pool,
     load_pool,
     pool_digest,
@@ -96,13 +97,16 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     return SavedInit(state={name: value[init.network].clone() for name, value in states.items()})
 
 
-def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:
+def network_for(
+    config: Config, shape: tuple[int, int, int], classes: int, *, learner: LearnerLike | None = None
+) -> nn.Module:
     """The network that a configuration trains, or another learner's in its place.
 
     Raises:
-        LimbeckError: what is wrong with the learner, or it is code that only a file names (``Config.untrusted``).
+        LimbeckError: what is wrong with the learner, or it is not at hand (see ``Config.learner_of``).
     """
-    module = build(learner or config.importable(config.learner), shape=shape, num_classes=classes)
+    wanted = config.learner_of(config.learner) if learner is None else learner
+    module = build_learner(wanted, shape=shape, num_classes=classes)
     return with_augmentation(config, WeightNorm(module) if config.weight_norm else module)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from limbeck.models.cells import CellNet
+from limbeck.models.colour import GreyToColour
 from limbeck.models.generators import ConvEncoder, ConvGenerator
+from limbeck.models.given import LearnerLike, build_learner, copy_learner, given_word, is_given, name_learner
 from limbeck.models.init import (
     FixedInit,
     InitialWeights,
@@ -17,7 +19,15 @@ from limbeck.models.init import (
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
-from limbeck.models.registry import LEARNERS, build, build_generator, check, known_names, refuse_unsupported
+from limbeck.models.registry import (
+    LEARNERS,
+    build,
+    build_generator,
+    check,
+    describe_error,
+    known_names,
+    refuse_unsupported,
+)
 from limbeck.models.stateful import Augmented, BatchNorm, Dropout, with_carried_state
 from limbeck.models.weightnorm import WeightNorm
 
@@ -33,8 +43,10 @@ __all__ = [
     "ConvNet",
     "Dropout",
     "FixedInit",
+    "GreyToColour",
     "InitialWeights",
     "LeNet",
+    "LearnerLike",
     "LinearClassifier",
     "NasBench201",
     "Norm",
@@ -46,13 +58,19 @@ __all__ = [
     "WeightNorm",
     "build",
     "build_generator",
+    "build_learner",
     "check",
     "check_pool",
+    "copy_learner",
+    "describe_error",
     "distribution_names",
     "draw",
+    "given_word",
+    "is_given",
     "known_names",
     "load_card",
     "load_pool",
+    "name_learner",
     "pool_digest",
     "refuse_unsupported",
     "save_pool",

@@ -68,7 +68,7 @@ def _go_on(
     folder = RunDirectory(place.out)
     checkpoint = Checkpoint.load(folder.path)
     trust = place.trust or config.trusted
-    recorded = Config.from_json(checkpoint.config, folder.path, trust=trust)
+    recorded = Config.from_json(checkpoint.config, folder.path, trust=trust).passing(config.given)
     config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
     same_data = data is None or checkpoint.data_sha256 in ("", data.sha256)
     if same_data and folder.finished():  # its budget, of iterations or of time, is spent
@@ -76,7 +76,7 @@ def _go_on(
         if config.init != recorded.init:  # its pool lies elsewhere now
             result.network()  # refuses other networks
             folder.finish(result)
-        return result
+        return result.kept_in(folder.path)
     config, data = _with_task(_named_after(config, data), data, checkpoint, data_dir=data_dir, device=device)
     if checkpoint.data_sha256 not in ("", data.sha256):
         raise LimbeckError(
