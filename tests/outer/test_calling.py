@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from limbeck.cli.main import run as cli
 from limbeck.engine import PixelConfig, RealConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
+from limbeck.experiment.console import ConsoleReporter, in_notebook, reporter_for
+from limbeck.experiment.progress import Silent
 
 DATA = tiny_data()
 FAST: dict[str, Any] = {
@@ -101,11 +105,12 @@ def test_a_network_is_copied_and_never_changed() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("form", ["pair", "numpy", "dataset", "task"])
-def test_data_of_any_form(form: str) -> None:
+@pytest.mark.parametrize("form", ["pair", "numpy", "dataset", "task", "file"])
+def test_data_of_any_form(form: str, tmp_path: Path) -> None:
     x, y = DATA.train_x, DATA.train_y
     forms: dict[str, Any] = {
         "pair": (x, y), "numpy": (x.numpy(), y.numpy()), "dataset": TensorDataset(x, y), "task": DATA,
+        "file": _file(tmp_path),
     }  # fmt: skip
     run = learn(MyNet, forms[form], val_size=18)
     assert run.shape == (1, 8, 8) and len(run.class_names) == 3
@@ -280,6 +285,16 @@ def test_progress_is_shown_where_someone_looks(
     learn(MyNet, progress=False)
     run.evaluate(DATA, n=2, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "notebook"), [(None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)]
+)
+def test_a_notebook_is_known_by_its_kernel(shell: Any, notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    assert in_notebook() == notebook
+    assert isinstance(reporter_for(), ConsoleReporter) == notebook
+    assert isinstance(reporter_for(False), Silent)
 
 
 def test_a_reporter_of_ones_own_is_told_instead() -> None:

@@ -21,7 +21,7 @@ NEAR_UNIT: Final = (-0.5, 1.5)
 """Floats within it are from 0 to 1 but for the overshoot of a resampling; bytes would hardly all be."""
 
 NORMALISED_SPAN: Final = 32.0
-"""Floats below 0 with less between the smallest and the largest may be normalised; learned pixels of bytes go further."""
+"""Floats below 0 that span less may be normalised already; those of learned pixels in units of bytes span more."""
 
 
 def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, int]) -> Tensor:
