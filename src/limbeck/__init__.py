@@ -12,8 +12,8 @@ from limbeck.evaluation import Evaluation, LearnedSchedule, OrdinaryTraining, Tr
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig
 from limbeck.methods import MethodConfig, UnrolledConfig
-from limbeck.models import WeightNorm
-from limbeck.outer.loop import distill
+from limbeck.models import GreyToColour, WeightNorm
+from limbeck.outer.calling import distill
 from limbeck.pools.adapt import AdaptSettings, adapt_config
 from limbeck.pools.config import PoolConfig
 from limbeck.pools.pool import Pool, open_pool
@@ -33,6 +33,7 @@ __all__ = [
     "EngineConfig",
     "Evaluation",
     "GeneratorConfig",
+    "GreyToColour",
     "InitConfig",
     "InnerConfig",
     "LearnedSchedule",

@@ -22,6 +22,8 @@ from limbeck.artefact.preview import stretch
 from limbeck.cli.main import run as cli
 from limbeck.errors import LimbeckError
 
+pytestmark = pytest.mark.filterwarnings("ignore:pictures of learned images")
+
 
 @pytest.fixture
 def run() -> Distilled:
@@ -51,7 +53,9 @@ def check_npz(run: Distilled, path: Path) -> None:
 def check_png(run: Distilled, path: Path) -> None:
     names = [run.class_names[m // 2] for m in range(6)]
     pictures = {f"step-000{s + 1}/00{m}-{names[m]}.png": run.images[s, m] for s in range(2) for m in range(6)}
-    assert sorted(file.relative_to(path).as_posix() for file in path.rglob("*.*")) == ["labels.json", *sorted(pictures)]
+    beside = ["README.md", "images.npz", "labels.json"]
+    assert sorted(file.relative_to(path).as_posix() for file in path.rglob("*.*")) == [*beside, *sorted(pictures)]
+    check_npz(run, path / "images.npz")
     for name, x_CHW in pictures.items():
         np.testing.assert_array_equal(np.asarray(Image.open(path / name)), stretch(x_CHW).permute(1, 2, 0).numpy())
     labels = json.loads((path / "labels.json").read_text())
@@ -195,7 +199,9 @@ def test_pictures_of_a_larger_export_do_not_stay(run: Distilled, tmp_path: Path)
     for empty in ("step-0003", "more", "step-1"):
         (folder / empty).rmdir()
     export(random_set(tiny_config(pixels={"steps": 1})), folder, overwrite=True)
-    assert {path.name for path in folder.iterdir()} == {"step-0001", "labels.json"}  # a folder goes with its pictures
+    assert {path.name for path in folder.iterdir()} == {
+        *("step-0001", "labels.json", "images.npz", "README.md")
+    }  # a folder goes with its pictures
 
 
 @pytest.mark.parametrize(
@@ -217,6 +223,24 @@ def test_a_run_is_not_exported_onto_itself(
         export(run, tmp_path / name, format=format, overwrite=overwrite)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert export(run, tmp_path / "images.npz") == 12
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_say_what_they_lose(run: Distilled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run.images.fill_(0.0)
+    run.images[0, 0] = 10.0  # 0.25 · 10 + 0.5 = 3 in the units of a picture: a twelfth of all pixels
+    loss = r"learned pixels go from 0.50 to 3.00 where .* 0 to 1, and 8 % of them lie outside"
+    with pytest.warns(UserWarning, match=f"{loss}; the exact values are in images.npz") as told:
+        export(run, tmp_path / "set")
+    assert len(told) == 1 and told[0].filename == __file__
+    readme = (tmp_path / "set/README.md").read_text()
+    assert "`images.npz` has the exact values" in readme and "go from 0.50 to 3.00" in readme
+    export(run, tmp_path / "set.npz")  # without a word: nothing is lost
+    run.save(tmp_path / "run")
+    assert cli(["export", str(tmp_path / "run"), "--format", "png"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("8 % of them lie outside") == 1 and "UserWarning" not in printed.err
+    assert printed.out.startswith("12 images in ")
 
 
 def test_a_place_that_cannot_be_written(run: Distilled, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from tiny_runs import Recorder, random_set, tiny_config, tiny_data
 from torch import Tensor, nn
 from torch._inductor.runtime import cache_dir_utils
 
-from limbeck.cli.console import ConsoleReporter
 from limbeck.common.files import own_cache
 from limbeck.common.provenance import versions
 from limbeck.data import load
 from limbeck.engine import Adjoint, Execution, Learner, Momentum, Remat, Unroll
 from limbeck.errors import LimbeckError
 from limbeck.experiment import compilers, measured, planner
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.measured import REAL_BATCHES, fastest_real_batch, remember, structure_of
 from limbeck.experiment.memory import Line, LiveBytes, Peaks
 from limbeck.experiment.parts import EngineConfig
@@ -416,7 +416,8 @@ def told(terminal: bool = False, **changes: Any) -> str:
 
 
 def test_the_console_tells_of_progress() -> None:
-    lines = told().splitlines()
+    data, *lines = told().splitlines()
+    assert "3 classes (0, 1, 2); 72 training" in data
     assert "4 inner steps" in lines[0]
     assert "(eager)" in lines[0]
     assert "iteration 1  loss" in lines[1]
@@ -457,7 +458,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
 
 def test_the_estimate_counts_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("limbeck.cli.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("limbeck.experiment.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     text = io.StringIO()
     reporter = ConsoleReporter(Console(file=text, width=200))
     for seconds, spent in ((50.0, 0.1), (90.0, 0.3)):  # the first took long: it compiled

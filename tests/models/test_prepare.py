@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.common.seeds import own_state
 from limbeck.engine import Batch, Learner, carried_names
 from limbeck.errors import LimbeckError
-from limbeck.models import build, check, draw, refuse_unsupported
+from limbeck.models import build, build_learner, check, draw, refuse_unsupported
 from limbeck.models.origin import Origin, with_origin
 from limbeck.models.replay import Replayed, random_calls
 from limbeck.models.stateful import prepare
@@ -211,10 +212,9 @@ def test_a_module_of_the_users_starts_as_its_constructor_draws() -> None:
         draw(module, "auto", 1, torch.Generator(), gain=2.0)
 
 
-def test_building_by_name_remembers_the_constructor(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathlib import Path
+def test_building_by_name_remembers_the_constructor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
-    folder = Path(str(tmp_path))
+    folder = tmp_path
     (folder / "own_start.py").write_text(
         "import torch\nfrom torch import nn\n\n"
         "def small(shape, num_classes):\n"
@@ -263,3 +263,31 @@ def test_statistics_of_any_batch_norm_are_carried() -> None:
     for name in names[1:]:
         torch.testing.assert_close(state.buffers[name], own.get_buffer(name.removeprefix("module.")))
     torch.testing.assert_close(learner.predict(state.network, x), own.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_whose_noise_is_replayed_is_drawn_by_its_constructor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_noise.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(16, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.linear(x.flatten(1) * (torch.rand(len(x), 1) > 0.1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    weights = draw(build("own_noise:Net", shape=SHAPE, num_classes=3), "auto", 2, torch.Generator().manual_seed(0))
+    assert not torch.equal(*weights["module.linear.weight"])
+
+
+def test_a_network_that_is_given_is_drawn_by_its_layers() -> None:
+    with own_state(0):
+        given = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    before = given[1].weight.detach().clone()
+    module = build_learner(given, shape=SHAPE, num_classes=3)
+    weights = draw(module, "auto", 2, torch.Generator().manual_seed(0))
+    assert not torch.equal(*weights["1.weight"]) and not torch.equal(weights["1.weight"][0], before)
+    assert float(weights["1.weight"].abs().max()) <= 0.25  # 1/sqrt(16), as torch's layers draw
+    assert torch.equal(given[1].weight, before)

@@ -440,7 +440,7 @@ def test_numbers_must_be_positive(owner: type[Any], name: str, value: float) -> 
         (Config, {"source": "pixels"}, "source is 'pixels'.*such as PixelConfig"),
         (Config, {"method": "unrolled"}, "method is 'unrolled'.*such as UnrolledConfig"),
         (Config, {"data": (torch.zeros(2), torch.zeros(2))}, r"data is a tuple.*load_data\(\(x, y\)\)"),
-        (Config, {"learner": torch.nn.Linear}, "learner is a type.*package.module:function"),
+        (Config, {"learner": torch.nn.Linear}, "learner is a type.*config.with_learner"),
         (Config, {"outer": OuterConfig(lr_noise=0.1)}, "lr_noise is 0.1, which does nothing where no noise"),
         (Config, {"weight_norm": True, "init": InitConfig(gain=2.0)}, "gain is 2.0"),
         (InnerConfig, {"optimizer": "adam", "learn_weight_decay": "per-step"}, "weight_decay is 0, where"),

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_pools import network, rows_file, tiny_pool_config, train_pool
 from tiny_runs import same_tensors, tiny_data
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.cli.main import run as run_in_process
 from limbeck.common.files import read_json, write_json
@@ -587,3 +587,24 @@ def test_networks_of_a_pool_as_modules(tmp_path: Path) -> None:
         module = network(tiny_pools.batch_norm_net((1, 8, 8), 3), states, b).eval()
         right = module(DATA.preprocessing.apply(DATA.test_x)).argmax(1) == DATA.test_y
         assert accuracy == pytest.approx(100 * right.double().mean().item())
+
+
+def test_networks_of_a_class_in_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Cell(nn.Module):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(DATA.train_x[0].numel(), num_classes)
+
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            logits: Tensor = self.linear(x_NCHW.flatten(1))
+            return logits
+
+    out = tmp_path / "pool.safetensors"
+    pool = make_pool(tiny_pool_config(), DATA, out, learner=Cell, progress=True)
+    assert pool is not None and set(pool.states) == {"linear.weight", "linear.bias"}
+    assert pool.card["config"]["learner"] == "<Cell given in Python>"
+    assert "3 of 3 networks are trained" in capsys.readouterr().err
+    with pytest.raises(LimbeckError, match="pass it \\(learner=Cell\\)"):
+        make_pool(tiny_pool_config(learner="<Cell given in Python>"), DATA, tmp_path / "other.safetensors")
+    make_pool(tiny_pool_config(), (DATA.train_x, DATA.train_y), tmp_path / "pair.safetensors")
+    assert capsys.readouterr().err == ""

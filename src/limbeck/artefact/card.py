@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from limbeck.evaluation.training import LearnedSchedule
+from limbeck.experiment.config import Config
+from limbeck.models import given_word
 
 if TYPE_CHECKING:
     from limbeck.artefact.distilled import Distilled
@@ -18,7 +20,7 @@ def card(result: Distilled) -> str:
     init = {"random": "random initial weights", "fixed": "one fixed initialisation (stored in the artefact)"}.get(
         config.init.init, f"trained networks as initial weights, those of the pool `{config.init.pool.name}`"
     )
-    start = f"a fresh {config.learner}"
+    start = f"a fresh {_spell(config.learner)}"
     if config.init.pooled:
         start = "a network of the pool that nothing was learned on"
         if config.init.network is not None:
@@ -50,6 +52,7 @@ def card(result: Distilled) -> str:
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
     if iteration < 0:
         validation = "It was stopped before its first validation."
+    needs, passed = _describe_needs(config)
     return f"""---
 {front}
 ---
@@ -57,10 +60,10 @@ def card(result: Distilled) -> str:
 
 {picture}{purpose}
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.labels_kind} labels,
-learned for {", ".join(config.learners)}{normalised} with {init}.
+learned for {", ".join(map(_spell, config.learners))}{normalised} with {init}.
 Training takes {used}.
 
-{validation}
+{validation}{needs}
 The test set was not looked at; `limbeck evaluate` on this folder does.
 
 ## Use
@@ -68,7 +71,7 @@ The test set was not looked at; `limbeck evaluate` on this folder does.
 ```python
 import limbeck
 
-run = limbeck.load("path/to/this/folder")
+run = limbeck.load("path/to/this/folder"{passed})
 net = run.train()               # {start}, trained on these images
 logits = net(run.preprocess(x)) # x: real images (N, {", ".join(map(str, shape))}) as the data set has them
 ```
@@ -84,3 +87,25 @@ Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["
 {info["seconds"]} s on {info["versions"]["device"]} with Limbeck {info["versions"]["limbeck"]} and torch
 {info["versions"]["torch"]}. The complete configuration is in `distilled.json`.
 """
+
+
+def _spell(name: str) -> str:
+    """A learner's name; the word for one that was given in Python, whose brackets Markdown would take for HTML."""
+    word = given_word(name)
+    return name if word is None else f"`{word}`"
+
+
+def _describe_needs(config: Config) -> tuple[str, str]:
+    """What must be at hand for the set's own networks, as a paragraph, and what ``load`` is to be passed."""
+    needs = config.needs.get("needs", {})
+    parts, passed = [], ""
+    if words := needs.get("pass"):
+        several = ", ".join(words)
+        passed = f", learner={several}" if len(words) == 1 else f", learner=[{several}]"
+        names = " and ".join(f"`{word}`" for word in words)
+        parts.append(f"{names} was given in Python and is not in this folder: pass it to whatever needs it again.")
+    if names := needs.get("import"):
+        passed = f"{passed}, trust=True"
+        code = ", ".join(f"`{name}`" for name in names)
+        parts.append(f"It names code that must be importable, and trusted: {code}.")
+    return "".join(f"\n{part}" for part in parts), passed

@@ -6,7 +6,7 @@ Shapes: S batches, M images a batch, T steps, K classes; C, H, W of an image.
 from __future__ import annotations
 
 import copy
-import warnings
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +14,33 @@ from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.utils.data import DataLoader, TensorDataset
 
+from limbeck.artefact.drawing import draw_batches, generate
+from limbeck.artefact.fitting import (
+    fit,
+    gradients,
+    materialise,
+    place_of,
+    trainable,
+    unwrap,
+    warn_of_another_start,
+)
+from limbeck.artefact.incoming import normalise
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
-from limbeck.engine import Batch, GeneratorConfig, LabelKind, Learner, State, Tensors, soft_cross_entropy, with_prefix
+from limbeck.data.sources import Source
+from limbeck.engine import Batch, LabelKind, Learner, Tensors, with_prefix
 from limbeck.errors import LimbeckError
-from limbeck.evaluation.judge import Evaluation, evaluate
+from limbeck.evaluation.judge import evaluate
+from limbeck.evaluation.result import Evaluation
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
-from limbeck.experiment.build import generator_for, initial_weights, network_for, with_augmentation
+from limbeck.experiment.build import initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
 from limbeck.experiment.recorded import Unread, name_kind
+from limbeck.models import Augmented, LearnerLike
 
 
 @final
@@ -44,6 +58,8 @@ class Distilled:
         weights: for a fixed initialisation, θ₀ by parameter name; empty otherwise.
         generator: weights and buffers of the generator that made the images, by name; empty where there was none.
         info: provenance: data hash, versions, scores of the selection, times.
+        folder: the run directory that holds it, where its scores are kept, too; None for a set that is kept nowhere, as
+            one that ``dataclasses.replace`` has changed.
     """
 
     images: Tensor
@@ -55,6 +71,7 @@ class Distilled:
     weights: Tensors
     generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
+    folder: Path | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         batches, images, *shape = self.images.shape
@@ -111,15 +128,6 @@ class Distilled:
         kind: Kind = self.info.get("data", {}).get("kind", "images")  # older sets are all of images
         return kind
 
-    def need_pictures(self) -> None:
-        """Raise LimbeckError if the examples are no images, which a picture could show."""
-        if self.kind != "images":
-            what = "rows of a table" if self.kind == "table" else "series"
-            raise LimbeckError(
-                f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out "
-                "FILE.npz."
-            )
-
     @property
     def num_classes(self) -> int:
         """K."""
@@ -137,42 +145,19 @@ class Distilled:
         """
         if seed is None or not isinstance(self.training, LearnedSchedule):
             return self.training.batches(self.images, self.labels, device=device, seed=seed or 0)
-        return self.training.pair(self._draw(seed), device)
-
-    def _draw(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of each step, with what is left to chance drawn from ``seed``."""
-        source, steps = self.config.source, len(self.order)
-        if not isinstance(source, GeneratorConfig) or source.curriculum not in ("none", "shuffled-batches"):
-            raise LimbeckError(
-                "Only a generator without a curriculum, or with shuffled batches, has something to draw anew; leave "
-                "out the seed for the batches that are recorded."
-            )
-        rng = torch.Generator().manual_seed(seed)
-        if source.curriculum == "shuffled-batches":
-            order = torch.randperm(steps, generator=rng).tolist()
-            return ((self.images[index], self.labels[index]) for index in order)
-        classes_N = torch.arange(steps * source.batch) % self.num_classes
-        if source.classes == "random":
-            classes_N = torch.randint(self.num_classes, classes_N.shape, generator=rng)
-        return self._generate(source, classes_N, rng)
-
-    def _generate(
-        self, source: GeneratorConfig, classes_N: Tensor, rng: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of these classes from fresh noise, one at a time: images (M, C, H, W), one-hot labels (M, K)."""
-        self.config.importable(source.generator)
-        module = generator_for(source, self.shape, self.num_classes)
-        for y_M in torch.split(classes_N, source.batch):
-            z_MZ = torch.randn(len(y_M), source.latent, generator=rng, dtype=torch.float32)
-            y_MK = torch.nn.functional.one_hot(y_M, self.num_classes).float()
-            with torch.no_grad():
-                yield functional_call(module, self.generator, (z_MZ, y_MK)), y_MK
+        return self.training.pair(draw_batches(self, seed), device)
 
     def network(self, seed: int = 0) -> nn.Module:
         """A new network as the images were learned for: with θ₀ if that was fixed, else with weights from ``seed``."""
         module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
+            own = {name: value.shape for name, value in module.state_dict().items()}
+            if any(own.get(name) != value.shape for name, value in weights.items()):
+                raise LimbeckError(
+                    f"The network is another than the one of {self.config.learner} that the set was learned for: its "
+                    "fixed initialisation has other names or shapes."
+                )
         else:
             draws = initial_weights(self.config, module).held_out(1, seed)
             weights = {name: value[0] for name, value in draws.items()}
@@ -190,57 +175,30 @@ class Distilled:
         ``run.network()``; another start is trained with a warning.
 
         Args:
-            model: maps (M, C, H, W) to logits (M, K); starts from the weights it has.
+            model: maps (M, C, H, W), in its own type and on its own device, to logits (M, K), or to a tuple, dictionary
+                or object that has them; may be wrapped (``DataParallel``, ``torch.compile``) or have lazy layers, and
+                starts from the weights it has.
             training: another recipe than that of the set, such as ``OrdinaryTraining(epochs=30)``.
             seed: of what the recipe leaves to chance.
 
         Raises:
-            LimbeckError: if the model's output is not (M, K).
+            LimbeckError: a model with nothing to train, that fails on the images, or whose logits are not (M, K);
+                without a model, one that is not at hand (see ``passing``).
         """
-        recipe = training or self.training
-        fresh = model is None
-        model = self.network() if model is None else model
-        learner = with_augmentation(self.config, model)
-        parameters = {name: p for name, p in learner.named_parameters() if p.requires_grad}
-        like = next(iter(parameters.values()))
-        optimizer = recipe.make_optimizer()
-        state = State({name: p.detach() for name, p in parameters.items()}, {})
-        state = State(state.params, optimizer.init(state.params))
-        if self.weights and not self._starts_right(learner):
-            warnings.warn(
-                "this set was learned for one fixed initialisation, which the model does not have: expect little; "
-                "run.network() has it",
-                stacklevel=2,
-            )
-        for batch in recipe.batches(self.images, self.labels, device=like.device, seed=seed):
-            x_MCHW, y_MK = batch.x_MCHW.to(like.dtype), batch.y_MK.to(like.dtype)
-            with torch.enable_grad():
-                logits = learner(x_MCHW)
-                loss = self._loss(logits, y_MK)
-            grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
-            with torch.no_grad():
-                state = optimizer.update(state, dict(zip(parameters, grads, strict=True)), batch.h)
-                for name, parameter in parameters.items():
-                    parameter.copy_(state.params[name])
+        recipe, fresh = training or self.training, model is None
+        with gradients():
+            model = self.network() if model is None else model
+            if not isinstance(model, nn.Module):
+                raise LimbeckError(f"train takes a network, not {model!r:.60}; make one, as in run.train(MyNet()).")
+            core = unwrap(model)
+            device, dtype = place_of(core)
+            materialise(core, self.images[0].to(device, dtype, copy=True))
+            trainable(core)
+            if self.weights:
+                warn_of_another_start(with_augmentation(self.config, core), self.weights, stacklevel=2)
+            learner = model if isinstance(core, Augmented) else with_augmentation(self.config, model)
+            fit(learner, recipe.batches(self.images, self.labels, device=device, seed=seed), recipe.make_optimizer())
         return model.eval() if fresh else model
-
-    def _loss(self, logits_MK: Tensor, y_MK: Tensor) -> Tensor:
-        """The loss of a step; raises LimbeckError for a model whose output is not (M, K)."""
-        if logits_MK.shape != y_MK.shape:
-            raise LimbeckError(
-                f"The model gives outputs of shape {tuple(logits_MK.shape)}; this set has {self.num_classes} classes, "
-                f"expected {tuple(y_MK.shape)}. Give the model {self.num_classes} outputs."
-            )
-        return soft_cross_entropy(logits_MK, y_MK)
-
-    def _starts_right(self, model: nn.Module) -> bool:
-        """Whether the model's parameters are θ₀."""
-        own, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        start = {name: value for name, value in self.weights.items() if name not in buffers}
-        return own.keys() == start.keys() and all(
-            own[name].shape == value.shape and torch.equal(own[name].detach().cpu(), value)
-            for name, value in start.items()
-        )
 
     def generate(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """New images from the generator: (n, C, H, W), normalised, and their class indices (n,), balanced.
@@ -250,32 +208,64 @@ class Distilled:
         Raises:
             LimbeckError: n < 1, there is no generator, or it was learned with its own noise (a curriculum).
         """
-        if n < 1:
-            raise LimbeckError(f"n is {n}; at least one image must be asked for.")
-        source = self.config.source
-        if not self.generator or not isinstance(source, GeneratorConfig):
-            raise LimbeckError("This set was not made by a generator; its images are all in run.images.")
-        if source.curriculum != "none":
-            raise LimbeckError(
-                f"The generator was learned with noise of its own (curriculum {source.curriculum}), and what it "
-                "makes of that is in run.images. Learn one with --curriculum none for images without limit."
-            )
-        rng = torch.Generator().manual_seed(seed)
-        y_N = torch.arange(-(-n // source.batch) * source.batch) % self.num_classes
-        images = [x_MCHW for x_MCHW, _ in self._generate(source, y_N, rng)]
-        return torch.cat(images)[:n], y_N[:n]
+        return generate(self, n, seed)
 
-    def preprocess(self, x_NCHW: Tensor) -> Tensor:
-        """Real images (N, C, H, W), uint8 or as the data set has them, normalised like the learned ones."""
-        return self.preprocessing.apply(x_NCHW)
+    def preprocess(self, images: Any) -> Tensor:
+        """Real images normalised like the learned ones, float32 (N, C, H, W).
+
+        For a set learned on bytes uint8 is taken as bytes, and floats within 0 to 1 as such pixels; where the values
+        leave doubt, a warning says what they are taken for.
+
+        Args:
+            images: a tensor, an array or lists: (N, C, H, W), (N, H, W, C), (N, H, W) where C is 1, or a single image
+                (C, H, W), (H, W, C) or (H, W).
+
+        Raises:
+            LimbeckError: not such images, or of another number of channels.
+        """
+        return normalise(images, self.preprocessing, self.shape)
+
+    def dataset(self) -> TensorDataset:
+        """The set for training of your own: pairs of an image (C, H, W), normalised, and its label, all copies.
+
+        Labels are class indices, int64 (), where every label is of one class, else distributions (K,); cross-entropy
+        takes both. The learned steps are not in it: see ``batches`` for those.
+        """
+        images_NCHW, labels_NK = self.images.flatten(0, 1).clone(), self.labels.flatten(0, 1).clone()
+        one_hot = bool(((labels_NK == 0) | (labels_NK == 1)).all())
+        return TensorDataset(images_NCHW, labels_NK.argmax(-1) if one_hot else labels_NK)
+
+    def loader(self, batch_size: int = 32, *, shuffle: bool = True, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
+        """``dataset()`` in an ordinary ``DataLoader``: images (M, C, H, W) and labels (M,) or (M, K).
+
+        Args:
+            batch_size: images a batch; the last one may be smaller.
+            shuffle: draw another order in each epoch.
+            options: others of ``DataLoader``, such as ``generator``.
+        """
+        return DataLoader(self.dataset(), batch_size=batch_size, shuffle=shuffle, **options)
+
+    def passing(self, learner: LearnerLike | Sequence[LearnerLike]) -> Self:
+        """The same set with its learner at hand, where it was given in Python and no name leads to it.
+
+        Raises:
+            LimbeckError: what is no learner, or a network that cannot be copied.
+        """
+        return dataclasses.replace(self, config=self.config.passing(learner)).kept_in(self.folder)
+
+    def kept_in(self, folder: Path | None) -> Self:
+        """The same, known to lie in a run directory; nothing is written."""
+        run = copy.copy(self)
+        object.__setattr__(run, "folder", folder)
+        return run
 
     def learner(
-        self, name: str | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
+        self, name: LearnerLike | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
     ) -> Learner:
         """The learner of this set.
 
         Args:
-            name: of another network than that of the configuration.
+            name: of another network than that of the configuration, or that network, its class or what makes it.
             device: where its module lies.
             training: another recipe than that of the set, whose optimiser takes the steps.
 
@@ -302,18 +292,31 @@ class Distilled:
 
     def evaluate(
         self,
-        data: TaskData | None = None,
+        data: TaskData | Source | None = None,
         *,
         n: int | None = None,
         seed: int = 0,
         baselines: Sequence[str] | None = (),
         training: TrainingRecipe | None = None,
+        learner: LearnerLike | None = None,
+        device: Device = "cpu",
+        progress: bool | None = None,
     ) -> Evaluation:
         """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``.
 
         Without baselines, unless some are named; None stands for all.
         """
-        return evaluate(self, data, n=n, seed=seed, baselines=baselines, training=training)
+        return evaluate(
+            self,
+            data,
+            n=n,
+            seed=seed,
+            baselines=baselines,
+            training=training,
+            learner=learner,
+            device=device,
+            progress=progress,
+        )
 
     def summary(self, folder: Path | None = None) -> dict[str, Any]:
         """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""
@@ -345,7 +348,13 @@ class Distilled:
         write_json(folder / "distilled.json", self.summary(folder))
 
     @classmethod
-    def load(cls, folder: str | Path, *, trust: bool | Collection[str] = False) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        trust: bool | Collection[str] = False,
+        learner: LearnerLike | Sequence[LearnerLike] | None = None,
+    ) -> Self:
         """Read a run directory.
 
         A run may name code of its own, which is refused where it is needed, unless you trust it: that of its learner or
@@ -355,6 +364,8 @@ class Distilled:
         Args:
             folder: of the run.
             trust: whether code that the run names may be imported, or the names that may.
+            learner: what its learner is, where that was given in Python: a class, a function, a network or a name; for
+                a family several.
 
         Raises:
             LimbeckError: not a run directory, damaged, or of a schema version newer than this Limbeck knows.
@@ -379,7 +390,7 @@ class Distilled:
             raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
         if not run.fits_together():
             raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
-        return run
+        return (run if learner is None else run.passing(learner)).kept_in(folder)
 
     def fits_together(self) -> bool:
         """Whether images, labels and training are of sizes that belong together."""

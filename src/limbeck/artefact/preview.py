@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from limbeck.artefact.drawing import refuse_without_pictures
 from limbeck.evaluation.training import LearnedSchedule
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def preview(result: Distilled, cell: int = 56, rows: int = 10) -> Image.Image:
     Raises:
         LimbeckError: what was learned is no images.
     """
-    result.need_pictures()
+    refuse_without_pictures(result)
     total = result.images.shape[0]
     indices = torch.linspace(0, total - 1, min(rows, total)).round().long()
     images_SMCHW = result.images[indices, :30]

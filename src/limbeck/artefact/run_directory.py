@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +13,7 @@ from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.preview import preview
 from limbeck.common.files import read_json, write_atomically, write_json, write_text
 from limbeck.errors import LimbeckError
+from limbeck.evaluation.kept import SCORES
 from limbeck.experiment.config import Config
 
 # Names that no other program uses: --overwrite deletes a folder that holds one of them.
@@ -28,6 +30,9 @@ OWN = (
     "checkpoint",
 )
 """What a run keeps in its folder, and nobody else may write there."""
+FAILED = "failed.json"
+TRACES = frozenset({"config.json", "metrics.jsonl", FAILED, "checkpoint", "tensorboard"})
+"""What a run leaves that ended before it had anything to keep."""
 
 
 @final
@@ -43,9 +48,14 @@ class RunDirectory:
         return any((self.path / mark).exists() for mark in MARKS)
 
     def check(self, *, overwrite: bool) -> None:
-        """Raise LimbeckError if the folder holds anything, or with ``overwrite`` anything but a run; change nothing."""
+        """Raise LimbeckError if the folder holds anything, or with ``overwrite`` anything but a run; change nothing.
+
+        What a run has left that failed before it had learned anything does not count.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise LimbeckError(f"{self.path} is a file; --out must be a folder.")
+        if self.holds_traces_only():
+            return
         if self.holds_run and not overwrite:
             raise LimbeckError(
                 f"{self.path} already holds a run; go on with --resume, replace it with --overwrite, or choose "
@@ -53,6 +63,23 @@ class RunDirectory:
             )
         if not self.holds_run and self.path.exists() and any(self.path.iterdir()):
             raise LimbeckError(f"{self.path} is not empty and holds no run; choose another --out.")
+
+    def holds_traces_only(self) -> bool:
+        """Whether all there is was left by a run that failed, or was killed, before it had anything to keep."""
+        try:
+            config = read_json(self.path / "config.json")
+        except LimbeckError:
+            return False
+        if not (isinstance(config, dict) and {"learner", "source", "outer"} <= config.keys()):
+            return False  # that of another program
+        names = {path.name for path in self.path.iterdir() if not path.name.endswith(".part")}
+        killed = not (self.path / CHECKPOINT).exists()
+        return names <= TRACES and (FAILED in names or killed)
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the run failed before it had anything to keep; the folder is free for another one."""
+        with suppress(LimbeckError):  # the error itself is what matters
+            write_json(self.path / FAILED, {"error": f"{type(error).__name__}: {error}"})
 
     def clear(self) -> None:
         """Make the folder, and delete what is in it; call ``check`` first. Raises LimbeckError if that fails."""
@@ -70,6 +97,7 @@ class RunDirectory:
 
     def start(self, config: Config, iteration: int) -> None:
         """Record the configuration, and drop the metrics after ``iteration``, which a resumed run will write again."""
+        (self.path / FAILED).unlink(missing_ok=True)
         write_json(self.path / "config.json", config.to_json(self.path))
         # A line without a validation tells where a run stopped; going on replaces it.
         earlier = [line for line in self.metrics() if line["iteration"] <= iteration and "val_mean" in line]
@@ -99,7 +127,8 @@ class RunDirectory:
         return records
 
     def finish(self, result: Distilled) -> None:
-        """Write the artefact, its card and, of images, a picture."""
+        """Write the artefact, its card and, of images, a picture; scores of another set go."""
+        (self.path / SCORES).unlink(missing_ok=True)
         result.save(self.path)
         if result.kind == "images":
             picture = preview(result)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.drawing import refuse_without_pictures
 from limbeck.artefact.preview import stretch
 from limbeck.common.charts import new_figure, save_figure, set_title
 from limbeck.evaluation.training import LearnedSchedule
@@ -24,7 +25,7 @@ def sample_chart(path: Path, run: Distilled, *, title: str, columns: int = 12) -
     Raises:
         LimbeckError: what was learned is no images.
     """
-    run.need_pictures()
+    refuse_without_pictures(run)
     order = list(range(run.images.shape[0]))
     if isinstance(run.training, LearnedSchedule):
         order = run.training.order.tolist()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.data.registry import Available
-from limbeck.evaluation.judge import Evaluation, Row
+from limbeck.evaluation.kept import read_scores
+from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.parts import AttackConfig
 from limbeck.studies import Study
@@ -136,6 +137,7 @@ def show_table(run: Distilled, where: Path) -> Table:
         "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": "not validated yet" if iteration < 0 else f"{accuracy:.2f} % at iteration {iteration}",
+        **_kept_scores(where),
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
     }
     if run.kind == "images":
@@ -143,6 +145,16 @@ def show_table(run: Distilled, where: Path) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _kept_scores(where: Path) -> dict[str, str]:
+    """The last test accuracy that the run directory keeps, if it keeps any."""
+    for scores in reversed(read_scores(where)):
+        row = next((row for row in scores.get("rows", []) if row.get("row") == "distilled"), None)
+        if row is not None:
+            spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+            return {"test": f"{row['mean']:.2f}{spread} %, n = {row['n']}, {scores.get('training')}"}
+    return {}
 
 
 def _describe_attack(run: Distilled, attack: AttackConfig) -> str:

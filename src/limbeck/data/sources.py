@@ -130,6 +130,22 @@ def is_named(source: str) -> bool:
     return _reader_of(split_source(source)[0], READERS) is not None
 
 
+def relative_source(source: str, folder: Path) -> str:
+    """A source as a folder's files record it: the path of a file from the folder on, other names as they are."""
+    base, words = split_source(source)
+    if base.lower() in known_names() or not is_named(source) or not Path(base).is_file():
+        return source
+    relative = os.path.relpath(Path(base).resolve(), folder.resolve())
+    return ",".join((Path(relative).as_posix(), *words))
+
+
+def absolute_source(source: str, folder: Path) -> str:
+    """Inverse of :func:`relative_source`, for a file that is still there; names of others are as they were recorded."""
+    base, words = split_source(source)
+    place = (folder.resolve() / base).resolve()
+    return ",".join((str(place), *words)) if place.is_file() else source
+
+
 def same_source(one: str, other: str) -> bool:
     """Whether two sources are one set of images but for the options that change it; files go by their names.
 

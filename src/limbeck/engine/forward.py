@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -43,19 +43,19 @@ ReLU and its kin belong to them where they do not work in place."""
 
 
 def logits_of(output: Any) -> Any:
-    """The logits in what a network returns: a tensor itself, the ``logits`` of an object or a dict, or a tuple's first.
+    """The logits in what a network returns: itself, ``.logits``, an entry ``logits``, the first or the only tensor.
 
-    As networks of torchvision (``aux_logits``) and Hugging Face return them. Anything else comes back as it is.
+    As networks of torchvision and Hugging Face return them. Where there are none, it comes back as it is.
     """
     if isinstance(output, Tensor):
         return output
-    if isinstance(output, dict):
-        return output.get("logits", output.get("out", output))
-    if getattr(output, "logits", None) is not None:
-        return output.logits
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    return output
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    if isinstance(output, Mapping):
+        tensors = [value for value in output.values() if isinstance(value, Tensor)]
+        return tensors[0] if len(tensors) == 1 else output
+    return logits_of(output[0]) if isinstance(output, tuple | list) and output else output
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -18,7 +17,8 @@ from torch import Tensor
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
-from limbeck.data import TaskData, is_named
+from limbeck.data import TaskData, is_named, load
+from limbeck.data.sources import Source
 from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, State, Tensors
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import (
@@ -32,98 +32,47 @@ from limbeck.evaluation.baselines import (
     make_baseline,
     random_real,
 )
+from limbeck.evaluation.kept import keep_scores
 from limbeck.evaluation.learned_set import LearnedSet
+from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
 from limbeck.evaluation.training import TrainingRecipe
+from limbeck.experiment.console import reporter_for
 from limbeck.experiment.planner import Work, plan_judging
 from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
-from limbeck.models import RandomInit
+from limbeck.models import LearnerLike, RandomInit, name_learner
 
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of an evaluation; accuracies in percent.
-
-    Attributes:
-        row: ``distilled``, a baseline, or another learner's name.
-        before: mean accuracy of the initial weights.
-        scores: after training.
-        step_size: the tuned step size, None for learned ones.
-        seconds: for training and scoring.
-        curve: mean accuracy on the validation split before training and after each inner step, (T + 1,); or empty.
-    """
-
-    row: str
-    before: float
-    scores: Scores
-    step_size: float | None
-    seconds: float
-    curve: tuple[float, ...] = ()
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Accuracies on the real test set, learned set first."""
-
-    rows: tuple[Row, ...]
-    class_names: tuple[str, ...]
-    device: str
-    info: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def distilled(self) -> Row:
-        """The learned set's row."""
-        return self.rows[0]
-
-    def to_json(self, run: str | None = None, paper: str | None = None) -> dict[str, Any]:
-        """The form that every verb prints: accuracies in percent, ``paper`` on the learned set's row."""
-        rows = []
-        for row in self.rows:
-            scores = row.scores.to_json()
-            rows.append(
-                {
-                    "row": row.row,
-                    "paper": paper if row.row == "distilled" else None,
-                    "before": row.before,
-                    **scores,
-                    "step_size": row.step_size,
-                    "seconds": row.seconds,
-                    "curve": list(row.curve),
-                    "device": self.device,
-                    "run": run,
-                }
-            )
-        return {"rows": rows, "classes": list(self.class_names), "training": self.info.get("training")}
-
-
 def evaluate(
     run: LearnedSet,
-    data: TaskData | None = None,
+    data: TaskData | Source | None = None,
     *,
     n: int | None = None,
     seed: int = 0,
     baselines: Sequence[str] | None = None,
-    learners: Sequence[str] = (),
+    learner: LearnerLike | None = None,
+    learners: Sequence[LearnerLike] = (),
     every_step: bool = False,
     training: TrainingRecipe | None = None,
     device: Device = "cpu",
     data_dir: Path | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] | None = None,
+    progress: bool | None = None,
 ) -> Evaluation:
-    """Score a learned set and the baselines on the real test set.
+    """Score a learned set and the baselines on the real test set; a run directory keeps the scores.
 
     Args:
         run: the learned set.
-        data: the task; by default the one that the run names.
+        data: the task, or what ``load_data`` takes; by default the one that the run names.
         n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default.
+        learner: the network that the set was learned for, its class or what makes it, where that was given in Python
+            and is not at hand.
         learners: other learners to train on the set, a row for each: what carries over to networks that it was not
             learned for.
         every_step: also follow the accuracy from inner step to inner step, on the validation split.
@@ -133,9 +82,11 @@ def evaluate(
         device: where to compute.
         data_dir: where data sets are looked for first.
         tell: told what is going on.
+        progress: without ``tell``, whether to show that; by default in a notebook, and where stderr is a terminal.
 
     Raises:
-        LimbeckError: an unknown baseline, or data of other shape, classes or content than the run was made from.
+        LimbeckError: an unknown baseline, a network that is not at hand, or data of other shape, classes or content
+            than the run was made from.
     """
     device = usable_device(device)
     names = check_baselines(baseline_names() if baselines is None else baselines)
@@ -149,23 +100,38 @@ def evaluate(
                 "Python, --data FILE.npz on the command line."
             )
         data = task_of(run.config, data_dir=data_dir, device=device)
+    elif not isinstance(data, TaskData):
+        data = load(data, data_dir=data_dir, val_size=run.config.val_size, seed=run.config.split)
+    if tell is None:
+        tell = reporter_for(progress).message
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
     recipe = training or run.training
-    judge = _Judge(run, recipe, data, device, n, seed, tell, given=training is not None)
+    judge = _Judge(run, recipe, data, device, n, seed, tell, network=learner, given=training is not None)
     # All at once, so that wrong names show before anything is scored.
     others = {
-        name: _Judge(run, recipe, data, device, n, seed, tell, name, given=training is not None) for name in learners
+        name_learner(other): _Judge(
+            run, recipe, data, device, n, seed, tell, name_learner(other), other, given=training is not None
+        )
+        for other in learners
     }
     rows = [judge.score_set("distilled", every_step)]
     rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
     rows += [other.score_set(name, every_step) for name, other in others.items()]
-    return Evaluation(
+    result = Evaluation(
         rows=tuple(rows),
         class_names=data.class_names,
         device=str(versions(device)["device"]),
-        info={"n": judge.n, "training": recipe.description},
+        info={
+            "n": judge.n,
+            "training": recipe.description,
+            "seed": seed,
+            "data": {"name": data.name, "sha256": data.sha256},
+        },
     )
+    if run.folder is not None:
+        keep_scores(run.folder, result, tell)
+    return result
 
 
 @final
@@ -182,12 +148,13 @@ class _Judge:
         seed: int,
         tell: Callable[[str], None],
         other: str | None = None,
+        network: LearnerLike | None = None,
         *,
         given: bool = False,
     ) -> None:
         self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
         self.recipe, self.given = recipe, given
-        learner = run.learner(other, device=device, training=recipe)
+        learner = run.learner(network, device=device, training=recipe)
         self.learner: Learner = learner
         first = next(self._batches(run.images, run.labels))  # as large as the recipe makes it
         images, count = len(first.x_MCHW), run.images.shape[0] * run.images.shape[1]

@@ -5,6 +5,7 @@ Shapes: S batches, M images a batch, K classes; C, H, W of an image.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from limbeck.common.devices import Device
 from limbeck.engine import Learner, Tensors
 from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.config import Config
+from limbeck.models import LearnerLike
 
 
 class LearnedSet(Protocol):
@@ -50,10 +52,14 @@ class LearnedSet(Protocol):
     def num_classes(self) -> int:
         """K."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The run directory, in which scores are kept; None for a set that has none."""
+
     def learner(
-        self, name: str | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
+        self, name: LearnerLike | None = None, device: Device = "cpu", training: TrainingRecipe | None = None
     ) -> Learner:
-        """The learner of the set, or one with another network of that name, or with the optimiser of another recipe."""
+        """The learner of the set, or one with another network, or with the optimiser of another recipe."""
 
     def initial(self, learner: Learner, n: int, seed: int, *, selection: bool = False) -> Tensors:
         """n held-out initial weights (n, ...), others for ``selection`` than for the score."""

@@ -7,7 +7,15 @@ from torch import nn
 
 from limbeck.common.seeds import own_state
 from limbeck.data import TaskData
-from limbeck.engine import GeneratorConfig, Limits, Materials, Source, SourceConfig
+from limbeck.engine import (
+    GeneratorConfig,
+    Limits,
+    Materials,
+    Source,
+    SourceConfig,
+    carried_names,
+    trainable_parameters,
+)
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.models import (
@@ -15,12 +23,13 @@ from limbeck.models import (
     ConvEncoder,
     FixedInit,
     InitialWeights,
+    LearnerLike,
     PoolInit,
     RandomInit,
     SavedInit,
     WeightNorm,
-    build,
     build_generator,
+    build_learner,
     check_pool,
     load_pool,
     pool_digest,
@@ -73,8 +82,11 @@ def valid_pixels(data: TaskData) -> Limits:
 
 
 def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
-    """The distribution of initial weights that a configuration names."""
+    """The distribution of initial weights that a configuration names; of a network that was given, θ₀ is its own."""
     init = config.init
+    if init.init == "fixed" and init.distribution == "auto" and isinstance(config.given.get(config.learner), nn.Module):
+        own = {name: p.detach().clone() for name, p in trainable_parameters(module).items()}
+        return SavedInit(state=own | {name: module.get_buffer(name).clone() for name in carried_names(module)})
     if init.init == "fixed":
         return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
     if init.init == "random":
@@ -97,13 +109,16 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     return SavedInit(state={name: value[init.network].clone() for name, value in states.items()})
 
 
-def network_for(config: Config, shape: tuple[int, int, int], classes: int, *, learner: str | None = None) -> nn.Module:
+def network_for(
+    config: Config, shape: tuple[int, int, int], classes: int, *, learner: LearnerLike | None = None
+) -> nn.Module:
     """The network that a configuration trains, or another learner's in its place.
 
     Raises:
-        LimbeckError: what is wrong with the learner, or it is code that only a file names (``Config.untrusted``).
+        LimbeckError: what is wrong with the learner, or it is not at hand (see ``Config.learner_of``).
     """
-    module = build(learner or config.importable(config.learner), shape=shape, num_classes=classes)
+    wanted = config.learner_of(config.learner) if learner is None else learner
+    module = build_learner(wanted, shape=shape, num_classes=classes)
     return with_augmentation(config, WeightNorm(module) if config.weight_norm else module)
 
 

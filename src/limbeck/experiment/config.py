@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, final
@@ -12,6 +12,7 @@ from typing import Annotated, Any, final
 import tyro
 
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.data.sources import absolute_source, relative_source
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.parts import AttackConfig, EngineConfig, InitConfig, OuterConfig, check_positive
@@ -27,6 +28,7 @@ from limbeck.experiment.recorded import (
     upgrade,
 )
 from limbeck.methods import MethodConfig, UnrolledConfig
+from limbeck.models.given import LearnerLike, copy_learner, given_word, name_learner, refuse_given
 
 
 @final
@@ -59,6 +61,7 @@ class Config:
             networks were trained on the others.
         split_seed: seed of which ones, where it is not ``seed``; recorded when a run begins.
         untrusted: names of code, ``package.module:function``, that come from a file and may not be imported.
+        given: what was given in Python for names of learners, such as ``<MyNet given in Python>``; recorded nowhere.
     """
 
     data: str = "mnist"
@@ -78,6 +81,7 @@ class Config:
     val_size: int = 5000
     split_seed: Annotated[int | None, tyro.conf.Suppress] = None
     untrusted: Annotated[frozenset[str], tyro.conf.Suppress] = field(default=frozenset(), compare=False, repr=False)
+    given: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_positive(self, "val_size")
@@ -90,8 +94,8 @@ class Config:
             )
         if not isinstance(self.learner, str):
             raise LimbeckError(
-                f"learner is a {type(self.learner).__name__}, not a name; name the function that makes it, as "
-                "package.module:function."
+                f"learner is a {type(self.learner).__name__}, not a name; give it as limbeck.distill(data, learner) "
+                "or config.with_learner(learner)."
             )
         for name, base, such in (
             ("source", SourceConfig, "PixelConfig(steps=1)"),
@@ -173,6 +177,55 @@ class Config:
         """``name`` itself; raises LimbeckError for code that only a file names (see ``untrusted``)."""
         return importable(name, self.untrusted)
 
+    @property
+    def needs(self) -> dict[str, Any]:
+        """What must be at hand where the networks are made again, as an artefact records it; empty if nothing must.
+
+        Under ``needs``: names of code to ``import``, and words for what was given in Python, to ``pass``.
+        """
+        words = [word for name in self.learners if (word := given_word(name)) is not None]
+        needs = {"import": sorted(self.code), "pass": words}
+        return {"needs": {key: names for key, names in needs.items() if names}} if any(needs.values()) else {}
+
+    def learner_of(self, name: str) -> LearnerLike:
+        """What one of ``learners`` is built from: what was given for the name in Python, or the name.
+
+        Raises:
+            LimbeckError: code that only a file names, or a network that was given in Python and is not at hand.
+        """
+        if name in self.given:
+            learner: LearnerLike = self.given[name]
+            return learner
+        refuse_given(name)
+        return self.importable(name)
+
+    def with_learner(self, learner: LearnerLike) -> Config:
+        """The same for another learner: a name, a class, a function, or a network, which is copied.
+
+        Raises:
+            LimbeckError: what is no learner, or a network that cannot be copied.
+        """
+        name = name_learner(learner)
+        return dataclasses.replace(self, learner=name).passing({name: learner})
+
+    def passing(self, learners: LearnerLike | Sequence[LearnerLike] | Mapping[str, LearnerLike]) -> Config:
+        """The same with learners at hand that it only names, by these names; or else by their own, or for ``learner``.
+
+        Raises:
+            LimbeckError: what is no learner, or a network that cannot be copied.
+        """
+        named: dict[str, LearnerLike] = {}
+        if isinstance(learners, Mapping):
+            named = {name: each for name, each in learners.items() if name in self.learners}
+        else:
+            several: Any = learners if isinstance(learners, list | tuple) else [learners]
+            for each in several:
+                name = name_learner(each)
+                named[name if name in self.learners else self.learner] = each
+        given = {name: each for name, each in self.given.items() if name in self.learners}
+        given |= {name: copy_learner(each) for name, each in named.items() if each != name}
+        return dataclasses.replace(self, given=given, untrusted=self.untrusted - named.keys())
+
     def trusting(self, trust: bool | Collection[str]) -> Config:
         """The same with these names of code trusted: all of them, none, or those that are named; what a file says of
         them is read."""
@@ -186,9 +239,11 @@ class Config:
             self.importable(name)
 
     def to_json(self, folder: Path | None = None) -> dict[str, Any]:
-        """Nested dicts of plain values; in the files of a folder a pool's path is relative to that folder."""
+        """Nested dicts of plain values; in the files of a folder the paths of data and pool are relative to that."""
         values: dict[str, Any] = encode(self)
-        del values["untrusted"]  # whoever reads the file decides for himself
+        del values["untrusted"], values["given"]  # whoever reads the file decides for himself
+        if folder is not None:
+            values["data"] = relative_source(self.data, folder)
         if folder is not None and self.init.pooled:
             relative = os.path.relpath(self.init.pool.resolve(), folder.resolve())
             values["init"]["init"] = f"pool:{Path(relative).as_posix()}"
@@ -215,8 +270,10 @@ class Config:
             key: construct(nested[key], v) for key, v in values.items() if key in nested and v is not None
         }
         built |= {key: decode_member(key, values[key], trust) for key in ("source", "method") if key in values}
-        config = construct(cls, {**values, **built, "untrusted": frozenset()})
+        config = construct(cls, {**values, **built, "untrusted": frozenset(), "given": {}})
         config = dataclasses.replace(config, untrusted=config.code).trusting(trust)
+        if folder is not None:
+            config = dataclasses.replace(config, data=absolute_source(config.data, folder))
         if folder is not None and config.init.pooled:
             place = (folder.resolve() / config.init.pool).resolve()
             if config.init.pool_sha256 is not None or place.is_file():  # until 0.1 paths were kept as given

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from limbeck.models.cells import CellNet
-from limbeck.models.checks import check, refuse_unsupported
+from limbeck.models.checks import check, describe_error, refuse_unsupported
+from limbeck.models.colour import GreyToColour
 from limbeck.models.generators import ConvEncoder, ConvGenerator
+from limbeck.models.given import LearnerLike, build_learner, copy_learner, given_word, is_given, name_learner
 from limbeck.models.init import (
     FixedInit,
     InitialWeights,
@@ -36,9 +38,11 @@ __all__ = [
     "ConvNet",
     "Dropout",
     "FixedInit",
+    "GreyToColour",
     "Gru",
     "InitialWeights",
     "LeNet",
+    "LearnerLike",
     "LinearClassifier",
     "NasBench201",
     "Norm",
@@ -51,13 +55,19 @@ __all__ = [
     "WeightNorm",
     "build",
     "build_generator",
+    "build_learner",
     "check",
     "check_pool",
+    "copy_learner",
+    "describe_error",
     "distribution_names",
     "draw",
+    "given_word",
+    "is_given",
     "known_names",
     "load_card",
     "load_pool",
+    "name_learner",
     "pool_digest",
     "refuse_unsupported",
     "save_pool",

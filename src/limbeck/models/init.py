@@ -338,15 +338,21 @@ def _construct(module: nn.Module, n: int, generator: torch.Generator) -> dict[st
 def _reset(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """The weights of n copies that reset themselves."""
     seeds = torch.randint(2**31, (n,), generator=generator).tolist()
-    networks = [{name: p.detach() for name, p in trainable_parameters(reset(module, seed)).items()} for seed in seeds]
+    networks = []
+    for seed in seeds:
+        with own_state(seed):
+            networks.append({name: p.detach() for name, p in trainable_parameters(reset(module)).items()})
     return {name: torch.stack([weights[name] for weights in networks]) for name in networks[0]}
 
 
-def reset(module: nn.Module, seed: int) -> nn.Module:
-    """A copy on the CPU whose layers have drawn their weights anew, by `reset_parameters` where they have one."""
+def reset(module: nn.Module) -> nn.Module:
+    """A copy on the CPU whose layers have drawn their weights anew, by `reset_parameters` where they have one.
+
+    They draw from torch's global random state.
+    """
     fresh = copy_module(module).to(device="cpu", dtype=torch.float32)
     frozen = {name: p.detach().clone() for name, p in fresh.named_parameters() if not p.requires_grad}
-    with own_state(seed), torch.no_grad():
+    with torch.no_grad():
         for layer in reversed(list(fresh.modules())):  # children first, so that a parent has the last word
             draw_anew = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
             if callable(draw_anew):

@@ -8,6 +8,7 @@ from typing import Any, final
 from torch import nn
 
 from limbeck.common.seeds import own_state
+from limbeck.models.replay import Replayed
 
 
 @final
@@ -31,8 +32,9 @@ class Origin:
 
 
 def with_origin(module: nn.Module, origin: Origin) -> nn.Module:
-    """The module, which remembers where its initial weights come from."""
-    module.limbeck_origin = origin  # type: ignore[assignment]
+    """The module, of which what the origin makes remembers where its initial weights come from."""
+    made = module.module if isinstance(module, Replayed) else module
+    made.limbeck_origin = origin  # type: ignore[assignment]
     return module
 
 

@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -54,26 +54,36 @@ def known_names() -> tuple[str, ...]:
     return LEARNERS.names
 
 
-def build(name: str, *, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def build(
+    name: str,
+    *,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    make: Callable[..., Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """The learner of that name for images of `shape` (C, H, W) and `num_classes` logits, checked by `check`.
 
     `name` is one of `known_names()` or `package.module:function`, imported with the current working directory on the
     path. The function is called with those of the keyword arguments `shape`, `num_classes`, `in_channels` and
     `image_size` (height in pixels; square images only) that it accepts, and must return an `nn.Module`. Options of the
-    learner may follow: `convnet3,width=32,depth=2,norm=batch`.
+    learner may follow: `convnet3,width=32,depth=2,norm=batch`. With `make`, that is called in place of what the name
+    stands for, with these `options`, and the name is only what an error calls it.
 
     The global random state is left alone, and the weights the module is born with are always the same.
 
     Raises:
         LimbeckError: unknown name, a function that cannot be imported or called, or a learner that does not fit.
     """
-    name, options = learner_options(name)
-    if ":" in name:
-        origin = Origin(lambda: _from_factory(name, shape, num_classes, options))
+    if make is None:
+        name, options = learner_options(name)
+    settings = dict(options or {})
+    if make is not None or ":" in name:
+        origin = Origin(lambda: _from_factory(name, shape, num_classes, settings, make))
         module = with_origin(prepare(origin.make(0), shape), origin)
     else:
         with own_state(0):
-            module = prepare(_from_registry(name, shape, num_classes, options), shape)
+            module = prepare(_from_registry(name, shape, num_classes, settings), shape)
     refuse_unsupported(module)
     check(module, shape, num_classes)
     return module
@@ -190,9 +200,11 @@ def _from_registry(name: str, shape: Shape, num_classes: int, options: dict[str,
         raise LimbeckError(f"The learner '{name}' cannot be made with {given}: {describe_error(error)}.") from error
 
 
-def _from_factory(name: str, shape: Shape, num_classes: int, options: dict[str, Any]) -> nn.Module:
+def _from_factory(
+    name: str, shape: Shape, num_classes: int, options: dict[str, Any], make: Callable[..., Any] | None = None
+) -> nn.Module:
     with cwd_on_path():  # while the function runs, too: it may import its neighbours late
-        function = load_function(name)
+        function = load_function(name) if make is None else make
         arguments = _arguments(name, function, shape, num_classes, options)
         try:
             module = _call(function, arguments, optional=arguments.keys() - options.keys())

@@ -28,7 +28,7 @@ def build_learners(config: Config, data: TaskData, device: str) -> list[LearnerA
     """The learners that a configuration names, on a device; raises LimbeckError for what cannot be trained."""
     learners = []
     for name in config.learners:
-        network = network_for(config, data.image_shape, data.num_classes, learner=config.importable(name)).to(device)
+        network = network_for(config, data.image_shape, data.num_classes, learner=config.learner_of(name)).to(device)
         learners.append((Learner.of(network, config.inner.make()), initial_weights(config, network)))
     return learners
 

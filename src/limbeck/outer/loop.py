@@ -162,6 +162,16 @@ class OuterLoop:
 
     def run(self) -> Distilled:
         """Iterate until a budget is spent or someone stops it; save and return the best state."""
+        try:
+            return self._run()
+        except BaseException as error:
+            failed = isinstance(error, Exception)  # whoever interrupts it twice may want to go on
+            if failed and self.folder is not None and self.progress.best_iteration < 0:
+                self.folder.fail(error)
+            self.reporter.close()
+            raise
+
+    def _run(self) -> Distilled:
         progress = self.progress
         if self.folder is not None:
             self.folder.start(self.config, progress.iteration)
@@ -182,6 +192,7 @@ class OuterLoop:
         result = self.result(interrupted)
         if self.folder is not None:
             self.folder.finish(result)
+            result = result.kept_in(self.folder.path)
         self.reporter.finish(progress, interrupted)
         return result
 
@@ -333,6 +344,7 @@ class OuterLoop:
                 "rollbacks": progress.rollbacks,
                 "execution": asdict(self.execution),
                 "versions": versions(self.device),
+                **self.config.needs,
             },
         )
 

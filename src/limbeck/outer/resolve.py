@@ -79,7 +79,7 @@ def _go_on(
     folder = RunDirectory(place.out)
     checkpoint = Checkpoint.load(folder.path)
     trust = place.trust or config.trusted
-    recorded = Config.from_json(checkpoint.config, folder.path, trust=trust)
+    recorded = Config.from_json(checkpoint.config, folder.path, trust=trust).passing(config.given)
     config = recorded.with_pool(config.init.pool) if config.init.pooled and recorded.init.pooled else recorded
     config = dataclasses.replace(config, outer=place.budget(config.outer))
     longer = config.outer != recorded.outer
@@ -91,7 +91,7 @@ def _go_on(
         if config.init != recorded.init:  # its pool lies elsewhere now
             result.network()  # refuses other networks
             folder.finish(result)
-        return result
+        return result.kept_in(folder.path)
     if data is None and not is_named(config.data):
         raise LimbeckError(
             f"The run in {place.out} was learned from data given in Python ('{config.data}'), or from a folder that is "

@@ -19,12 +19,14 @@ import torch
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
-from limbeck.data import TaskData
+from limbeck.data import TaskData, load
+from limbeck.data.sources import Source
 from limbeck.engine import Kernels, RealLoss, State, Tensors
 from limbeck.evaluation.train_and_score import score
+from limbeck.experiment.console import reporter_for
 from limbeck.experiment.planner import Work, plan_work
 from limbeck.experiment.progress import Stop, interruptible
-from limbeck.models import build, draw, save_pool
+from limbeck.models import LearnerLike, build_learner, draw, name_learner, save_pool
 from limbeck.pools.adam import adam_batch, adam_learner
 from limbeck.pools.config import PoolConfig
 from limbeck.pools.parts import Parts
@@ -60,14 +62,16 @@ Tell: TypeAlias = Callable[[str], None]
 
 def make_pool(
     config: PoolConfig,
-    data: TaskData,
+    data: TaskData | Source,
     out: str | Path,
     *,
+    learner: LearnerLike | None = None,
     device: Device = "cpu",
     resume: bool = False,
     overwrite: bool = False,
     watch: Watch = lambda progress: None,
-    tell: Tell = lambda text: None,
+    tell: Tell | None = None,
+    progress: bool | None = None,
 ) -> Pool | None:
     """Train ``config.n`` networks on ``data`` and write them to ``out``, a ``.safetensors`` file.
 
@@ -75,13 +79,17 @@ def make_pool(
 
     Args:
         config: how many networks, and how they are trained; ``data`` says what is set aside.
-        data: what they are trained on.
+        data: what they are trained on: what ``load_data`` gives, or takes.
         out: the file.
+        learner: the networks in place of what ``config`` names: a class, a function, a network or a name; see
+            ``limbeck.distill``.
         device: where they are trained.
         resume: go on with a pool that was stopped; one that is finished is opened.
         overwrite: replace a pool, or the parts of one.
         watch: called after every step of a group.
         tell: called with what people should know.
+        progress: without ``tell``, whether to show that and each group that is trained; by default in a notebook, and
+            where stderr is a terminal.
 
     Returns:
         The pool; None if someone stopped it (Ctrl-C or SIGTERM): go on with ``resume``.
@@ -91,12 +99,19 @@ def make_pool(
             parts of another pool; a learner that does not fit the data.
     """
     device = usable_device(device)
+    if not isinstance(data, TaskData):
+        data = load(data, val_size=config.val_size, seed=config.seed)
+    if learner is not None:
+        config = dataclasses.replace(config, learner=name_learner(learner))
+    if tell is None:
+        tell = reporter_for(progress).message
+        watch = _tell_groups(watch, tell)
     config = dataclasses.replace(config, val_size=len(data.val_y))
     parts = Parts(Path(out), config, data)
     if resume and parts.is_finished():
         return _open_finished(parts)
     parts.check_place(resume=resume, overwrite=overwrite)
-    training = _Training(config, data.to(device), device, tell)
+    training = _Training(config, data.to(device), device, tell, config.learner if learner is None else learner)
     parts.prepare(training.compiled, resume=resume, tell=tell)
     with interruptible() as stop:
         if not _train_groups(training, parts, watch, stop):
@@ -106,6 +121,17 @@ def make_pool(
     parts.remove()
     _report_failures(pool.card, tell)
     return pool
+
+
+def _tell_groups(watch: Watch, tell: Tell) -> Watch:
+    """``watch``, and a sentence at the end of each group."""
+
+    def told(progress: PoolProgress) -> None:
+        watch(progress)
+        if progress.step == progress.steps:
+            tell(f"{progress.networks + progress.group} of {progress.total} networks are trained")
+
+    return told
 
 
 def _open_finished(parts: Parts) -> Pool:
@@ -177,9 +203,9 @@ def _report_failures(card: dict[str, Any], tell: Tell) -> None:
 class _Training:
     """How the groups of a pool are trained and judged: ``sizes`` are their networks, ``compiled`` says in which way."""
 
-    def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Tell) -> None:
+    def __init__(self, config: PoolConfig, data: TaskData, device: str, tell: Tell, network: LearnerLike) -> None:
         self.config, self.data, self.device = config, data, device
-        self.module = build(config.learner, shape=data.image_shape, num_classes=data.num_classes).to(device)
+        self.module = build_learner(network, shape=data.image_shape, num_classes=data.num_classes).to(device)
         learner = adam_learner(self.module)
         work = Work(
             learner=learner,

@@ -18,11 +18,11 @@ from limbeck.cli.commands.shared import (
     refuse_not_positive,
     result_console,
 )
-from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import ReproduceOptions
 from limbeck.common.charts import figures_missing
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.progress import Stop, interruptible
 from limbeck.nas.proxies.base import Task, Tell
 from limbeck.nas.studies.cell_ranking import SAMPLE as CELLS

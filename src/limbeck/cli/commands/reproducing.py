@@ -24,15 +24,15 @@ from limbeck.cli.commands.shared import (
     refuse_not_positive,
     result_console,
 )
-from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common, ReproduceOptions, SensitivityOptions
 from limbeck.cli.tables import reproduction_table, study_table
 from limbeck.common.charts import figures_missing
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError, unknown
-from limbeck.evaluation.judge import Evaluation
 from limbeck.evaluation.judge import evaluate as run_evaluate
+from limbeck.evaluation.result import Evaluation
 from limbeck.experiment.config import Config
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.studies import Study, grid, grid_config, study_names
 from limbeck.studies import study as study_named
 from limbeck.studies.figures import draw_figures

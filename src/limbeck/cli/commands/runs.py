@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,6 @@ from limbeck.cli.commands.shared import (
     result_console,
     value_of,
 )
-from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import DistillOptions, EvaluateOptions, ExportOptions, ShowOptions
 from limbeck.cli.options.unions import choose_members, owners_of_flags
 from limbeck.cli.pictures import print_images
@@ -35,6 +36,7 @@ from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
 from limbeck.evaluation.training import OrdinaryTraining
 from limbeck.experiment.config import Config
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.progress import Reporter, Several
 from limbeck.experiment.task import task_of
 from limbeck.outer.checkpoint import Checkpoint
@@ -145,7 +147,7 @@ def _new_budget(argv: list[str], options: DistillOptions, name: str) -> Any:
 def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
-    run = Distilled.load(options.run, trust=options.trust)
+    run = Distilled.load(options.run, trust=options.trust, learner=options.learner)
     if options.training != OrdinaryTraining() and not options.ordinary:
         raise LimbeckError("Options of ordinary training do nothing without --ordinary; add it, or leave them out.")
     if run.config.attack is not None:
@@ -207,9 +209,12 @@ def export(argv: list[str]) -> int:
     options = parse(ExportOptions, argv)
     exporter = EXPORTERS[0] if options.format is None else exporter_named(options.format)
     out = options.out or options.run / f"images{exporter.suffix}"
-    count = write(
-        Distilled.load(options.run, trust=options.trust), out, format=options.format, overwrite=options.overwrite
-    )
+    run = Distilled.load(options.run, trust=options.trust)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        count = write(run, out, format=options.format, overwrite=options.overwrite)
+    for warning in told:
+        print(f"limbeck: {warning.message}", file=sys.stderr)
     if options.json:
         print_json({"run": str(options.run), "path": str(out), "images": count})
     else:

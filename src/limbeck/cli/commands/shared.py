@@ -16,7 +16,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from limbeck.artefact.distilled import Distilled
 from limbeck.cli.allocator import tune_allocator
-from limbeck.cli.console import ConsoleReporter
 from limbeck.cli.options import Common
 from limbeck.cli.parser import parse_words
 from limbeck.common.devices import usable_device
@@ -24,6 +23,7 @@ from limbeck.common.files import write_json
 from limbeck.data import TaskData
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
+from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.task import with_pool_digest
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import distill

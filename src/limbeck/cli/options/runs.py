@@ -61,6 +61,7 @@ class EvaluateOptions(Common):
         seed: of the held-out weights and of the baselines' draws.
         baselines: which baselines (random, best-random, kmeans, average), or ``none``; all of these by default. There
             is ``fine-tuning``, too, for networks of a pool.
+        learner: the network that the set was learned for, as package.module:function, where the run has no name for it.
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
         ordinary: train the ordinary way instead of as the set says, for the set and for the baselines: epochs over
@@ -75,6 +76,7 @@ class EvaluateOptions(Common):
     n: int | None = None
     seed: int = 0
     baselines: tuple[str, ...] | None = None
+    learner: str | None = None
     learners: tuple[str, ...] = ()
     every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     ordinary: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -1,7 +1,8 @@
-"""What a person at a terminal sees of a run."""
+"""What a person at a terminal or in a notebook sees of a run, and who sees anything at all."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from limbeck.engine import Execution
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import Progress, Reporter
+from limbeck.experiment.progress import Progress, Reporter, Silent
 
 MOST_NAMES = 5  # learners of a family that are called by name
 
@@ -108,6 +109,24 @@ class ConsoleReporter(Reporter):
             return "ETA --"
         left = max(0.0, (1 - spent) * (now - self._first) / done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+def in_notebook() -> bool:
+    """Whether this is a cell of a notebook: an IPython that shows its output elsewhere than in a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def reporter_for(progress: bool | None = None, *, folder: Path | None = None) -> Reporter:
+    """Who is told about a piece of work in Python.
+
+    Args:
+        progress: True shows it, False does not; None shows it in a notebook, and where stderr is a terminal.
+        folder: of the run, to be named when it begins.
+    """
+    shown = (in_notebook() or sys.stderr.isatty()) if progress is None else progress
+    return ConsoleReporter(Console(stderr=True, highlight=False), folder=folder) if shown else Silent()
 
 
 def _describe_learners(config: Config) -> str:

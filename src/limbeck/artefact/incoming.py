@@ -1,0 +1,125 @@
+"""Images of any scale and layout as the networks of a learned set take them.
+
+Shapes: N images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.data import Preprocessing
+from limbeck.data.arrays import Array, as_array
+from limbeck.errors import LimbeckError
+
+NEAR_UNIT: Final = (-0.5, 1.5)
+"""Floats within it are from 0 to 1 but for the overshoot of a resampling; bytes would hardly all be."""
+
+NORMALISED_SPAN: Final = 32.0
+"""Floats below 0 that span less may be normalised already; those of learned pixels in units of bytes span more."""
+
+
+def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, int]) -> Tensor:
+    """Images normalised like those of a set, (N, C, H, W); more axes in front stay.
+
+    Args:
+        images: a tensor, an array or lists: (N, C, H, W), (N, H, W, C), (N, H, W) where C is 1, or a single image
+            (C, H, W), (H, W, C) or (H, W).
+        preprocessing: of the set.
+        shape: (C, H, W) of the set's images; others may be larger or smaller.
+
+    Raises:
+        LimbeckError: no images, of another number of channels, or not of real numbers.
+    """
+    x = images if isinstance(images, Tensor) else _as_tensor(as_array(images, "given images"))
+    if x.is_complex():
+        raise LimbeckError(f"Images must be real numbers, got {x.dtype}.")
+    if x.numel() == 0:
+        raise LimbeckError(f"There are no images to normalise (shape {tuple(x.shape)}).")
+    x_NCHW = _channels_first(x, shape)
+    return dataclasses.replace(preprocessing, scale=_scale_of(x_NCHW, preprocessing)).apply(x_NCHW)
+
+
+def _as_tensor(array: Array) -> Tensor:
+    """A copy."""
+    if array.dtype.kind not in "buif":
+        raise LimbeckError(f"Images must be real numbers, got dtype {array.dtype}.")
+    if array.dtype.kind in "ui" and array.dtype != np.uint8:  # torch computes little with the other unsigned ones
+        array = array.astype(np.int64)
+    return torch.tensor(array)
+
+
+def _channels_first(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """(N, C, H, W), from the layout that fits best: the very shape of the set's images before the channels alone."""
+    channels, *size = shape
+    sizes = tuple(x.shape)
+    if x.dim() > 4 and sizes[-3] == channels:
+        return x
+    if x.dim() == 4:
+        last = sizes[3] == channels and (sizes[1] != channels or (sizes[1:] != shape and list(sizes[1:3]) == size))
+        if last:
+            return x.movedim(-1, 1)
+        if sizes[1] == channels:
+            return x
+    if x.dim() == 3:
+        if sizes == shape:
+            return x[None]
+        if sizes == (*size, channels):
+            return x.movedim(-1, 0)[None]
+        if channels == 1 and (list(sizes[1:]) == size or sizes[0] != 1):
+            return x[:, None]
+        if sizes[0] == channels:
+            return x[None]
+        if sizes[2] == channels:
+            return x.movedim(-1, 0)[None]
+    if x.dim() == 2 and channels == 1:
+        return x[None, None]
+    grey = ", (N, H, W), (H, W)" if channels == 1 else ""
+    raise LimbeckError(
+        f"Images of shape {sizes} are none of those that the set has; give (N, C, H, W), (N, H, W, C){grey} or one "
+        f"image (C, H, W), with C = {channels} as in {shape}."
+    )
+
+
+def _scale_of(x_NCHW: Tensor, preprocessing: Preprocessing) -> float:
+    """What brings the images to about [0, 1]: that of the set, or another where their values tell."""
+    low, high = float(x_NCHW.min()), float(x_NCHW.max())
+    if preprocessing.scale == 1:
+        return _scale_for_floats(x_NCHW, preprocessing)
+    if x_NCHW.dtype == torch.bool:
+        return 1.0
+    if not x_NCHW.is_floating_point() or preprocessing.scale != 1 / 255:
+        return preprocessing.scale
+    if NEAR_UNIT[0] <= low and high <= NEAR_UNIT[1]:
+        whole = high > 0 and bool((x_NCHW == x_NCHW.round()).all())
+        if whole or low < 0 or high > 1:
+            what = "only 0 and 1" if whole and low >= 0 and high <= 1 else f"{low:.3g} to {high:.3g}"
+            _warn(f"the images are floats from {what}, taken as pixels from 0 to 1; give uint8 for bytes")
+        return 1.0
+    if (low < 0 and high - low < NORMALISED_SPAN) or high > 4 * 255:
+        _warn(
+            f"the images are floats from {low:.3g} to {high:.3g}, taken as bytes from 0 to 255; if they are normalised "
+            "already, leave out run.preprocess"
+        )
+    return preprocessing.scale
+
+
+def _scale_for_floats(x_NCHW: Tensor, preprocessing: Preprocessing) -> float:
+    """The same for a set that was learned on floats, whose range only its mean and spread tell."""
+    if x_NCHW.dtype != torch.uint8 or int(x_NCHW.max()) <= 1:
+        return 1.0
+    unit = all(0 <= mean <= 1 for mean in preprocessing.mean) and all(std <= 0.5 for std in preprocessing.std)
+    if unit:
+        return 1 / 255
+    if all(mean + 4 * std < 32 for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)):
+        _warn("the images are bytes, but the set was learned on floats of another range; bring them to that first")
+    return 1.0
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)

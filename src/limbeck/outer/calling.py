@@ -1,0 +1,132 @@
+"""``limbeck.distill`` as Python has it: with data and a network, or with a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, overload
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.data import TaskData, load
+from limbeck.data.sources import Source
+from limbeck.errors import LimbeckError
+from limbeck.experiment.config import Config
+from limbeck.experiment.console import reporter_for
+from limbeck.experiment.progress import Reporter
+from limbeck.experiment.settings import config_of
+from limbeck.models import LearnerLike
+from limbeck.outer.loop import distill as run_distill
+
+
+@overload
+def distill(
+    data: TaskData | Source,
+    learner: LearnerLike,
+    *,
+    images_per_class: int | None = ...,
+    steps: int | None = ...,
+    epochs: int | None = ...,
+    iterations: int | None = ...,
+    max_time: float | None = ...,
+    init: str | None = ...,
+    seed: int = ...,
+    out: str | Path | None = ...,
+    device: str = ...,
+    data_dir: str | Path | None = ...,
+    resume: bool = ...,
+    overwrite: bool = ...,
+    trust: bool = ...,
+    progress: bool | None = ...,
+    reporter: Reporter | None = ...,
+    **settings: Any,
+) -> Distilled: ...
+
+
+@overload
+def distill(
+    config: Config,
+    data: TaskData | None = ...,
+    *,
+    out: str | Path | None = ...,
+    device: str = ...,
+    data_dir: str | Path | None = ...,
+    resume: bool = ...,
+    overwrite: bool = ...,
+    trust: bool = ...,
+    progress: bool | None = ...,
+    reporter: Reporter | None = ...,
+) -> Distilled: ...
+
+
+def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distilled:
+    """Learn a tiny training set: ``distill(data, learner, steps=10, ...)`` or ``distill(config, data)``.
+
+    Args:
+        first: ``data``: whatever ``load_data`` takes, or what it gives; images (N, H, W), (N, C, H, W) or (N, H, W, C).
+            Or ``config``, a ``Config``.
+        second: ``learner``, the network to learn for: its class or a function, which is called with those of ``shape``
+            (C, H, W), ``num_classes``, ``in_channels`` and ``image_size`` that it takes; a ``functools.partial``; a
+            network, which is copied and never changed; or a name. After a ``Config``: ``data``, by default what it
+            names.
+        options: ``images_per_class``, ``steps``, ``epochs``, ``iterations``, ``max_time``, ``init``, ``seed`` and any
+            other field of ``Config`` and its parts by its own name, such as ``lr``, ``labels`` or ``real_batch``; a
+            ``Config`` has them itself. And for both:
+
+            - ``out``: run directory; nothing is written without one.
+            - ``device``: where to compute, ``cpu`` by default.
+            - ``data_dir``: where data sets are looked for first.
+            - ``resume``: go on from the checkpoint in ``out``; the settings recorded there count.
+            - ``overwrite``: replace a run that ``out`` already holds.
+            - ``trust``: with ``resume``, import code that the run in ``out`` names.
+            - ``progress``: show it or not; by default in a notebook, and where stderr is a terminal.
+            - ``reporter``: told about progress in place of that.
+
+    Returns:
+        The learned set, with what was given in Python at hand.
+
+    Raises:
+        LimbeckError: wrong input, an unknown setting, an ``out`` that holds another run, or a run that diverges again
+            and again.
+    """
+    named: dict[str, Any] = {name: options.pop(name) for name in ("config", "data", "learner") if name in options}
+    config = first if isinstance(first, Config) else named.pop("config", None)
+    given = [each for each in (first, second) if each is not None and each is not config]
+    wanted = [name for name in (("data",) if config is not None else ("data", "learner")) if name not in named]
+    if len(given) > len(wanted) or set(named) - {"data", "learner"} or (config is not None and "learner" in named):
+        raise LimbeckError(
+            "distill takes data and a learner, as in distill(data, MyNet, steps=10), or a Config, and data if it is "
+            "not what that names, as in distill(config, data)."
+        )
+    named |= dict(zip(wanted, given, strict=False))
+    place = {name: options.pop(name) for name in _PLACE if name in options}
+    progress = place.pop("progress", None)
+    if place.get("reporter") is None:
+        out = place.get("out")
+        place["reporter"] = reporter_for(progress, folder=None if out is None else Path(out))
+    if config is not None:
+        if options:
+            raise LimbeckError(
+                f"distill(config, data) has its settings in the config; leave out {', '.join(options)}, or change "
+                "them there."
+            )
+        return run_distill(config, named.get("data"), **place)
+    if named.get("learner") is None or named.get("data") is None:
+        missing = "learner" if named.get("data") is not None else "data"
+        raise LimbeckError(
+            f"distill is given no {missing}: call it as distill(data, MyNet), where MyNet is a network, its class, a "
+            "function that makes it, or a name such as 'lenet'; or as distill(config, data)."
+        )
+    return _distill_data(named["data"], named["learner"], options, place)
+
+
+_PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "progress", "reporter")
+
+
+def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], place: dict[str, Any]) -> Distilled:
+    """Distil with the configuration that settings make."""
+    if isinstance(source, str | os.PathLike):
+        config = config_of(settings, learner=learner, data=os.fspath(source))
+        return run_distill(config, **place)
+    config = config_of(settings, learner=learner)
+    data = source if isinstance(source, TaskData) else load(source, val_size=config.val_size, seed=config.split)
+    return run_distill(config, data, **place)

@@ -1,0 +1,148 @@
+"""Images of every scale and layout that people have, normalised as a set wants them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import random_set
+from torch import Tensor
+
+from limbeck.artefact.distilled import Distilled
+from limbeck.data import Preprocessing
+from limbeck.errors import LimbeckError
+
+BYTES = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def of_bytes(channels: int = 1) -> Distilled:
+    run = random_set(shape=(channels, 8, 8))
+    return replace(run, preprocessing=replace(run.preprocessing, scale=1 / 255))
+
+
+def expected() -> Tensor:
+    return (BYTES / 255 - 0.5) / 0.25
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        BYTES,
+        BYTES.float(),
+        BYTES.long(),
+        BYTES.double(),
+        BYTES / 255,
+        (BYTES / 255).double(),
+        BYTES.numpy(),
+        BYTES.tolist(),
+    ],
+)
+def test_the_scale_is_recognised(images: Any) -> None:
+    x_NCHW = of_bytes().preprocess(images)
+    assert x_NCHW.dtype == torch.float32 and torch.allclose(x_NCHW, expected(), atol=1e-5)
+
+
+def test_a_black_image_has_no_scale() -> None:
+    assert torch.allclose(of_bytes().preprocess(torch.zeros(1, 1, 8, 8)), torch.tensor(-2.0))
+    assert torch.allclose(of_bytes().preprocess(torch.ones(1, 1, 8, 8, dtype=torch.bool)), torch.tensor(2.0))
+
+
+@pytest.mark.parametrize(
+    ("images", "value", "message"),
+    [
+        (torch.ones(1, 1, 8, 8), 2.0, "only 0 and 1, taken as pixels from 0 to 1"),
+        (torch.linspace(-0.02, 1.03, 64).view(1, 1, 8, 8), None, "-0.02 to 1.03, taken as pixels from 0 to 1"),
+        (torch.linspace(-2, 3, 64).view(1, 1, 8, 8), None, "-2 to 3, taken as bytes.*leave out run.preprocess"),
+        (torch.full((1, 1, 8, 8), 3000.0), None, "3e\\+03 to 3e\\+03, taken as bytes"),
+    ],
+)
+def test_doubt_is_one_warning(images: Tensor, value: float | None, message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as told:
+        x_NCHW = of_bytes().preprocess(images)
+    assert len(told) == 1 and told[0].filename == __file__
+    if value is not None:
+        assert torch.allclose(x_NCHW, torch.tensor(value))
+
+
+def test_a_set_of_floats_takes_bytes() -> None:
+    run = random_set()  # scale 1, mean 0.5
+    assert torch.allclose(run.preprocess(BYTES), expected(), atol=1e-5)
+    assert torch.allclose(run.preprocess(BYTES / 255), expected(), atol=1e-5)
+    assert torch.allclose(run.preprocess(BYTES.float()), (BYTES.float() - 0.5) / 0.25)  # floats are what they are
+    standard = replace(run, preprocessing=Preprocessing(scale=1.0, mean=(0.0,), std=(1.0,)))
+    with pytest.warns(UserWarning, match="learned on floats of another range"):
+        assert torch.equal(standard.preprocess(BYTES), BYTES.float())
+    wide = replace(run, preprocessing=Preprocessing(scale=1.0, mean=(120.0,), std=(70.0,)))
+    assert torch.allclose(wide.preprocess(BYTES), (BYTES.float() - 120) / 70)
+
+
+GREY, COLOUR = torch.rand(5, 1, 8, 8), torch.rand(5, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("channels", "images", "wanted"),
+    [
+        (1, GREY, GREY),
+        (1, GREY[:, 0], GREY),
+        (1, GREY.movedim(1, -1), GREY),
+        (1, GREY.movedim(1, -1).numpy(), GREY),
+        (1, GREY[0], GREY[:1]),
+        (1, GREY[0, 0], GREY[:1]),
+        (1, GREY[0].movedim(0, -1), GREY[:1]),
+        (1, GREY[:1, 0], GREY[:1]),
+        (3, COLOUR, COLOUR),
+        (3, COLOUR.movedim(1, -1), COLOUR),
+        (3, COLOUR[0], COLOUR[:1]),
+        (3, COLOUR[0].movedim(0, -1), COLOUR[:1]),
+        (3, COLOUR.repeat(1, 1, 2, 2), COLOUR.repeat(1, 1, 2, 2)),  # larger ones than those that were learned
+        (3, COLOUR.repeat(1, 1, 2, 2).movedim(1, -1), COLOUR.repeat(1, 1, 2, 2)),
+        (3, COLOUR[..., :3], COLOUR[..., :3]),  # either axis may be the channels: those before come first
+        (3, COLOUR.view(1, 5, 3, 8, 8), COLOUR.view(1, 5, 3, 8, 8)),
+    ],
+)
+def test_layouts(channels: int, images: Any, wanted: Tensor) -> None:
+    x_NCHW = of_bytes(channels).preprocess(images)
+    assert x_NCHW.shape == wanted.shape
+    assert torch.allclose(x_NCHW, (wanted - 0.5) / 0.25, atol=1e-5)
+
+
+def test_the_callers_images_stay_as_they_are() -> None:
+    for images in (GREY.clone(), GREY.numpy().copy()):
+        of_bytes().preprocess(images).zero_()
+        assert np.array_equal(np.asarray(images), GREY.numpy())
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            torch.rand(5, 2, 8, 8),
+            r"shape \(5, 2, 8, 8\) are none of those.*\(N, H, W, C\), \(N, H, W\), \(H, W\) or one",
+        ),
+        (torch.rand(8), "none of those"),
+        (torch.rand(0, 1, 8, 8), "no images"),
+        (torch.rand(1, 1, 8, 8).to(torch.complex64), "real numbers"),
+        ([[1, 2], [3]], "do not form one array"),
+        ("seven", "real numbers"),
+        (None, "real numbers"),
+    ],
+)
+def test_what_are_no_images(images: Any, message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        of_bytes().preprocess(images)
+
+
+def test_nothing_is_said_where_nothing_is_doubtful() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for images in (
+            BYTES,
+            BYTES / 255,
+            BYTES.float(),
+            BYTES.float() * 1.5 - 60,
+        ):  # the last: learned pixels as bytes
+            of_bytes().preprocess(images)
