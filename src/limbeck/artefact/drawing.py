@@ -25,7 +25,8 @@ def refuse_without_pictures(run: Distilled) -> None:
     if run.kind != "images":
         what = "rows of a table" if run.kind == "table" else "series"
         raise LimbeckError(
-            f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out FILE.npz."
+            f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out "
+            "FILE.npz."
         )
 
 
