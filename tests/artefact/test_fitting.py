@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import limbeck
 from limbeck.artefact.distilled import Distilled
-from limbeck.artefact.fitting import unwrap
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.models import unwrap
 from limbeck.outer.loop import distill
 
 SET = random_set()

@@ -620,7 +620,7 @@ def test_a_resumed_attack_refuses_another_pool(pool: Path, tmp_path: Path, capsy
 def test_an_attack_is_evaluated_from_another_folder(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pool and run are where they were; data that was named by a relative path is named again."""
+    """Pool, run and data are where they were; data that has moved is named again."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "rows.npz").write_bytes(file.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -630,11 +630,15 @@ def test_an_attack_is_evaluated_from_another_folder(
     first = json.loads(capsys.readouterr().out)
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = ["evaluate", "../run", "--seed", "5", "--baselines", "average", "--json"]
-    assert run_in_process(again) == 2
-    assert "rows.npz" in capsys.readouterr().err
-    assert run_in_process([*again, "--data", "../rows.npz"]) == 0
+    assert run_in_process(again) == 0
     second = json.loads(capsys.readouterr().out)
     assert first | {"run": None} == second | {"run": None}
+    (tmp_path / "rows.npz").rename("rows.npz")  # into this folder
+    assert run_in_process(again) == 2
+    assert "rows.npz" in capsys.readouterr().err
+    assert run_in_process([*again, "--data", "rows.npz"]) == 0
+    third = json.loads(capsys.readouterr().out)
+    assert first | {"run": None} == third | {"run": None}
 
 
 @contextmanager

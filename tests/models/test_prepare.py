@@ -15,9 +15,10 @@ from limbeck.common.seeds import own_state
 from limbeck.engine import Batch, Learner, carried_names
 from limbeck.errors import LimbeckError
 from limbeck.models import build, build_learner, check, draw, refuse_unsupported
+from limbeck.models.checks import refuse_blind
 from limbeck.models.origin import Origin, with_origin
+from limbeck.models.prepare import prepare, settle
 from limbeck.models.replay import Replayed, random_calls
-from limbeck.models.stateful import prepare
 
 SHAPE = (1, 4, 4)
 
@@ -161,23 +162,58 @@ def test_other_refusals() -> None:
         broken[1].weight[0, 0] = torch.nan
     for module, message in (
         (Listed(), "plain list or dict, 'layers'.*ModuleList"),
-        (Blind(), "ignores them"),
         (broken, "'1.weight' has values that are not finite"),
     ):
         with pytest.raises(LimbeckError, match=message):
             check(module, SHAPE, 3)
+    with pytest.raises(LimbeckError, match="ignores them"):
+        build_learner(Blind, shape=SHAPE, num_classes=3)
 
 
 def test_a_head_that_starts_at_zero_is_no_blind_network() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 3))
     nn.init.zeros_(module[2].weight)
-    check(module, SHAPE, 3)
+    refuse_blind(module, SHAPE)
 
 
 def test_lazy_layers_get_their_shapes() -> None:
-    module = prepare(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), SHAPE)
+    module = settle(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), SHAPE)
     check(module, SHAPE, 3)
     assert module[1].weight.shape == (3, 16)
+
+
+@pytest.mark.parametrize("wrap", [nn.Module.double, nn.Module.bfloat16, nn.DataParallel, torch.compile])
+def test_what_a_network_is_wrapped_in_or_cast_to_is_taken_off(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    module = settle(wrap(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))), SHAPE)
+    check(module, SHAPE, 3)
+    assert list(dict(module.named_parameters())) == ["1.weight", "1.bias"]
+    assert module[1].weight.dtype == torch.float32
+
+
+def test_buffers_that_are_assigned_are_carried() -> None:
+    """As of a normalisation that someone wrote: an average that moves in training."""
+
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 3)
+            self.register_buffer("mean", torch.zeros(16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1)
+            if self.training:
+                self.mean = 0.5 * self.mean + 0.5 * x.mean(0)
+            return self.linear(x - self.mean)
+
+    module = prepare(Centred(), SHAPE)
+    check(module, SHAPE, 3)
+    assert "module.mean" in carried_names(module)
+    learner = Learner.of(module)
+    weights = {n: v[0] for n, v in draw(module, "xavier", 1, torch.Generator()).items()}
+    x = torch.ones(4, *SHAPE)
+    batch = Batch(x, torch.full((4, 3), 1 / 3), {"lr": torch.tensor(0.1)})
+    state = learner.step(learner.step(learner.init(weights), batch), batch)
+    assert torch.equal(state.buffers["module.mean"], torch.full((16,), 0.75))
 
 
 def scaled() -> nn.Module:

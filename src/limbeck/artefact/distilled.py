@@ -23,7 +23,6 @@ from limbeck.artefact.fitting import (
     materialise,
     place_of,
     trainable,
-    unwrap,
     warn_of_another_start,
 )
 from limbeck.artefact.incoming import normalise
@@ -40,7 +39,7 @@ from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
 from limbeck.experiment.build import initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
 from limbeck.experiment.recorded import Unread, name_kind
-from limbeck.models import Augmented, LearnerLike
+from limbeck.models import Augmented, LearnerLike, unwrap
 
 
 @final

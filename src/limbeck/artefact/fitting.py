@@ -12,23 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from limbeck.engine import Batch, InnerOptimizer, State, Tensors, soft_cross_entropy, trainable_parameters
 from limbeck.engine import logits_of as find_logits
 from limbeck.errors import LimbeckError
 from limbeck.models import describe_error
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The network within ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``, in any order."""
-    while True:
-        inner = model.module if isinstance(model, DataParallel | DistributedDataParallel) else None
-        inner = inner or getattr(model, "_orig_mod", None)
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -139,7 +139,8 @@ def _split(y: Array, size: int, classes: int, seed: int) -> tuple[Array, Array]:
 def _pick(array: Array, index_N: Array, device: Device) -> Tensor:
     """Some examples in a tensor of their own: the one copy of the data, and neither later changes of the caller's array
     nor a read-only file reach it."""
-    picked = torch.from_numpy(np.empty((len(index_N), *array.shape[1:]), array.dtype))
+    like = torch.from_numpy(np.empty(0, array.dtype))
+    picked = torch.empty((len(index_N), *array.shape[1:]), dtype=like.dtype)  # where torch aligns it
     step = max(1, _BYTES_AT_ONCE // max(1, array[:1].nbytes))
     for start in range(0, len(index_N), step):
         picked[start : start + step] = torch.from_numpy(np.ascontiguousarray(array[index_N[start : start + step]]))

@@ -20,6 +20,7 @@ from limbeck.models.init import (
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
+from limbeck.models.prepare import unwrap
 from limbeck.models.registry import LEARNERS, build, build_generator, known_names
 from limbeck.models.sequences import Conv1d, Gru, Rnn
 from limbeck.models.stateful import Augmented, BatchNorm, Dropout, with_carried_state
@@ -71,6 +72,7 @@ __all__ = [
     "pool_digest",
     "refuse_unsupported",
     "save_pool",
+    "unwrap",
     "with_carried_state",
     "with_fresh_noise",
 ]

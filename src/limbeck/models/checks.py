@@ -69,21 +69,24 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
             "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
             "turn dropout and noise off (p=0)."
         )
-    if num_classes > 1 and not _depends_on_images(module, x_NCHW):
-        raise LimbeckError(
-            "The learner gives the same output for all images, so it ignores them; let it use its input."
-        )
 
 
-def _depends_on_images(module: nn.Module, x_NCHW: Tensor) -> bool:
-    """Whether other images give other outputs, with weights away from zeros in which a network may start."""
+def refuse_blind(module: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Raise LimbeckError for a learner to which all images are alike, whatever its weights.
+
+    Not for architectures of a search space, some of which have no path from input to output.
+    """
     rng = torch.Generator().manual_seed(0)
+    device = next(iter(trainable_parameters(module).values())).device
+    x_NCHW = torch.randn(2, *shape, generator=rng, dtype=torch.float32).to(device)
+    # Away from the zeros in which the head of a network may start.
     weights = {
         name: p.detach() + 0.1 * torch.randn(p.shape, generator=rng, dtype=torch.float32).to(p.device, p.dtype)
         for name, p in trainable_parameters(module).items()
     }
     one, other = (_dry_run(module, x, seed=1, weights=weights)[0] for x in (x_NCHW, x_NCHW.flip(0) * 2 + 1))
-    return not torch.equal(one, other)
+    if torch.equal(one, other):
+        raise LimbeckError("The learner gives the same output for all images, so it ignores them; use its input.")
 
 
 def refuse_lazy(module: nn.Module) -> None:

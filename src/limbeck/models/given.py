@@ -15,6 +15,7 @@ from limbeck.errors import LimbeckError
 from limbeck.models.checks import describe_error
 from limbeck.models.init import reset
 from limbeck.models.origin import Origin, with_origin
+from limbeck.models.prepare import settle
 from limbeck.models.registry import build, cwd_on_path, learner_options
 
 LearnerLike: TypeAlias = str | nn.Module | Callable[..., nn.Module]
@@ -115,7 +116,7 @@ def build_learner(learner: LearnerLike, *, shape: tuple[int, int, int], num_clas
     if isinstance(learner, nn.Module):
         module = build(name, shape=shape, num_classes=num_classes, make=lambda: copy_learner(learner))
         # There is no constructor to call again: layers draw their weights themselves, and the copy's own are never met.
-        return with_origin(module, Origin(lambda: reset(learner)))
+        return with_origin(module, Origin(lambda: settle(reset(learner), shape)))
     function, options = _split_partial(learner)
     return build(name, shape=shape, num_classes=num_classes, make=function, options=options)
 

@@ -22,14 +22,14 @@ from limbeck.common.registry import Registry
 from limbeck.common.seeds import own_state
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
-from limbeck.models.checks import check, describe_error, refuse_unsupported
+from limbeck.models.checks import check, describe_error, refuse_blind, refuse_unsupported
 from limbeck.models.elsewhere import found_elsewhere
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
-from limbeck.models.origin import Origin, with_origin
+from limbeck.models.origin import Origin, origins, with_origin
+from limbeck.models.prepare import prepare, settle
 from limbeck.models.sequences import Conv1d, Gru, Rnn
-from limbeck.models.stateful import prepare
 from limbeck.models.zoo import ZOOS, zoo_function
 
 LEARNERS: Final[Registry[Callable[..., nn.Module]]] = Registry(
@@ -79,13 +79,15 @@ def build(
         name, options = learner_options(name)
     settings = dict(options or {})
     if make is not None or ":" in name:
-        origin = Origin(lambda: _from_factory(name, shape, num_classes, settings, make))
+        origin = Origin(lambda: settle(_from_factory(name, shape, num_classes, settings, make), shape))
         module = with_origin(prepare(origin.make(0), shape), origin)
     else:
         with own_state(0):
             module = prepare(_from_registry(name, shape, num_classes, settings), shape)
     refuse_unsupported(module)
     check(module, shape, num_classes)
+    if origins(module):
+        refuse_blind(module, shape)
     return module
 
 

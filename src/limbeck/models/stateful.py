@@ -7,18 +7,15 @@ variance for constants. These are written in plain operations. Shapes: N images,
 
 from __future__ import annotations
 
-import contextlib
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.lazy import LazyModuleMixin
 
-from limbeck.engine import Carrying, Noisy, copy_module
+from limbeck.engine import Carrying, Noisy
 from limbeck.errors import LimbeckError
-from limbeck.models.replay import Replayed, random_calls
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -167,28 +164,3 @@ def _batch_norm(layer: _BatchNorm) -> BatchNorm:
     for name, parameter in layer.named_parameters():
         norm.get_parameter(name).requires_grad_(parameter.requires_grad)
     return norm.train(layer.training)
-
-
-def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """The module in a form that can be trained step by step, as often as need be with the same result.
-
-    Lazy layers get their shapes from images of ``shape`` (C, H, W), statistics and dropout are carried
-    (``with_carried_state``), and what else is drawn at random is replayed (``replay.Replayed``).
-
-    Raises:
-        LimbeckError: as ``with_carried_state``.
-    """
-    images = torch.zeros(2, *shape, dtype=torch.float32)
-    if any(isinstance(layer, LazyModuleMixin) for layer in module.modules()):
-        with contextlib.suppress(Exception), torch.no_grad():  # what fails here is named by the checks that follow
-            module(images)
-    module = with_carried_state(module)
-    with contextlib.suppress(Exception), torch.no_grad(), random_calls() as traced:
-        copy_module(module).cpu()(images)
-    kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
-    if not kept and not traced.names and not traced.replaceable:
-        return module
-    replayed = Replayed(module)
-    with contextlib.suppress(Exception):  # named by the checks that follow, too
-        replayed.find_statistics(images)
-    return replayed

@@ -28,9 +28,11 @@ class WeightNorm(nn.Module):
         super().__init__()
         self.module = module
         self.outputs: dict[str, int] = {}  # the dimension that is the layer's output, by the weight's name
+        named = dict(module.named_parameters())  # a weight that several layers share is there once
         for path, layer in module.named_modules():
-            if isinstance(layer, (nn.Linear, _ConvNd)) and isinstance(layer.weight, nn.Parameter):
-                self.outputs[f"{path}.weight".lstrip(".")] = int(isinstance(layer, _ConvTransposeNd))
+            name = f"{path}.weight".lstrip(".")
+            if isinstance(layer, (nn.Linear, _ConvNd)) and name in named:
+                self.outputs[name] = int(isinstance(layer, _ConvTransposeNd))
         weights = [(module.get_parameter(name), dim) for name, dim in self.outputs.items()]
         self.length = nn.ParameterList([_glorot_length(weight, dim) for weight, dim in weights])
 

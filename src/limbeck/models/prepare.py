@@ -1,0 +1,75 @@
+"""From the network that someone brings to one that can be trained step by step, as often as need be alike."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from limbeck.engine import carried_names, copy_module
+from limbeck.models.replay import Replayed, random_calls
+from limbeck.models.stateful import with_carried_state
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The network within ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``, in any order."""
+    while True:
+        inner = module.module if isinstance(module, DataParallel | DistributedDataParallel) else None
+        inner = inner or getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """The network itself, in float32, its lazy layers with shapes from images of ``shape`` (C, H, W).
+
+    What its forward pass fails on is left to ``checks.check``.
+    """
+    module = unwrap(module)
+    if any(isinstance(layer, LazyModuleMixin) for layer in module.modules()):
+        with contextlib.suppress(Exception), torch.no_grad():
+            module(_images(shape))
+    elif any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
+        module = module.float()
+    return module
+
+
+def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """A settled network in a form that can be trained step by step.
+
+    Statistics and dropout are carried (``with_carried_state``); what else is drawn at random is replayed, and buffers
+    that the forward pass assigns are carried (``replay.Replayed``).
+
+    Raises:
+        LimbeckError: as ``with_carried_state``.
+    """
+    module = with_carried_state(module)
+    kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
+    traced = random_calls()
+    with contextlib.suppress(Exception), torch.no_grad():
+        tried = copy_module(module).cpu()
+        before = dict(tried.named_buffers())
+        with traced:
+            tried(_images(shape))
+        kept = kept or any(value is not before.get(name) for name, value in _own_buffers(tried).items())
+    if not kept and not traced.names and not traced.replaceable:
+        return module
+    replayed = Replayed(module)
+    with contextlib.suppress(Exception):  # named by the checks that follow, too
+        replayed.find_statistics(_images(shape))
+    return replayed
+
+
+def _own_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Floating-point buffers of layers whose state is not carried anyway."""
+    carried = carried_names(module)
+    return {name: b for name, b in module.named_buffers() if name not in carried and b.is_floating_point()}
+
+
+def _images(shape: tuple[int, int, int]) -> Tensor:
+    return torch.zeros(2, *shape, dtype=torch.float32)
