@@ -32,8 +32,21 @@ PATH_OF_AN_ITERATION: dict[str, tuple[str, ...]] = {
     "outer/learners.py": ("Trainable.sample", "Family.draw"),
     "methods/unrolled.py": ("Unrolled",),
     "engine/adjoint/remat.py": ("Remat", "_join"),
-    "engine/kernels.py": ("Kernels.init", "Kernels.step", "Kernels.pull", "Kernels.terminal", "Kernels._build"),
-    "engine/learner.py": ("Learner.inner_loss", "Learner.step", "Learner.step_vjp", "Learner._reverse_over_forward"),
+    "engine/kernels.py": (
+        "Kernels.init",
+        "Kernels.step",
+        "Kernels.pull",
+        "Kernels.terminal",
+        "Kernels._call",
+        "Kernels._function",
+    ),
+    "engine/learner.py": (
+        "Learner.inner_loss",
+        "Learner._logits",
+        "Learner.step",
+        "Learner.step_vjp",
+        "Learner._reverse_over_forward",
+    ),
     "engine/objective.py": ("RealLoss",),
     "outer/optimizer.py": ("clip_and_average", "own_gradient", "OuterOptimizer.step"),
 }
