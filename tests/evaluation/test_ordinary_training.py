@@ -331,9 +331,9 @@ def test_the_judge_keeps_no_more_images_for_more_epochs(monkeypatch: pytest.Monk
             yield batch
 
     monkeypatch.setattr(OrdinaryTraining, "batches", watched)
-    recipe = OrdinaryTraining(epochs=20, batch_size=2, shift=1)
+    recipe = OrdinaryTraining(epochs=5, batch_size=2, shift=1)
     evaluate(random_set(), DATA, n=2, baselines=["average"], every_step=True, training=recipe)
-    assert len(most) > 60 * 12
+    assert len(most) > 15 * 12
     assert max(most) <= 4
 
 

@@ -125,6 +125,7 @@ def test_it_compiles_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)  # nothing is compiled here
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert not choose(compile="auto", iterations=10**6).compiled
@@ -133,6 +134,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_compiler_of_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)  # nothing is compiled here
     monkeypatch.setenv("CXX", str(wrapper(tmp_path / "mycc", f'exec {shutil.which("g++")} "$@"')))
     with monkeypatch.context() as without:
         without.setenv("PATH", "")
@@ -158,6 +160,7 @@ def wrapper(path: Path, line: str) -> Path:
 def test_a_compiler_that_does_not_work_is_tried_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
 ) -> None:
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     script = wrapper(tmp_path / "mycc", line)
     monkeypatch.setenv("CXX", str(script))
     monkeypatch.setattr(compilers, "TRIAL_SECONDS", 1)

@@ -234,6 +234,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow  # a cluster is started; two processes without one are not slow
 class TestRay:
     def test_two_workers_find_the_same_and_survive_the_loss_of_one(
         self, cluster: None, alone: SearchResult, tmp_path: Path

@@ -11,6 +11,7 @@ import torch
 import limbeck
 
 
+@pytest.mark.slow
 def test_ten_digits_teach_a_network_to_read(tmp_path: Path) -> None:
     """150 iterations of the recipe that is measured over 20,000."""
     config = limbeck.recipe("mnist-fixed").config
