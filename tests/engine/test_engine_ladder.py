@@ -239,3 +239,56 @@ def test_frozen_parameters_are_no_weights() -> None:
     assert set(case.weights) == {"shift", "body.2.weight", "body.2.bias"}
     with told():
         assert_same_gradient(case.meta_gradient(Remat()), case.meta_gradient(Unroll()))
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-4])
+def test_a_mode_is_tried_away_from_where_a_network_starts(start: float) -> None:
+    """A head of zeros hides the layer norm before it, whose forward derivative is wrong at second order."""
+    module = normed(lambda x: x)
+    source, params = pixels(SHAPE, PixelConfig(steps=6, epochs=1, labels="soft"))
+    case = around(module, SHAPE, source, params, inits=1)
+    weights = {n: v.clone() for n, v in case.weights.items()}
+    weights["body.4.weight"] *= start
+    kernels = Kernels(case.learner, RealLoss(), Execution())
+    with told():
+        Remat().meta_gradient(kernels, source.first(1), params, kernels.init(weights), case.real)
+        assert kernels.mode == "forward-over-reverse"
+        result = Remat().meta_gradient(kernels, source, params, kernels.init(weights), case.real)
+        reference = Unroll().meta_gradient(kernels, source, params, kernels.init(weights), case.real)
+    assert_same_gradient(result, reference, 1e-8)
+
+
+def test_a_branch_that_is_met_later_goes_down_then() -> None:
+    def later(self: Wrapped, x: Tensor) -> Tensor:
+        logits = self.body(x)
+        return logits * 2 if bool(x.abs().mean() < 1e-3) and float(logits.sum()) > -1e9 else logits
+
+    module = Wrapped(later)
+    source, params = pixels(SHAPE, PixelConfig(steps=1, epochs=1, labels="soft"))
+    case = around(module, SHAPE, source, params, inits=2)
+    kernels = Kernels(case.learner, RealLoss(), Execution())
+    batch, states = source.batch(params, 0), kernels.init(case.weights)
+    tiny = batch._replace(x_MCHW=batch.x_MCHW * 1e-6)
+    with told():
+        kernels.step(states, batch)
+        stepped = kernels.step(states, tiny)
+    expected = case.learner.step_recorded(states.at(1), tiny)
+    for name, value in expected.params.items():
+        torch.testing.assert_close(stepped.params[name][1], value)
+
+
+def test_what_differs_from_call_to_call_is_refused() -> None:
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.calls = nn.Linear(16, CLASSES), [0]
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls[0] += 1
+            return self.linear(x.flatten(1)) * self.calls[0]
+
+    source, params = pixels(SHAPE, PixelConfig(steps=1, epochs=1, labels="soft"))
+    case = around(Restless(), SHAPE, source, params, inits=2)
+    kernels = Kernels(case.learner, RealLoss(), Execution())
+    with told(), pytest.raises(LimbeckError, match="another result each time"):
+        kernels.step(kernels.init(case.weights), source.batch(params, 0))

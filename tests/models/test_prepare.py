@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from limbeck.common.seeds import own_state
 from limbeck.engine import Batch, Learner, carried_names
 from limbeck.errors import LimbeckError
-from limbeck.models import build, build_learner, check, draw, refuse_unsupported
+from limbeck.models import build, build_learner, check, draw, equal_starts, refuse_unsupported
 from limbeck.models.checks import refuse_blind
 from limbeck.models.origin import Origin, with_origin
 from limbeck.models.prepare import prepare, settle
@@ -53,6 +55,9 @@ NOISE: dict[str, Callable[[Tensor, bool], Tensor]] = {
     "randomised rectifier": lambda x, training: F.rrelu(x, training=training),
     "Gumbel softmax": lambda x, training: F.gumbel_softmax(x),
     "exponential in place": lambda x, training: x + torch.empty_like(x).exponential_(),
+    "sizes by name": lambda x, training: x * (1 + 0.1 * torch.randn(size=tuple(x.shape))),
+    "bounds by name": lambda x, training: x + torch.empty_like(x).uniform_(**{"from": -0.1, "to": 0.1}),
+    "in evaluation, too": lambda x, training: x + 0.1 * torch.rand_like(x),
     "masked": lambda x, training: x * torch.bernoulli(torch.full_like(x, 0.99)),
 }
 
@@ -327,3 +332,157 @@ def test_a_network_that_is_given_is_drawn_by_its_layers() -> None:
     assert not torch.equal(*weights["1.weight"]) and not torch.equal(weights["1.weight"][0], before)
     assert float(weights["1.weight"].abs().max()) <= 0.25  # 1/sqrt(16), as torch's layers draw
     assert torch.equal(given[1].weight, before)
+
+
+def test_drawn_numbers_have_the_sizes_bounds_and_types_that_are_asked_for() -> None:
+    class Draws(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            half = torch.randn(20_000, dtype=torch.float16)
+            return torch.rand(size=(2, 6)), torch.empty(1000).uniform_(**{"from": 5.0, "to": 6.0}), half
+
+    named, bounded, half = Replayed(Draws())(torch.zeros(1))
+    assert named.shape == (2, 6) and len(named.unique()) == 12
+    assert (
+        float(bounded.min()) >= 5 and float(bounded.max()) <= 6 and float(bounded.mean()) == pytest.approx(5.5, abs=0.1)
+    )
+    assert half.dtype == torch.float16 and bool(half.isfinite().all())
+
+
+def test_keys_of_noise_never_meet_and_come_back_after_all_others() -> None:
+    module = Replayed(nn.Dropout(0.5)).train()
+    keys = torch.arange(1000.0)
+    for _ in range(200):
+        following = []
+        for key in keys[:3]:
+            module.key = key.clone()
+            module(torch.ones(1))
+            following.append(float(module.key))
+        keys = torch.tensor(following)
+        assert len(set(following)) == 3
+    seen, key = set(), 0
+    for _ in range(5000):
+        key = (key * 1664525 + 1013904223) % 2**24
+        seen.add(key)
+    assert len(seen) == 5000
+
+
+def test_channels_are_dropped_as_torch_takes_them() -> None:
+    """A 2-D input of dropout1d and a 4-D one of dropout3d have no batch."""
+    for dropout, shape in ((F.dropout1d, (50, 9)), (F.dropout3d, (50, 2, 2, 2))):
+
+        class Drops(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return dropout(x, 0.5, training=True)  # noqa: B023
+
+        rows = Replayed(Drops())(torch.ones(shape)).flatten(1)
+        assert bool((rows == rows[:, :1]).all()) and set(rows[:, 0].tolist()) == {0.0, 2.0}
+
+
+def test_dropout_in_place_is_in_place() -> None:
+    class Drops(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.clone()
+            F.dropout(x, 0.5, training=True, inplace=True)
+            return x
+
+    assert set(Replayed(Drops())(torch.ones(100)).tolist()) == {0.0, 2.0}
+
+
+class Counts(nn.Module):
+    """Counts its passes, which decides what it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.passes = nn.Linear(16, 3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return self.linear(x.flatten(1)) * (2 if self.passes > 8 else 1)
+
+
+def layer_drop(x: Tensor, training: bool) -> Tensor:
+    return x if training and random.random() < 1e-9 else 2 * x
+
+
+def numpy_drop(x: Tensor, training: bool) -> Tensor:
+    return x if training and np.random.rand() < 1e-9 else 2 * x
+
+
+def seeded_projection(x: Tensor, training: bool) -> Tensor:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return x @ torch.randn(16, 16)
+
+
+def own_generator(x: Tensor, training: bool) -> Tensor:
+    return x @ torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def with_complex(module: nn.Module) -> nn.Module:
+    module.spectrum = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Counts, "changes 'passes'"),
+        (lambda: Noisy(layer_drop), r"draws random numbers \(random\)"),
+        (lambda: Noisy(numpy_drop), r"draws random numbers \(numpy.random\)"),
+        (lambda: Noisy(seeded_projection), "torch.manual_seed"),
+        (lambda: Noisy(own_generator), "draws random numbers"),
+        (lambda: with_complex(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))), "is complex"),
+    ],
+)
+def test_what_would_make_a_recomputed_step_another_is_refused(make: Callable[[], nn.Module], message: str) -> None:
+    with own_state(0):
+        module = prepare(settle(make(), SHAPE), SHAPE)
+    with pytest.raises(LimbeckError, match=message):
+        check(module, SHAPE, 3)
+
+
+def test_hooks_on_gradients_and_averages_of_all_batches_are_refused() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    module[1].weight.register_hook(lambda grad: grad * 2)
+    with pytest.raises(LimbeckError, match="'1.weight' has a hook"):
+        check(module, SHAPE, 3)
+    averaging = nn.Sequential(nn.Conv2d(1, 4, 3), NormAndRectify(4, momentum=None), nn.Flatten(), nn.Linear(16, 3))
+    with pytest.raises(LimbeckError, match="momentum=None"):
+        prepare(averaging, SHAPE)
+
+
+def test_layers_in_lists_of_lists_are_found() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    module.more = [[nn.Linear(3, 3)], {"a": (nn.Linear(3, 3),)}]
+    with pytest.raises(LimbeckError, match="'more'"):
+        check(module, SHAPE, 3)
+
+
+def test_starts_that_do_not_differ_are_named() -> None:
+    def seeded() -> nn.Module:
+        torch.manual_seed(42)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+    assert equal_starts(build_learner(seeded, shape=SHAPE, num_classes=3)) == ["1.weight", "1.bias"]
+    given = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    given.place = nn.Parameter(torch.randn(1, 16))
+    assert equal_starts(build_learner(given, shape=SHAPE, num_classes=3)) == ["place"]
+    assert equal_starts(build_learner(normed, shape=SHAPE, num_classes=3)) == []
+
+
+def test_statistics_of_a_trained_network_go_with_its_weights() -> None:
+    given = normed()
+    given[1].running_mean.fill_(3.0)
+    weights = draw(build_learner(given, shape=SHAPE, num_classes=3), "auto", 2, torch.Generator().manual_seed(0))
+    assert float(weights["module.1.running_mean"].abs().max()) == 0
+
+
+def test_parts_that_a_network_keeps_in_evaluation_mode_stay_there() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self[0].eval()
+            return self
+
+    module = settle(Frozen(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)), SHAPE)
+    assert not module[0].training and module[2].training

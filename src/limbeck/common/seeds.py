@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -23,15 +25,20 @@ def generator(seed: int, stream: str) -> torch.Generator:
 
 @contextmanager
 def own_state(seed: int) -> Iterator[None]:
-    """The processor's global random state, seeded inside and restored after; what is made inside is float32.
+    """The global random states of torch (the processor's), NumPy and Python, seeded inside and restored after; what is
+    made inside is float32.
 
-    Modules draw their weights from that state, in the default dtype, which the caller may have changed.
+    Modules draw their weights from these states, in the default dtype, which the caller may have changed.
     """
-    before = torch.get_default_dtype()
+    before, numpy_state, python_state = torch.get_default_dtype(), np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
         torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             torch.set_default_dtype(before)
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

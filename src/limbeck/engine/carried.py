@@ -45,11 +45,12 @@ class Noisy(Carrying):
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1) of the key's precision; replaces the key."""
         key = self.key.long()
-        # The counter 0 makes the next key and the others the numbers.
-        counter = torch.arange(1 + math.prod(shape), device=key.device)
+        counter = torch.arange(1, 1 + math.prod(shape), device=key.device)
         bits = _mix_bits(_mix_bits(key * 0x9E3779B1 + 0x7F4A7C15) + counter * 0x9E3779B1) >> 8
-        self.key = bits[0].to(self.key.dtype)
-        return (bits[1:].to(self.key.dtype) / KEYS).view(shape)
+        # A linear congruential step (Knuth 1997, section 3.2.1.2) goes through all keys before it comes to one again,
+        # and never from two keys to the same.
+        self.key = ((key * 1664525 + 1013904223) % KEYS).to(self.key.dtype)
+        return (bits.to(self.key.dtype) / KEYS).view(shape)
 
 
 def _mix_bits(bits: Tensor) -> Tensor:

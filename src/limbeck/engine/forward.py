@@ -153,12 +153,19 @@ def hidden_layers(module: nn.Module) -> list[str]:
         for name, value in vars(layer).items():
             if name.startswith("_") and name in ("_modules", "_parameters", "_buffers"):
                 continue
-            items = (
-                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
-            )
-            if any(isinstance(item, nn.Module) and item not in known and _learns(item) for item in items):
+            if any(item not in known and _learns(item) for item in _modules_in(value, 3)):
                 hidden.append(f"{path}.{name}".lstrip("."))
     return hidden
+
+
+def _modules_in(value: Any, depth: int) -> Iterator[nn.Module]:
+    """Modules in lists, tuples, sets and dicts, at most so deep within each other."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+    for item in items if depth else ():
+        if isinstance(item, nn.Module):
+            yield item
+        else:
+            yield from _modules_in(item, depth - 1)
 
 
 def _learns(module: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from limbeck.engine.learner import Learner, Mode
 from limbeck.engine.modes import choose_mode
 from limbeck.engine.objective import Objective
 from limbeck.engine.state import Batch, State, Tensors
+from limbeck.errors import LimbeckError
 
 
 @final
@@ -133,7 +134,13 @@ class Kernels:
         batched = next(iter(params.values())).shape[0] > 1
         key = name, batched
         if key in self._functions:
-            return self._functions[key](*args)
+            try:
+                return self._functions[key](*args)
+            except (LimbeckError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # a branch that the first arguments did not take, say
+                if self.learner.simple or not fall or "not enough memory" in str(error):
+                    raise
         alone = name == "predict" and self.execution.score_chunk == 1
         self._functions[key], result = self._ladder.first_call(
             self._function(name),

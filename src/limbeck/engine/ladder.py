@@ -112,7 +112,7 @@ class Ladder:
                 close = expected is None or _is_close(_at(0, result), expected, tolerance)
                 if not close and noise is None:  # perhaps the function itself is no better determined than that
                     noise = self._noise(function, args, expected)
-                    tolerance = max(tolerance, 10 * noise)
+                    tolerance = min(max(tolerance, 10 * noise), _COARSE)
                     close = _is_close(_at(0, result), expected, tolerance)
                 if close:
                     if index > self._rung:
@@ -145,6 +145,12 @@ class Ladder:
                 return value
             return value * (1 + _ROUNDING * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value))
 
+        again = self._reference(function, args)
+        if again is not None and _distance(again, expected) > 1e-5:
+            raise LimbeckError(
+                "The learner gives another result each time for the same weights and images, so a step cannot be "
+                "computed again; whatever it draws or counts in its forward pass must go."
+            )
         moved = self._reference(function, [_map(shift, arg) for arg in args])
         return math.inf if moved is None else _distance(moved, expected)
 

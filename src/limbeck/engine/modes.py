@@ -65,12 +65,15 @@ def choose_mode(preferred: Mode, learner: Learner, state: State, batch: Batch, c
     """
     if preferred == "autograd":
         return Trusted(preferred, True)
-    trial = _trial(learner, state, batch, cotangent)
-    try:
-        expected = list(_parts(trial, "autograd"))
-    except Exception as error:  # no double backward: finite differences have the last word
-        return _choose_by_differences(preferred, trial, error)
-    if not all(part.isfinite().all() for part in expected):
+    for moved in (True, False):
+        trial = _trial(learner, *(_move(state, cotangent) if moved else (state, cotangent)), batch)
+        try:
+            expected = list(_parts(trial, "autograd"))
+        except Exception as error:  # no double backward: finite differences have the last word
+            return _choose_by_differences(preferred, trial, error)
+        if all(part.isfinite().all() for part in expected):
+            break
+    else:
         return None
     if trial.tolerance > 0.05:  # too coarse to tell right from wrong
         return _told(preferred, Trusted("autograd", True))
@@ -99,7 +102,22 @@ def _told(preferred: Mode, found: Trusted) -> Trusted:
     return found
 
 
-def _trial(learner: Learner, state: State, batch: Batch, cotangent: State) -> _Trial:
+def _move(state: State, cotangent: State) -> tuple[State, State]:
+    """Away from where a network starts: a head of zeros or a tiny scale hides what comes before it, and so would a
+    cotangent that reaches nothing."""
+    rng = torch.Generator().manual_seed(0)
+    largest = max(float(value.abs().max()) for value in cotangent.params.values() if value.numel())
+
+    def shifted(value: Tensor, by: float) -> Tensor:
+        return value + by * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value)
+
+    return (
+        state._replace(params={name: shifted(value, 0.1) for name, value in state.params.items()}),
+        cotangent._replace(params={name: shifted(v, 0.1 * largest) for name, v in cotangent.params.items()}),
+    )
+
+
+def _trial(learner: Learner, state: State, cotangent: State, batch: Batch) -> _Trial:
     few = Batch(batch.x_MCHW[:_IMAGES], batch.y_MK[:_IMAGES], batch.h)
     exact = dataclasses.replace(learner, module=copy_module(learner.training_module).double())
     at = (state.each(Tensor.double), few.each(Tensor.double), cotangent.each(Tensor.double))

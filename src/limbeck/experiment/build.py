@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -31,6 +33,7 @@ from limbeck.models import (
     build_generator,
     build_learner,
     check_pool,
+    equal_starts,
     load_pool,
     pool_digest,
 )
@@ -90,6 +93,13 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     if init.init == "fixed":
         return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
     if init.init == "random":
+        if init.distribution in ("auto", "constructor") and (alike := equal_starts(module)):
+            warnings.warn(
+                f"Initial weights of this learner do not differ in {', '.join(alike[:3])}"
+                f"{' and more' if len(alike) > 3 else ''}: what makes it gives the same each time (trained weights, or "
+                "a seed of its own).",
+                stacklevel=2,
+            )
         return RandomInit(module=module, distribution=init.distribution, gain=init.gain)
     path = init.pool
     states, card = load_pool(path)

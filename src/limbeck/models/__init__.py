@@ -19,6 +19,7 @@ from limbeck.models.init import (
 )
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Norm, Shape, StridedNet
+from limbeck.models.origin import equal_starts
 from limbeck.models.pool import check_pool, load_card, load_pool, pool_digest, save_pool
 from limbeck.models.prepare import unwrap
 from limbeck.models.registry import LEARNERS, build, build_generator, known_names
@@ -63,6 +64,7 @@ __all__ = [
     "describe_error",
     "distribution_names",
     "draw",
+    "equal_starts",
     "given_word",
     "is_given",
     "known_names",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -13,7 +18,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, hidden_layers, logits_of, trainable_parameters
+from limbeck.engine import carried_names, copy_module, hidden_layers, logits_of, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.models.replay import Replayed, random_calls
 
@@ -36,16 +41,32 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     if not trainable:
         raise LimbeckError("The learner has no parameter to train; give it at least one with requires_grad=True.")
     for name, parameter in module.named_parameters():
+        if parameter.is_complex() and parameter.requires_grad:
+            raise LimbeckError(f"The learner's parameter '{name}' is complex, which is not supported; split it in two.")
+        if parameter._backward_hooks:
+            raise LimbeckError(
+                f"The learner's parameter '{name}' has a hook on its gradient, which inner training does not run; "
+                "change the gradient in the forward pass instead."
+            )
         if parameter.is_floating_point() and not parameter.isfinite().all():
             raise LimbeckError(f"The learner's parameter '{name}' has values that are not finite numbers.")
     generator = torch.Generator().manual_seed(0)
     x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(next(iter(trainable.values())).device)
+    kept, drawn = _plain_values(module), set[str]()
     with random_calls() as traced:
-        logits, buffers = _dry_run(module, x_NCHW, seed=1)
-    if traced.names:
+        logits, buffers = _dry_run(module, x_NCHW, seed=1, used=drawn)
+        changed = [name for name, value in _plain_values(module).items() if value != kept.get(name, value)]
+        if not drawn:
+            _dry_run(copy_module(module).eval(), x_NCHW, seed=1, used=drawn)
+    if changed:
         raise LimbeckError(
-            f"The learner's forward pass draws random numbers ({', '.join(sorted(set(traced.names)))}) in a way that "
-            "cannot be replayed for a step's gradient; turn dropout and noise off (p=0), or draw with torch.rand, "
+            f"The learner's forward pass changes '{changed[0]}', which inner training does not carry, so a step could "
+            "not be computed again; leave that out."
+        )
+    if traced.names or drawn:
+        raise LimbeckError(
+            f"The learner's forward pass draws random numbers ({', '.join(sorted({*traced.names, *drawn}))}) in a way "
+            "that cannot be replayed for a step's gradient; turn dropout and noise off (p=0), or draw with torch.rand, "
             "torch.randn or torch.nn.functional.dropout."
         )
     if not isinstance(logits, Tensor):
@@ -69,6 +90,34 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
             "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
             "turn dropout and noise off (p=0)."
         )
+
+
+def _plain_values(module: nn.Module) -> dict[str, Any]:
+    """Numbers and texts that layers keep, by their path."""
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, layer in module.named_modules()
+        for name, value in vars(layer).items()
+        if name != "training" and isinstance(value, bool | int | float | str)
+    }
+
+
+@contextmanager
+def _watching(used: set[str]) -> Iterator[None]:
+    """Within it, random states are noted that are used besides torch's operators: Python's, NumPy's, torch's seed."""
+    seed_anew = torch.manual_seed
+
+    def notice(seed: int) -> torch.Generator:
+        used.add("torch.manual_seed")
+        return seed_anew(seed)
+
+    before = random.getstate(), str(np.random.get_state())
+    with mock.patch.object(torch, "manual_seed", notice):
+        yield
+    if random.getstate() != before[0]:
+        used.add("random")
+    if str(np.random.get_state()) != before[1]:
+        used.add("numpy.random")
 
 
 def refuse_blind(module: nn.Module, shape: tuple[int, int, int]) -> None:
@@ -129,12 +178,20 @@ def _dropout(layer: nn.Module) -> float:
 
 
 def _dry_run(
-    module: nn.Module, x_NCHW: Tensor, *, seed: int, weights: dict[str, Tensor] | None = None
+    module: nn.Module,
+    x_NCHW: Tensor,
+    *,
+    seed: int,
+    weights: dict[str, Tensor] | None = None,
+    used: set[str] | None = None,
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Logits for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors and of the images."""
+    """Logits for `x_NCHW` and the buffers afterwards, all on copies of the module's tensors and of the images.
+
+    What it draws by other means than torch's operators goes to ``used``.
+    """
     parameters = {name: _float32(p) for name, p in (dict(module.named_parameters()) | (weights or {})).items()}
     buffers = {name: _float32(b) for name, b in module.named_buffers()}
-    with own_state(seed), torch.no_grad():
+    with own_state(seed), torch.no_grad(), _watching(set() if used is None else used):
         try:
             output = functional_call(module, (parameters, buffers), (x_NCHW.clone(),))
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 import re
@@ -11,6 +10,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from limbeck.engine import copy_module
 from limbeck.errors import LimbeckError
 from limbeck.models.checks import describe_error
 from limbeck.models.init import reset
@@ -92,7 +92,10 @@ def copy_learner(learner: LearnerLike) -> LearnerLike:
     if not isinstance(learner, nn.Module):
         return learner
     try:
-        return copy.deepcopy(learner)
+        copied = copy_module(learner)
+        if copied is learner:
+            raise ValueError("its __deepcopy__ gives the network itself")
+        return copied
     except Exception as error:
         raise LimbeckError(
             f"The learner {type(learner).__name__} cannot be copied ({describe_error(error)}); give its class or a "

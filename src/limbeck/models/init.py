@@ -103,7 +103,7 @@ def draw(
         for name, parameter in trainable_parameters(module).items()
     }
     own = {name: module.get_buffer(name) for name in carried_names(module)}
-    carried = {name: value.expand(n, *value.shape).clone() for name, value in own.items()}
+    carried = {name: initial.get(name, value.expand(n, *value.shape)).clone() for name, value in own.items()}
     weights |= {
         name: value.to(device=device or value.device, dtype=dtype or value.dtype) for name, value in carried.items()
     }
@@ -324,10 +324,12 @@ def _kinds_of_parameters(module: nn.Module) -> dict[str, str]:
 
 def _construct(module: nn.Module, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """The weights of n modules that are constructed anew; what was put around them keeps its values."""
-    own = {name: p.detach().expand(n, *p.shape).clone() for name, p in trainable_parameters(module).items()}
+    named = trainable_parameters(module) | {name: module.get_buffer(name) for name in carried_names(module)}
+    own = {name: value.detach().expand(n, *value.shape).clone() for name, value in named.items()}
     for path, origin in origins(module).items():
         seeds = torch.randint(2**31, (n,), generator=generator).tolist()
-        networks = [dict(origin.make(seed).named_parameters()) for seed in seeds]
+        made = [origin.make(seed) for seed in seeds]
+        networks = [dict(network.named_parameters()) | dict(network.named_buffers()) for network in made]
         for inner in networks[0]:
             name = f"{path}.{inner}".lstrip(".")
             if name in own:

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from limbeck.common.seeds import own_state
 from limbeck.engine import carried_names, copy_module
 from limbeck.models.replay import Replayed, random_calls
 from limbeck.models.stateful import with_carried_state
@@ -36,6 +37,11 @@ def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
             module(_images(shape))
     elif any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
         module = module.float()
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+            layer.sparse = False  # the same gradient, in a form that can be differentiated again
+        if type(layer).train is not nn.Module.train:
+            layer.train(layer.training)  # some keep parts in evaluation mode so
     return module
 
 
@@ -51,12 +57,14 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
     traced = random_calls()
-    with contextlib.suppress(Exception), torch.no_grad():
+    with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
         before = dict(tried.named_buffers())
         with traced:
             tried(_images(shape))
         kept = kept or any(value is not before.get(name) for name, value in _own_buffers(tried).items())
+        with traced:  # some draw only then
+            copy_module(module).cpu().eval()(_images(shape))
     if not kept and not traced.names and not traced.replaceable:
         return module
     replayed = Replayed(module)

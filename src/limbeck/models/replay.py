@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.engine import Noisy
+from limbeck.errors import LimbeckError
 
 _Handler = Callable[..., Any]
 _SELU_LOW: Final = -1.7580993408473766
@@ -37,6 +38,11 @@ class Replayed(Noisy):
         self.training = module.training
         for layer in module.modules():
             if isinstance(layer, _NormBase) and layer.num_batches_tracked is not None:
+                if layer.momentum is None:
+                    raise LimbeckError(
+                        "The learner has a batch normalisation with momentum=None, whose statistics are an average "
+                        "over all batches; give it a momentum, such as 0.1."
+                    )
                 layer.num_batches_tracked = None  # counted in place, and of use only without a momentum
 
     def forward(self, *inputs: Any) -> Any:
@@ -100,10 +106,11 @@ class _Replacing(TorchFunctionMode):
     ) -> Any:
         if func is F.batch_norm:
             return _batch_norm(self.noise, *args, **(kwargs or {}))
+        given = {"low" if key == "from" else "high" if key == "to" else key: v for key, v in (kwargs or {}).items()}
         handler = _HANDLERS.get(func)
-        if handler is None:
-            return func(*args, **(kwargs or {}))
-        return handler(self.noise, *args, **(kwargs or {}))
+        if handler is None or given.get("generator") is not None or given.get("out") is not None:
+            return func(*args, **(kwargs or {}))  # what draws from elsewhere is found by ``random_calls``
+        return handler(self.noise, *args, **given)
 
 
 def _batch_norm(
@@ -148,6 +155,8 @@ def _uniform(
 ) -> Tensor:
     values = noise.uniform(*shape)
     dtype = dtype or (like.dtype if like is not None else None)
+    if dtype is not None and dtype.itemsize < 4:
+        values = values * (1 - torch.finfo(dtype).eps)  # rounding must not reach 1
     return values if dtype is None else values.to(dtype)
 
 
@@ -161,12 +170,12 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list, torch.Size)) else tuple(size)
 
 
-def _rand(noise: Noisy, *size: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    return _uniform(noise, _shape(size), dtype=dtype)
+def _rand(noise: Noisy, *sizes: Any, size: Any = None, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return _uniform(noise, _shape(sizes if size is None else (size,)), dtype=dtype)
 
 
-def _randn(noise: Noisy, *size: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    return _normal(noise, _shape(size), dtype=dtype)
+def _randn(noise: Noisy, *sizes: Any, size: Any = None, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return _normal(noise, _shape(sizes if size is None else (size,)), dtype=dtype)
 
 
 def _rand_like(noise: Noisy, like: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
@@ -194,11 +203,29 @@ def _normal_into(noise: Noisy, given: Tensor, mean: float = 0.0, std: float = 1.
 
 
 def _dropout(noise: Noisy, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    return _drop(noise, x, p, training, x.shape)
+    return _into(x, _drop(noise, x, p, training, x.shape), inplace)
 
 
 def _channel_dropout(noise: Noisy, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    return _drop(noise, x, p, training, (*x.shape[:2], *[1] * (x.ndim - 2)))
+    return _into(x, _drop(noise, x, p, training, (*x.shape[:2], *[1] * (x.ndim - 2))), inplace)
+
+
+def _unbatched(dropout: _Handler, ndim: int) -> _Handler:
+    """The dropout of channels for which an input of so many dimensions has no batch, as torch takes it."""
+
+    def handle(noise: Noisy, x: Tensor, *args: Any, **settings: Any) -> Tensor:
+        if x.ndim != ndim:
+            result: Tensor = dropout(noise, x, *args, **settings)
+            return result
+        dropped: Tensor = dropout(noise, x[None], *args, **settings)
+        return dropped[0]
+
+    return handle
+
+
+def _into(x: Tensor, result: Tensor, inplace: bool) -> Tensor:
+    """The result, written to ``x`` as well where that is asked for."""
+    return x.copy_(result) if inplace and result is not x else result
 
 
 def _drop(noise: Noisy, x: Tensor, p: float, training: bool, shape: Sequence[int]) -> Tensor:
@@ -208,13 +235,13 @@ def _drop(noise: Noisy, x: Tensor, p: float, training: bool, shape: Sequence[int
 
 
 def _alpha_dropout(noise: Noisy, x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    return _drop_alpha(noise, x, p, training, x.shape)
+    return _into(x, _drop_alpha(noise, x, p, training, x.shape), inplace)
 
 
 def _channel_alpha_dropout(
     noise: Noisy, x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    return _drop_alpha(noise, x, p, training, (*x.shape[:2], *[1] * (x.ndim - 2)))
+    return _into(x, _drop_alpha(noise, x, p, training, (*x.shape[:2], *[1] * (x.ndim - 2))), inplace)
 
 
 def _drop_alpha(noise: Noisy, x: Tensor, p: float, training: bool, shape: Sequence[int]) -> Tensor:
@@ -230,7 +257,7 @@ def _rrelu(
     noise: Noisy, x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
     slope = lower + (upper - lower) * _uniform(noise, x.shape, x) if training else (lower + upper) / 2
-    return torch.where(x >= 0, x, x * slope)
+    return _into(x, torch.where(x >= 0, x, x * slope), inplace)
 
 
 def _gumbel_softmax(
@@ -250,7 +277,7 @@ def _exponential_into(noise: Noisy, given: Tensor, lambd: float = 1.0, **_: Any)
 
 
 def _hardsigmoid(noise: Noisy, x: Tensor, inplace: bool = False) -> Tensor:
-    return F.relu6(x + 3) / 6  # of torch's own there is no second derivative
+    return _into(x, F.relu6(x + 3) / 6, inplace)  # of torch's own there is no second derivative
 
 
 def _attention(
@@ -349,9 +376,9 @@ _HANDLERS: Final = MappingProxyType[Any, _Handler](
         F.hardsigmoid: _hardsigmoid,
         torch.dropout: _dropout,
         F.dropout: _dropout,
-        F.dropout1d: _channel_dropout,
+        F.dropout1d: _unbatched(_channel_dropout, 2),
         F.dropout2d: _channel_dropout,
-        F.dropout3d: _channel_dropout,
+        F.dropout3d: _unbatched(_channel_dropout, 4),
         F.scaled_dot_product_attention: _attention,
         F.multi_head_attention_forward: _multi_head,
     }

@@ -66,17 +66,21 @@ class BatchNorm(Carrying):
 
 @final
 class Dropout(Noisy):
-    """Dropout (Srivastava et al. 2014) of entries, or of whole channels, with probability ``p`` in [0, 1]."""
+    """Dropout (Srivastava et al. 2014) of entries, or of whole channels, with probability ``p`` in [0, 1].
 
-    def __init__(self, p: float, *, channels: bool = False) -> None:
+    Where ``unbatched`` is the number of an input's dimensions, its first one is the channels, as torch takes it.
+    """
+
+    def __init__(self, p: float, *, channels: bool = False, unbatched: int | None = None) -> None:
         super().__init__()
-        self.p, self.channels = p, channels
+        self.p, self.channels, self.unbatched = p, channels, unbatched
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Any shape to the same; in training kept entries are divided by 1 - p."""
         if not self.training or self.p == 0:
             return x_NCHW
-        shape = (*x_NCHW.shape[:2], *[1] * (x_NCHW.ndim - 2)) if self.channels else x_NCHW.shape
+        whole = 1 if x_NCHW.ndim == self.unbatched else 2
+        shape = (*x_NCHW.shape[:whole], *[1] * (x_NCHW.ndim - whole)) if self.channels else x_NCHW.shape
         mask = self.uniform(*shape) >= self.p
         return x_NCHW * mask / (1 - self.p) if self.p < 1 else x_NCHW * 0
 
@@ -146,7 +150,8 @@ def _counterpart(layer: nn.Module) -> nn.Module:
     if isinstance(layer, _BatchNorm) and layer.training and kind in _BATCH_NORMS and layer.track_running_stats:
         return _batch_norm(layer)
     if isinstance(layer, _DropoutNd) and layer.training and kind in _DROPOUTS and layer.p > 0:
-        return Dropout(layer.p, channels=kind is not nn.Dropout)
+        unbatched = {nn.Dropout1d: 2, nn.Dropout3d: 4}.get(kind)
+        return Dropout(layer.p, channels=kind is not nn.Dropout, unbatched=unbatched)
     return layer
 
 
