@@ -13,6 +13,7 @@ from tiny_runs import random_set
 from torch import Tensor
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.artefact.incoming import normalise
 from limbeck.data import Preprocessing
 from limbeck.errors import LimbeckError
 
@@ -104,6 +105,7 @@ GREY, COLOUR = torch.rand(5, 1, 8, 8), torch.rand(5, 3, 8, 8)
         (3, COLOUR.view(1, 5, 3, 8, 8), COLOUR.view(1, 5, 3, 8, 8)),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the images are .*, those of the set")
 def test_layouts(channels: int, images: Any, wanted: Tensor) -> None:
     x_NCHW = of_bytes(channels).preprocess(images)
     assert x_NCHW.shape == wanted.shape
@@ -146,3 +148,34 @@ def test_nothing_is_said_where_nothing_is_doubtful() -> None:
             BYTES.float() * 1.5 - 60,
         ):  # the last: learned pixels as bytes
             of_bytes().preprocess(images)
+
+
+def test_rows_and_series_come_as_their_data_does() -> None:
+    table = Preprocessing(mean=(1.0, 2.0), std=(1.0, 2.0), scale=1.0)
+    rows = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
+    expected = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    assert torch.equal(normalise(rows, table, (2, 1, 1)).flatten(1), expected)
+    assert torch.equal(normalise(rows[0].tolist(), table, (2, 1, 1)).flatten(1), expected[:1])
+    series = torch.arange(12.0).view(2, 3, 2)  # (N, T, C)
+    found = normalise(series, table, (2, 1, 3))
+    assert found.shape == (2, 2, 1, 3) and torch.equal(found[1, :, 0, 2], torch.tensor([9.0, 4.5]))
+    assert torch.equal(normalise(series[1], table, (2, 1, 3)), found[1:])
+    grey = Preprocessing(mean=(0.0,), std=(1.0,), scale=1.0)
+    assert normalise(torch.zeros(5, 7), grey, (1, 1, 7)).shape == (5, 1, 1, 7)
+
+
+def test_grey_images_are_made_rgb_for_a_set_of_colour() -> None:
+    colour = Preprocessing(mean=(0.0, 0.5, 1.0), std=(1.0, 1.0, 1.0), scale=1 / 255)
+    x = torch.randint(256, (2, 4, 6), dtype=torch.uint8)
+    for images in (x, x[:, None], x[..., None]):
+        found = normalise(images, colour, (3, 4, 6))
+        assert found.shape == (2, 3, 4, 6)
+        torch.testing.assert_close(found[:, 0], x / 255)
+        torch.testing.assert_close(found[:, 0] - found[:, 2], torch.ones(2, 4, 6))
+    assert normalise(x[0], colour, (3, 4, 6)).shape == (1, 3, 4, 6)
+
+
+def test_images_of_another_size_are_warned_of() -> None:
+    grey = Preprocessing(mean=(0.0,), std=(1.0,), scale=1.0)
+    with pytest.warns(UserWarning, match="are 5 × 5, those of the set 4 × 4.*resize"):
+        normalise(torch.zeros(2, 1, 5, 5), grey, (1, 4, 4))

@@ -29,9 +29,10 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
 
     Args:
         images: a tensor, an array or lists: (N, C, H, W), (N, H, W, C), (N, H, W) where C is 1, or a single image
-            (C, H, W), (H, W, C) or (H, W).
+            (C, H, W), (H, W, C) or (H, W). Grey ones are made RGB for a set of colour, as in loading. Rows of a table
+            are (N, D) or (D,), series (N, T, C), (N, T) where C is 1, or (T, C).
         preprocessing: of the set.
-        shape: (C, H, W) of the set's images; others may be larger or smaller.
+        shape: (C, H, W) of the set's images; of others, larger or smaller, is warned.
 
     Raises:
         LimbeckError: no images, of another number of channels, or not of real numbers.
@@ -41,7 +42,15 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
         raise LimbeckError(f"Images must be real numbers, got {x.dtype}.")
     if x.numel() == 0:
         raise LimbeckError(f"There are no images to normalise (shape {tuple(x.shape)}).")
-    x_NCHW = _channels_first(x, shape)
+    x_NCHW = _of_rows(x, shape)
+    if x_NCHW is None:
+        x_NCHW = _channels_first(x, shape)
+    if tuple(x_NCHW.shape[-2:]) != tuple(shape[1:]):
+        height, width = x_NCHW.shape[-2:]
+        _warn(
+            f"the images are {height} × {width}, those of the set {shape[1]} × {shape[2]}; a network that learned from "
+            "it expects that size, so resize them"
+        )
     return dataclasses.replace(preprocessing, scale=_scale_of(x_NCHW, preprocessing)).apply(x_NCHW)
 
 
@@ -52,6 +61,22 @@ def _as_tensor(array: Array) -> Tensor:
     if array.dtype.kind in "ui" and array.dtype != np.uint8:  # torch computes little with the other unsigned ones
         array = array.astype(np.int64)
     return torch.tensor(array)
+
+
+def _of_rows(x: Tensor, shape: tuple[int, int, int]) -> Tensor | None:
+    """(N, D, 1, 1) of rows of a table, or (N, C, 1, T) of series; None for images."""
+    channels, height, width = shape
+    sizes = tuple(x.shape)
+    if height == width == 1 and sizes[-1:] == (channels,) and len(sizes) <= 2:
+        return x.view(-1, channels, 1, 1)
+    if height == 1 < width:
+        if sizes in ((width, channels), (width,)) and len(sizes) == (2 if channels > 1 or x.dim() == 2 else 1):
+            return x.view(width, -1).mT[None, :, None]
+        if sizes[1:] == (width, channels):
+            return x.mT[:, :, None]
+        if channels == 1 and sizes[1:] == (width,):
+            return x[:, None, None]
+    return None
 
 
 def _channels_first(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -79,6 +104,8 @@ def _channels_first(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
             return x.movedim(-1, 0)[None]
     if x.dim() == 2 and channels == 1:
         return x[None, None]
+    if channels == 3 and (x.dim() == 2 or 1 in (sizes[0], sizes[1], sizes[-1]) or list(sizes[-2:]) == size):
+        return _channels_first(x, (1, *shape[1:])).expand(-1, 3, -1, -1)  # grey, of which loading makes RGB, too
     grey = ", (N, H, W), (H, W)" if channels == 1 else ""
     raise LimbeckError(
         f"Images of shape {sizes} are none of those that the set has; give (N, C, H, W), (N, H, W, C){grey} or one "

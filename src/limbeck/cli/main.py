@@ -6,8 +6,9 @@ Logs go to stderr, results to stdout; wrong input is one sentence and exit code 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from limbeck.errors import LimbeckError, unknown
 
@@ -48,6 +49,8 @@ def run(argv: list[str]) -> int:
 
         print(version("limbeck"))
         return 0
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
     try:
         return _verb(argv[0])(argv[1:])
     except LimbeckError as error:
@@ -61,6 +64,20 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         return 0
+    finally:
+        warnings.showwarning = shown
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a line for whoever typed the command, without the place in the code that it comes from."""
+    print(f"limbeck: note: {message}", file=file or sys.stderr)
 
 
 def _verb(name: str) -> Callable[[list[str]], int]:

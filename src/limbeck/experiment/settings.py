@@ -73,6 +73,8 @@ def _part_of(name: str, kind: type[SourceConfig]) -> str:
     said = next((synonym for synonym, short in _SYNONYMS.items() if short == name), name)
     if others:
         raise LimbeckError(f"{said} belongs to source='{others[0]}', not to {kind.__name__}; leave it out.")
+    if name in ("channels", "kind", "image", "label", "limit", "readers", "data_dir"):
+        raise LimbeckError(f"{name} says how data is read; give it there: limbeck.load_data(source, {name}=...).")
     known = [*_OWN, *_SYNONYMS, "source", "family", "loss_every", *(f for cls in parts.values() for f in _fields(cls))]
     raise unknown("setting", name, known)
 

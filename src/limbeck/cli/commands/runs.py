@@ -99,8 +99,9 @@ def distill(argv: list[str]) -> int:
     if options.json:
         print_json({"run": str(out), **result.summary()})
     else:
+        own = f" --learner {config.learner}" if config.learner in result.config.code else ""
         console.print(
-            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'",
+            f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}{own}'",
             soft_wrap=True,
         )
     return 0 if result.info["finished"] else 130

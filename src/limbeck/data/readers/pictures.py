@@ -118,7 +118,7 @@ def _tell(forms: list[Form], size: Size | None, what: str, colour: bool) -> None
     if size and others:
         warnings.warn(
             f"{others} of the {len(forms)} pictures of {what} are of another size and are scaled and cut to {size[0]} "
-            f"× {size[1]}",
+            f"× {size[1]} (width × height); size=PIXELS asks for another",
             stacklevel=4,
         )
     grey = sum(not form.colour for form in forms)
