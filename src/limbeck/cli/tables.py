@@ -137,6 +137,7 @@ def show_table(run: Distilled, where: Path) -> Table:
         "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": "not validated yet" if iteration < 0 else f"{accuracy:.2f} % at iteration {iteration}",
+        **({} if run.verdict is None else {"verdict": run.verdict.sentence.removeprefix("verdict: ")}),
         **_kept_scores(where),
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
     }

@@ -94,6 +94,7 @@ def distill(argv: list[str]) -> int:
         trust=options.trust,
         iterations=_new_budget(argv, options, "iterations"),
         max_time=_new_budget(argv, options, "max_time"),
+        verdict=options.verdict,
         reporter=Several(reporters),
     )
     if options.json:
@@ -103,6 +104,8 @@ def distill(argv: list[str]) -> int:
             f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}'",
             soft_wrap=True,
         )
+    if result.verdict is not None:  # the last line, whatever else is said
+        console.print(result.verdict.sentence, style="" if result.verdict.word == "above" else "bold", soft_wrap=True)
     return 0 if result.info["finished"] else 130
 
 
