@@ -357,7 +357,7 @@ class Distilled:
     ) -> Self:
         """Read a run directory; it may name code of its own, which is refused where it is needed, unless you trust it.
 
-        That of its learner or generator is when a network is made (``network``, ``train`` without a model, ``generate``,
+        That of its learner or generator is when a network is made (``network``, ``train`` without one, ``generate``,
         ``evaluate``), that of its kind of source, method or adjoint when learning goes on, of its training recipe here.
 
         Args:

@@ -15,6 +15,7 @@ from limbeck.experiment.console import reporter_for
 from limbeck.experiment.progress import Reporter
 from limbeck.experiment.settings import config_of
 from limbeck.models import LearnerLike
+from limbeck.outer.defaults import SIZES
 from limbeck.outer.loop import distill as run_distill
 
 
@@ -114,7 +115,7 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
                 f"distill(config, data) has its settings in the config; leave out {', '.join(options)}, or change "
                 "them there."
             )
-        return _told(run_distill(config, named.get("data"), **place), place)
+        return _told(run_distill(config, named.get("data"), free=frozenset(), **place), place)
     if named.get("learner") is None or named.get("data") is None:
         missing = "learner" if named.get("data") is not None else "data"
         raise LimbeckError(
@@ -129,6 +130,7 @@ _PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "verdict"
 
 def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], place: dict[str, Any]) -> Distilled:
     """Distil with the configuration that settings make."""
+    place["free"] = SIZES - {name for name, value in settings.items() if value is not None}
     if isinstance(source, str | os.PathLike):
         config = config_of(settings, learner=learner, data=os.fspath(source))
         return _told(run_distill(config, **place), place)

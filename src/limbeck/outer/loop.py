@@ -39,6 +39,7 @@ from limbeck.outer.optimizer import OuterOptimizer
 from limbeck.outer.resolve import Assignment, Place, resolve
 from limbeck.outer.schedule import inner_steps, settings_at
 from limbeck.outer.step import Setup, StepReport, outer_step
+from limbeck.outer.step_size import with_step_size
 
 CALIBRATION_FACTORS: Final = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -60,6 +61,7 @@ def distill(
     iterations: int | None = None,
     max_time: float | None = None,
     verdict: bool = False,
+    free: frozenset[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Distilled:
     """Learn a tiny training set.
@@ -78,6 +80,8 @@ def distill(
         iterations, max_time: with ``resume``, other budgets than the recorded ones, over all sittings: a run that ended
             goes on. The schedules follow the new budgets from there.
         verdict: at the end, compare learned images with real ones on validation data (see ``evaluation.verdict``).
+        free: what follows from data and budget because nobody named it (see ``defaults``), besides what is None in
+            ``config``; by default nothing does.
         reporter: told about progress.
 
     Raises:
@@ -92,6 +96,7 @@ def distill(
         trust=trust,
         iterations=iterations,
         max_time=max_time,
+        free=free,
     )
     looked_for = None if data_dir is None else Path(data_dir)
     assignment = resolve(config, data, place, data_dir=looked_for, device=device)
@@ -119,6 +124,7 @@ class OuterLoop:
             self.execution = plan_distilling(
                 config, [learner for learner, _ in learners], self.data, reporter
             ).execution
+            config = self.config = with_step_size(config, learners, self.data, self.execution, reporter)
         else:
             self.execution = checkpoint.restore_execution()
         materials = gather_materials(config, self.data, self.rngs["start"])
