@@ -85,6 +85,8 @@ def test_settings_in_python_know_what_was_named() -> None:
     assert isinstance(run.config.source, PixelConfig)
     assert (run.config.source.steps, run.config.source.epochs, run.config.outer.inits) == (1, 2, 3)
     assert run.config.inner.lr == 0.1
+    own = limbeck.distill(DATA, "linear", source=PixelConfig(steps=3), lr=0.1, verdict=False, progress=False, **options)
+    assert own.config.source == PixelConfig(steps=3, start="real")
 
 
 def test_recipes_name_what_may_be_open() -> None:

@@ -130,7 +130,10 @@ _PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "verdict"
 
 def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], place: dict[str, Any]) -> Distilled:
     """Distil with the configuration that settings make."""
-    place["free"] = SIZES - {name for name, value in settings.items() if value is not None}
+    named = {name for name, value in settings.items() if value is not None}
+    if not isinstance(settings.get("source", ""), str):  # a config, which names its sizes
+        named |= {"steps", "epochs"}
+    place["free"] = SIZES - named
     if isinstance(source, str | os.PathLike):
         config = config_of(settings, learner=learner, data=os.fspath(source))
         return _told(run_distill(config, **place), place)
