@@ -35,8 +35,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 """Run directories as earlier versions wrote them; ``expected.json`` is what those versions made of them."""
 
 SOURCES: dict[str, SourceConfig] = {
-    "schema-1": PixelConfig(steps=2, epochs=2, labels="soft"),
-    "schema-2": PixelConfig(steps=2, epochs=2, labels="soft"),
+    "schema-1": PixelConfig(steps=2, epochs=2, labels="soft", start="noise"),
+    "schema-2": PixelConfig(steps=2, epochs=2, labels="soft", start="noise"),
     "schema-2-generator": GeneratorConfig(inner_steps=3, batch=6, hidden=8, width=4, latent=4),
     "schema-2-real": RealConfig(inner_steps=3, batch=6),
 }

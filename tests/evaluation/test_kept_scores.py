@@ -29,10 +29,10 @@ def test_an_evaluation_is_printed_as_a_table() -> None:
     assert result.accuracy == scores.mean
     title, head, *rows = str(result).splitlines()
     assert title == "accuracy on the real test set (%)"
-    assert head.split() == ["set", "before", "after", "±", "worst", "n", "step", "size"]
+    assert head.split() == ["set", "before", "after", "±", "95", "%", "worst", "n", "step", "size"]
     assert rows[0].split() == [
         "distilled", f"{result.distilled.before:.2f}", f"{scores.mean:.2f}", f"{scores.std:.2f}",
-        f"{scores.worst:.2f}", "3", "learned",
+        "{:.1f}–{:.1f}".format(*result.distilled.interval or ()), f"{scores.worst:.2f}", "3", "learned",
     ]  # fmt: skip
     assert rows[1].startswith("average ") and len(rows) == 2
     assert repr(result) == (
@@ -43,7 +43,7 @@ def test_an_evaluation_is_printed_as_a_table() -> None:
 def test_a_single_network_has_no_spread() -> None:
     result = evaluate(random_set(), DATA, n=1, baselines=())
     assert "±" not in repr(result) and "more rows" not in repr(result)
-    assert len(str(result).splitlines()[2].split()) == 6
+    assert len(str(result).splitlines()[2].split()) == 7
 
 
 def test_scores_are_kept_in_the_run(run: Distilled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

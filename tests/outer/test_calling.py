@@ -126,7 +126,7 @@ def test_settings_find_their_parts() -> None:
     real = limbeck.distill(DATA, MyNet, source="real", inner_steps=2, batch=6, iterations=1, compile="off")
     assert isinstance(real.config.source, RealConfig) and real.images.shape[:2] == (2, 6)
     own = limbeck.distill(DATA, MyNet, source=PixelConfig(steps=3), epochs=1, iterations=1, compile="off")
-    assert own.config.source == PixelConfig(steps=3, epochs=1)
+    assert own.config.source == PixelConfig(steps=3, epochs=1, start="real")
 
 
 def test_it_is_the_run_of_the_same_configuration() -> None:

@@ -52,6 +52,9 @@ def card(result: Distilled) -> str:
     validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
     if iteration < 0:
         validation = "It was stopped before its first validation."
+    if result.verdict is not None:
+        sentence = result.verdict.sentence
+        validation += f"\n\n**{sentence[0].upper()}{sentence[1:].rstrip('.')}.**"
     needs, passed = _describe_needs(config)
     return f"""---
 {front}

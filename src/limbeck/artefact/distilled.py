@@ -36,6 +36,7 @@ from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
 from limbeck.evaluation.result import Evaluation
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
+from limbeck.evaluation.verdict import Verdict
 from limbeck.experiment.build import initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
 from limbeck.experiment.recorded import Unread, name_kind
@@ -78,6 +79,15 @@ class Distilled:
             f"Distilled({batches} x {images} images of {' x '.join(map(str, shape))} for {self.config.data}, "
             f"{self.config.learner}, {self.training.description})"
         )
+
+    def __str__(self) -> str:
+        """A line, and the verdict where there is one."""
+        return repr(self) if self.verdict is None else f"{self!r}\n{self.verdict.sentence}"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The set beside real images on validation data, as the end of its run told; None for one without."""
+        return None if self.info.get("verdict") is None else Verdict.from_json(self.info["verdict"])
 
     @property
     def schedule(self) -> LearnedSchedule:
@@ -235,21 +245,11 @@ class Distilled:
         return TensorDataset(images_NCHW, labels_NK.argmax(-1) if one_hot else labels_NK)
 
     def loader(self, batch_size: int = 32, *, shuffle: bool = True, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
-        """``dataset()`` in an ordinary ``DataLoader``: images (M, C, H, W) and labels (M,) or (M, K).
-
-        Args:
-            batch_size: images a batch; the last one may be smaller.
-            shuffle: draw another order in each epoch.
-            options: others of ``DataLoader``, such as ``generator``.
-        """
+        """``dataset()`` in an ordinary ``DataLoader``, with others of its ``options``: images (M, C, H, W), labels."""
         return DataLoader(self.dataset(), batch_size=batch_size, shuffle=shuffle, **options)
 
     def passing(self, learner: LearnerLike | Sequence[LearnerLike]) -> Self:
-        """The same set with its learner at hand, where it was given in Python and no name leads to it.
-
-        Raises:
-            LimbeckError: what is no learner, or a network that cannot be copied.
-        """
+        """The same set with its learner at hand, where it was given in Python; raises LimbeckError for what is none."""
         return dataclasses.replace(self, config=self.config.passing(learner)).kept_in(self.folder)
 
     def kept_in(self, folder: Path | None) -> Self:
@@ -354,11 +354,10 @@ class Distilled:
         trust: bool | Collection[str] = False,
         learner: LearnerLike | Sequence[LearnerLike] | None = None,
     ) -> Self:
-        """Read a run directory.
+        """Read a run directory; it may name code of its own, which is refused where it is needed, unless you trust it.
 
-        A run may name code of its own, which is refused where it is needed, unless you trust it: that of its learner or
-        generator when a network is made (``network``, ``train`` without a model, ``generate``, ``evaluate``), that of
-        its kind of source, method or adjoint when learning goes on, that of its training recipe here.
+        That of its learner or generator is when a network is made (``network``, ``train`` without one, ``generate``,
+        ``evaluate``), that of its kind of source, method or adjoint when learning goes on, of its training recipe here.
 
         Args:
             folder: of the run.

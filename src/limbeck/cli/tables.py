@@ -31,11 +31,12 @@ def evaluation_table(result: Evaluation) -> Table:
     training = result.info.get("training")
     how = f", after {training}" if training else ""
     table = Table(title=f"accuracy on the real test set{how} (%)", title_justify="left")
-    for column in ("set", "before", "after", "worst", "n", "step size"):
+    for column in ("set", "before", "after", *result.more_columns, "worst", "n", "step size"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for row in result.rows:
         lr = "learned" if row.step_size is None else f"{row.step_size:.3g}"
-        cells = [row.row, f"{row.before:.2f}", accuracy(row), f"{row.scores.worst:.2f}", str(row.scores.n), lr]
+        cells = [row.row, f"{row.before:.2f}", accuracy(row), *result.more_cells(row)]
+        cells += [f"{row.scores.worst:.2f}", str(row.scores.n), lr]
         table.add_row(*cells)
     return table
 
@@ -137,6 +138,7 @@ def show_table(run: Distilled, where: Path) -> Table:
         "learner": f"{', '.join(config.learners)}, {config.init.init} init ({config.init.distribution})",
         "data": f"{run.info['data']['name']}  sha256 {run.info['data']['sha256'][:16]}…",
         "validation": "not validated yet" if iteration < 0 else f"{accuracy:.2f} % at iteration {iteration}",
+        **({} if run.verdict is None else {"verdict": run.verdict.sentence.removeprefix("verdict: ")}),
         **_kept_scores(where),
         "learned in": f"{run.info['seconds']} s, {run.info['iterations']} iterations, seed {config.seed}",
     }

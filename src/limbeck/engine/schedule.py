@@ -26,6 +26,9 @@ Learned: TypeAlias = Literal["fixed", "shared", "per-step"]
 HYPERPARAMETERS = ("lr", "momentum", "beta1", "beta2", "weight_decay")
 """All names that a hyper-parameter can have; no source may learn anything else under them."""
 
+START = 0.02
+"""The step size where none is named, or chosen."""
+
 _FRACTIONS = ("momentum", "beta1", "beta2")
 _BELOW_ONE = 1 - 1e-6
 """Bound of learned fractions: in float32 a saturated sigmoid is 1, where Adam's bias correction divides by 0."""
@@ -38,7 +41,8 @@ class InnerConfig:
 
     Args:
         optimizer: ``gd`` is plain gradient descent, ``sgd`` has momentum, ``nesterov`` looks ahead, ``adam`` adapts.
-        lr: the step size that every step starts from, > 0.
+        lr: the step size that every step starts from, > 0; by default the best of a few on validation data where a run
+            may choose, else 0.02.
         lr_max: upper bound of the step sizes; none by default.
         momentum: of ``sgd`` and ``nesterov``, in [0, 1).
         inner_beta1: decay rate of ``adam``'s first moment, in [0, 1).
@@ -52,7 +56,7 @@ class InnerConfig:
     """
 
     optimizer: Literal["gd", "sgd", "nesterov", "adam"] = "gd"
-    lr: float = 0.02
+    lr: float | None = None
     lr_max: float | None = None
     momentum: float = 0.9
     inner_beta1: float = 0.9
@@ -70,10 +74,10 @@ class InnerConfig:
         for name in ("learn_lr", "learn_momentum", "learn_betas", "learn_weight_decay"):
             if getattr(self, name) not in ("fixed", "shared", "per-step"):
                 raise unknown(name, getattr(self, name), ("fixed", "shared", "per-step"))
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise LimbeckError(f"lr is {self.lr}; a step size must be a positive number.")
-        if self.lr_max is not None and not self.lr < self.lr_max < math.inf:
-            raise LimbeckError(f"lr_max is {self.lr_max}; it must be a number above lr ({self.lr}).")
+        if self.lr_max is not None and not self.start("lr") < self.lr_max < math.inf:
+            raise LimbeckError(f"lr_max is {self.lr_max}; it must be a number above lr ({self.start('lr')}).")
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise LimbeckError(f"epsilon is {self.epsilon}; it must be a positive number.")
         for name in ("momentum", "inner_beta1", "inner_beta2"):
@@ -111,6 +115,8 @@ class InnerConfig:
 
     def start(self, name: str) -> float:
         """Where a hyper-parameter of the optimiser starts, or stays."""
+        if name == "lr" and self.lr is None:
+            return START
         value: float = getattr(self, f"inner_{name}" if name in ("beta1", "beta2") else name)
         return value
 

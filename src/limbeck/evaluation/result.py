@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Final, final
 
 from limbeck.evaluation.train_and_score import Scores
+
+FEW_EXAMPLES: Final = 1000
+"""Test examples below which an accuracy has an interval for how few they are."""
+
+UNBALANCED: Final = 1.5
+"""How many times as many examples as another a class has where a test set is called unbalanced."""
+
+
+def wilson(accuracy: float, examples: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of an accuracy over so many examples (Wilson 1927), in percent.
+
+    >>> [round(bound, 1) for bound in wilson(90, 100)]
+    [82.6, 94.5]
+    """
+    p, per = accuracy / 100, z * z / examples
+    centre = p + per / 2
+    half = z * math.sqrt(p * (1 - p) / examples + per / (4 * examples))
+    low, high = ((centre + sign * half) / (1 + per) for sign in (-1, 1))
+    return 100 * max(0.0, low), 100 * min(1.0, high)
 
 
 @final
@@ -29,6 +49,22 @@ class Row:
     seconds: float
     curve: tuple[float, ...] = ()
 
+    @property
+    def examples(self) -> int:
+        """Test examples that each network was scored on."""
+        return int(self.scores.total_K.sum())
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """For how few the test examples are, the 95 % interval of the mean accuracy; None where they are many."""
+        return wilson(self.scores.mean, self.examples) if self.examples < FEW_EXAMPLES else None
+
+    @property
+    def unbalanced(self) -> bool:
+        """Whether some class has many more test examples than another."""
+        counts = [count for count in self.scores.total_K.tolist() if count]
+        return bool(max(counts) >= UNBALANCED * min(counts))
+
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,7 +84,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         """A small table, accuracies in percent."""
-        lines = [("set", "before", "after", "±", "worst", "n", "step size")]
+        lines = [("set", "before", "after", "±", *self.more_columns, "worst", "n", "step size")]
         for row in self.rows:
             scores = row.scores
             lines.append(
@@ -57,6 +93,7 @@ class Evaluation:
                     f"{row.before:.2f}",
                     f"{scores.mean:.2f}",
                     "" if scores.std is None else f"{scores.std:.2f}",
+                    *self.more_cells(row),
                     f"{scores.worst:.2f}",
                     str(scores.n),
                     "learned" if row.step_size is None else f"{row.step_size:g}",
@@ -67,6 +104,18 @@ class Evaluation:
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
         ]
         return "\n".join(["accuracy on the real test set (%)", *table])
+
+    @property
+    def more_columns(self) -> tuple[str, ...]:
+        """What a table has besides where the test set is unbalanced, or small."""
+        first = self.distilled
+        return (*(("balanced",) if first.unbalanced else ()), *(("95 %",) if first.interval else ()))
+
+    def more_cells(self, row: Row) -> tuple[str, ...]:
+        """What a row has in ``more_columns``."""
+        balanced = (f"{row.scores.balanced:.2f}",) if self.distilled.unbalanced else ()
+        interval = (f"{row.interval[0]:.1f}–{row.interval[1]:.1f}",) if row.interval else ()
+        return (*balanced, *interval)
 
     @property
     def accuracy(self) -> float:
@@ -89,6 +138,8 @@ class Evaluation:
                     "paper": paper if row.row == "distilled" else None,
                     "before": row.before,
                     **scores,
+                    "balanced": row.scores.balanced,
+                    "interval": None if row.interval is None else list(row.interval),
                     "step_size": row.step_size,
                     "seconds": row.seconds,
                     "curve": list(row.curve),

@@ -54,6 +54,12 @@ class Scores:
         right_K = (100 * self.correct_BK.double().mean(0)).tolist()
         return [right / total if total else None for right, total in zip(right_K, self.total_K.tolist(), strict=True)]
 
+    @property
+    def balanced(self) -> float:
+        """The mean of the accuracies of the classes that have examples, in percent."""
+        known = [accuracy for accuracy in self.per_class if accuracy is not None]
+        return sum(known) / len(known)
+
     def balance(self, label: int) -> Scores:
         """The same with one class counting as much as all others together, in ``mean`` and ``worst``."""
         weight_K = torch.ones_like(self.total_K)

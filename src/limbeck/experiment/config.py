@@ -280,6 +280,15 @@ class Config:
                 config = config.with_pool(place)
         return config
 
+    def settled(self) -> Config:
+        """The same with what it leaves open at its old defaults: a step size of 0.02, images that start from noise."""
+        config, source = self, self.source
+        if config.inner.lr is None:
+            config = dataclasses.replace(config, inner=dataclasses.replace(config.inner, lr=config.inner.start("lr")))
+        if isinstance(source, PixelConfig) and source.start is None:
+            config = dataclasses.replace(config, source=dataclasses.replace(source, start="noise"))
+        return config
+
     def with_pool(self, path: Path) -> Config:
         """The same with its pool in another place."""
         return dataclasses.replace(self, init=dataclasses.replace(self.init, init=f"pool:{path}"))

@@ -31,6 +31,7 @@ from limbeck.experiment.planner import plan_distilling
 from limbeck.experiment.progress import Progress, Reporter, Silent, interruptible
 from limbeck.outer.budget import Budget
 from limbeck.outer.checkpoint import Checkpoint
+from limbeck.outer.conclusion import conclude
 from limbeck.outer.guard import Guard
 from limbeck.outer.journal import Journal
 from limbeck.outer.learners import Family, build_learners
@@ -38,6 +39,7 @@ from limbeck.outer.optimizer import OuterOptimizer
 from limbeck.outer.resolve import Assignment, Place, resolve
 from limbeck.outer.schedule import inner_steps, settings_at
 from limbeck.outer.step import Setup, StepReport, outer_step
+from limbeck.outer.step_size import with_step_size
 
 CALIBRATION_FACTORS: Final = (1.0, 0.9, 0.8, 0.7)
 """What calibration tries on the step sizes."""
@@ -58,6 +60,8 @@ def distill(
     trust: bool = False,
     iterations: int | None = None,
     max_time: float | None = None,
+    verdict: bool = False,
+    free: frozenset[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Distilled:
     """Learn a tiny training set.
@@ -75,6 +79,9 @@ def distill(
             names is trusted anyway.
         iterations, max_time: with ``resume``, other budgets than the recorded ones, over all sittings: a run that ended
             goes on. The schedules follow the new budgets from there.
+        verdict: at the end, compare learned images with real ones on validation data (see ``evaluation.verdict``).
+        free: what follows from data and budget because nobody named it (see ``defaults``), besides what is None in
+            ``config``; by default nothing does.
         reporter: told about progress.
 
     Raises:
@@ -89,20 +96,21 @@ def distill(
         trust=trust,
         iterations=iterations,
         max_time=max_time,
+        free=free,
     )
     looked_for = None if data_dir is None else Path(data_dir)
     assignment = resolve(config, data, place, data_dir=looked_for, device=device)
     if isinstance(assignment, Distilled):
         return assignment
-    return OuterLoop(assignment, device, reporter or Silent()).run()
+    return OuterLoop(assignment, device, reporter or Silent(), verdict=verdict).run()
 
 
 @final
 class OuterLoop:
     """One distillation in progress; its state is in ``progress``, the optimiser, two older states, the generators."""
 
-    def __init__(self, assignment: Assignment, device: str, reporter: Reporter) -> None:
-        self.begun = time.monotonic()
+    def __init__(self, assignment: Assignment, device: str, reporter: Reporter, *, verdict: bool = False) -> None:
+        self.begun, self.verdict = time.monotonic(), verdict
         self.config, self.data = assignment.config, assignment.data
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
@@ -116,6 +124,7 @@ class OuterLoop:
             self.execution = plan_distilling(
                 config, [learner for learner, _ in learners], self.data, reporter
             ).execution
+            config = self.config = with_step_size(config, learners, self.data, self.execution, reporter)
         else:
             self.execution = checkpoint.restore_execution()
         materials = gather_materials(config, self.data, self.rngs["start"])
@@ -190,11 +199,15 @@ class OuterLoop:
         self.journal.write_last()
         self.journal.save()
         result = self.result(interrupted)
-        if self.folder is not None:
+        if self.folder is not None:  # at once: it must not be lost to whoever stops the verdict
             self.folder.finish(result)
-            result = result.kept_in(self.folder.path)
         self.reporter.finish(progress, interrupted)
-        return result
+        if self.verdict and not interrupted:
+            kernels = self.family.members[0].kernels
+            result = conclude(result, self.data, kernels, self.method, progress, self.reporter)
+            if self.folder is not None:
+                self.folder.finish(result)
+        return result if self.folder is None else result.kept_in(self.folder.path)
 
     def _do_or_give_up(self, work: Callable[[], None]) -> None:
         """Do a part of the run; one that gives up still leaves its best validated state."""

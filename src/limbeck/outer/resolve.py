@@ -17,6 +17,7 @@ from limbeck.experiment.progress import Progress
 from limbeck.experiment.task import check_task, record_pool, task_of
 from limbeck.models import load_card
 from limbeck.outer.checkpoint import Checkpoint
+from limbeck.outer.defaults import fit_defaults
 
 
 @final
@@ -33,7 +34,7 @@ class Assignment:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run is kept, what may happen to what is there, and its other budgets (see ``distill``)."""
+    """Where a run is kept, what may happen to what is there, its other budgets, what is open (see ``distill``)."""
 
     out: Path | None = None
     resume: bool = False
@@ -41,6 +42,7 @@ class Place:
     trust: bool = False
     iterations: int | None = None
     max_time: float | None = None
+    free: frozenset[str] | None = None
 
     def budget(self, outer: OuterConfig) -> OuterConfig:
         """The settings of the outer loop with the budgets that are named here."""
@@ -67,6 +69,7 @@ def resolve(
     if config.init.pooled:
         config = record_pool(config, data=data, data_dir=data_dir)
     config, data = _with_task(config, data, None, data_dir=data_dir, device=device)
+    config = config.settled() if place.free is None else fit_defaults(config, data, place.free)
     return Assignment(config=config, data=data.to(device), folder=folder, checkpoint=None)
 
 

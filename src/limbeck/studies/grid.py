@@ -58,7 +58,7 @@ def grid_config(data: str = "mnist", learner: str = "lenet", seed: int = 0, max_
     return Config(
         data=data,
         learner=learner,
-        source=PixelConfig(),
+        source=PixelConfig(start="noise"),
         inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
             iterations=400,

@@ -42,7 +42,7 @@ def _mnist_fixed() -> Recipe:
         data="mnist",
         learner="lenet",
         init=InitConfig(init="fixed"),
-        source=PixelConfig(steps=1, epochs=3),
+        source=PixelConfig(steps=1, epochs=3, start="noise"),
         inner=InnerConfig(lr=0.3),
         outer=OuterConfig(
             iterations=20_000, inits=1, real_batch=256, lr_images=0.05, lr_steps=0.02, clip_init=0.1, validate_every=250
@@ -62,7 +62,7 @@ def _mnist_random() -> Recipe:
     config = Config(
         data="mnist",
         learner="lenet",
-        source=PixelConfig(steps=10, epochs=3),
+        source=PixelConfig(steps=10, epochs=3, start="noise"),
         inner=InnerConfig(lr=0.06),
         outer=OuterConfig(
             iterations=3_400,

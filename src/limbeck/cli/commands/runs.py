@@ -40,6 +40,7 @@ from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.progress import Reporter, Several
 from limbeck.experiment.task import task_of
 from limbeck.outer.checkpoint import Checkpoint
+from limbeck.outer.defaults import SIZES
 from limbeck.outer.loop import distill as run_distill
 
 FIRST: Final = (
@@ -65,6 +66,7 @@ def distill(argv: list[str]) -> int:
         argv, base, lambda text: console.print(f"[dim]recipe {recipe}: {text}[/dim]", soft_wrap=True)
     )
     config = options.config if options.data is None else dataclasses.replace(options.config, data=options.data)
+    free = frozenset(name for name in (*SIZES, "learner") if not _names(argv, name)) if recipe is None else None
     if options.data is not None and options.config.data not in (options.data, default.config.data):
         raise LimbeckError(f"{options.data} and --data {options.config.data} are two data sets; name one of them.")
     if options.resume is not None and options.out not in (None, options.resume):
@@ -94,6 +96,8 @@ def distill(argv: list[str]) -> int:
         trust=options.trust,
         iterations=_new_budget(argv, options, "iterations"),
         max_time=_new_budget(argv, options, "max_time"),
+        verdict=options.verdict,
+        free=free,
         reporter=Several(reporters),
     )
     if options.json:
@@ -104,6 +108,8 @@ def distill(argv: list[str]) -> int:
             f"[bold]{out}[/bold]: look at it with 'limbeck show {out}', judge it with 'limbeck evaluate {out}{own}'",
             soft_wrap=True,
         )
+    if result.verdict is not None:  # the last line, whatever else is said
+        console.print(result.verdict.sentence, style="" if result.verdict.word == "above" else "bold", soft_wrap=True)
     return 0 if result.info["finished"] else 130
 
 
@@ -123,10 +129,14 @@ def _distill_options(
         without = reset_option(base, error.option)
         if without == base:
             raise
-        flag = f"--{error.option.replace('_', '-')}"
-        if not any(word.split("=")[0].replace("_", "-") == flag for word in argv):
+        if not _names(argv, error.option):
             tell(f"{error.option} {error.value} does nothing {error.why}, and is left out")
         return _distill_options(argv, without, tell)
+
+
+def _names(argv: list[str], name: str) -> bool:
+    """Whether an option is among the words."""
+    return any(word.split("=")[0].replace("_", "-") == f"--{name.replace('_', '-')}" for word in argv)
 
 
 def _names_settings(options: DistillOptions) -> bool:

@@ -147,9 +147,9 @@ def checkpoint_of(config: Config, out: Path) -> Checkpoint:
         LimbeckError: none is there, or the run began with other settings or another pool.
     """
     checkpoint = Checkpoint.load(out)
-    ours, wanted = Config.from_json(checkpoint.config, out), config
+    ours, wanted = Config.from_json(checkpoint.config, out).settled(), config.settled()
     if ours.init.pool_sha256 is not None and config.init.pooled:
-        wanted = with_pool_digest(config)
+        wanted = with_pool_digest(wanted)
         if wanted.init.pool_sha256 != ours.init.pool_sha256:
             raise LimbeckError(
                 f"The run in {out} began with another pool than {config.init.pool}; name that one, or choose another "

@@ -33,6 +33,8 @@ class DistillOptions(Common):
         trust: with --resume, import the code that the run names as its learner or generator; only for runs whose origin
             you know.
         tensorboard: write TensorBoard events into the run directory (extra: tensorboard).
+        verdict: at the end, compare learned images with as many random real ones and k-means, on validation data, in
+            about a tenth of the run's time; --no-verdict leaves that out.
         config: what to learn and how.
     """
 
@@ -46,6 +48,7 @@ class DistillOptions(Common):
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    verdict: bool = True
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
 

@@ -36,7 +36,8 @@ class PixelConfig(SourceConfig):
         ipc: images per class in each batch.
         labels: ``hard`` keeps one class per image, ``soft`` learns a distribution over classes.
         label_confidence: probability of the own class that learned labels start from, in (1/K, 1).
-        start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images.
+        start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images; where a run may
+            choose, from real ones if it is short, and from noise otherwise.
         max_change: bound on how far they may go from those real images, in units of pixels whose range is 1, such as
             8/255 = 0.0314; unbounded by default.
         norm: of that change: of each pixel (``linf``), or Euclidean of the whole image (``l2``).
@@ -48,7 +49,7 @@ class PixelConfig(SourceConfig):
     ipc: int = 1
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = 0.9
-    start: Literal["noise", "real"] = "noise"
+    start: Literal["noise", "real"] | None = None
     max_change: float | None = None
     norm: Norm = "linf"
     valid_pixels: bool = False
@@ -58,9 +59,9 @@ class PixelConfig(SourceConfig):
             value = getattr(self, name)
             if value < 1:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
-        for name, known in (("labels", ("hard", "soft")), ("start", ("noise", "real")), ("norm", ("linf", "l2"))):
+        for name, known in (("labels", ("hard", "soft")), ("start", (None, "noise", "real")), ("norm", ("linf", "l2"))):
             if getattr(self, name) not in known:
-                raise unknown(f"kind of {name}", getattr(self, name), known)
+                raise unknown(f"kind of {name}", str(getattr(self, name)), [k for k in known if k is not None])
         if not 0 < self.label_confidence < 1:
             raise LimbeckError(f"label_confidence is {self.label_confidence}; it must lie between 0 and 1.")
         if self.max_change is not None:
@@ -102,7 +103,7 @@ class PixelConfig(SourceConfig):
         return each if self.steps == 1 else f"{self.steps} batches of {each}"
 
     def build(self, materials: Materials) -> Pixels:
-        if self.start == "noise":
+        if self.start != "real":
             shape = (self.steps, self.batch_size(materials.classes), *materials.image_shape)
             start = torch.randn(shape, generator=materials.rng, dtype=torch.float32).to(materials.device)
         else:

@@ -1,0 +1,61 @@
+"""What a user did not name, from the data and the budget: a run of minutes needs other sizes than one of hours.
+
+A configuration leaves open what is None in it; which sizes were left out, only those know who read them. All of it is
+recorded in the configuration of the run, so one that goes on, or is repeated, does not ask again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Final
+
+from limbeck.data import TaskData
+from limbeck.engine import PixelConfig
+from limbeck.experiment.config import Config
+
+SIZES: Final = frozenset({"steps", "epochs", "inits", "real_batch"})
+"""Settings that follow from data and budget where nobody names them; on the command line ``learner`` does, too."""
+
+SHORT_SECONDS, SHORT_ITERATIONS = 300, 1000
+"""Budgets up to which a run is short: images start from real ones."""
+
+SHORT_STEPS, SHORT_EPOCHS = 1, 10
+"""S and E of a run of a few minutes: one batch, that networks see several times, is soon learned."""
+
+PIXELS_OF_ONE: Final = 28 * 28
+"""Numbers in an image up to which a run of a few minutes has time for several initial weights."""
+
+SMALL_SIDE: Final = 16
+"""Pixels below which a convolutional network has nothing to halve."""
+
+
+def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Config:
+    """The configuration with what is open decided, but for the step size, which needs trying.
+
+    Args:
+        config: of a run that begins.
+        data: its data.
+        free: those of ``SIZES``, and ``learner``, that nobody named.
+    """
+    height, width = data.image_shape[1:]
+    if "learner" in free and (data.kind != "images" or min(height, width) < SMALL_SIDE):
+        config = replace(config, learner="gru" if data.kind == "series" else "mlp")
+    source, outer = config.source, config.outer
+    if not isinstance(source, PixelConfig) or config.attack is not None:
+        return config.settled()
+    short = outer.iterations <= SHORT_ITERATIONS or (outer.max_time or math.inf) <= SHORT_SECONDS
+    if source.start is None:
+        source = replace(source, start="real" if short else "noise")
+    if (outer.max_time or math.inf) <= SHORT_SECONDS:
+        wanted: dict[str, Any] = {"steps": SHORT_STEPS, "epochs": SHORT_EPOCHS}
+        source = replace(source, **{name: value for name, value in wanted.items() if name in free})
+        large = math.prod(data.image_shape) > PIXELS_OF_ONE
+        wanted = {"inits": 2 if large else 4, "real_batch": min(64 if large else 128, len(data.train_y))}
+        if config.init.fixed:
+            del wanted["inits"]
+        if outer.real_batch_end is not None:
+            del wanted["real_batch"]
+        outer = replace(outer, **{name: value for name, value in wanted.items() if name in free})
+    return replace(config, source=source, outer=outer)
