@@ -23,8 +23,8 @@ import tasks
 SECONDS = 60
 
 COLUMNS = (
-    "task", "verdict", "learned", "± learned", "random", "± random", "kmeans", "± kmeans", "step size", "first iteration",
-    "iterations", "seconds",
+    "task", "verdict", "learned", "± learned", "random", "± random", "kmeans", "± kmeans", "step size",
+    "first iteration", "iterations", "seconds",
 )  # fmt: skip
 
 
