@@ -22,6 +22,11 @@ import tasks
 
 SECONDS = 60
 
+COLUMNS = (
+    "task", "verdict", "learned", "± learned", "random", "± random", "kmeans", "± kmeans", "step size",
+    "first iteration", "iterations", "seconds",
+)  # fmt: skip
+
 
 def write_shapes(folder: Path) -> str:
     """450 grey pictures of some 64 x 64 pixels."""
@@ -102,12 +107,12 @@ def main() -> None:
                 order=0.5,
                 command=f"python benchmarks/first_hour.py --seconds {options.seconds:g} --tasks "
                 + " ".join(map(str, options.tasks)),
-                columns=["task", "verdict", "learned", "random", "kmeans", "first iteration", "iterations"],
-                rows=rows,
+                columns=list(COLUMNS),
+                rows=[{name: each.get(name) for name in COLUMNS} for each in rows],
                 notes=[
                     f"`limbeck distill DATA --max-time {options.seconds:g}`, nothing else named, seed 0; accuracies in "
                     "percent on validation data, beside as many random real images and k-means; seconds from the "
-                    "command to the end of the first iteration.",
+                    "command to the end of the first iteration. GPU: not measured.",
                 ],
             )
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import Recorder, tiny_config, tiny_data
 
 import limbeck
 from limbeck.artefact.distilled import Distilled
+from limbeck.cli.main import run as cli
 from limbeck.data import TaskData
 from limbeck.evaluation.verdict import Standing, Verdict, decide
 from limbeck.experiment.progress import Progress
@@ -101,3 +103,14 @@ def test_a_set_that_teaches_nothing_is_a_failure() -> None:
 def test_nobody_pays_for_it_unasked() -> None:
     assert limbeck.distill(tiny_config(), DATA, verdict=False).verdict is None
     assert limbeck.distill(tiny_config(source="generator"), DATA).verdict is None
+
+
+def test_it_is_the_last_line_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = torch.randn(60, 8, 8), torch.arange(60) % 3
+    np.savez(tmp_path / "mine.npz", x=x.numpy(), y=y.numpy())
+    words = [str(tmp_path / "mine.npz"), "--iterations", "2", "--inits", "1", "--learner", "linear", "--compile", "off"]
+    out = ["--out", str(tmp_path / "run")]
+    assert cli(["distill", *words, "--bfloat16", "off", *out]) == 0
+    assert "verdict" in capsys.readouterr().err.splitlines()[-1].lower().replace("failed", "verdict")
+    assert cli(["show", *out[1:]]) == 0
+    assert "verdict" in capsys.readouterr().out
