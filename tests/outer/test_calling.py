@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,6 +176,8 @@ def test_wrong_input_is_one_sentence(call: Any, message: str) -> None:
 def test_a_network_that_cannot_be_copied() -> None:
     network = MyNet()
     network.kept = network.hidden.weight * 2  # type: ignore[assignment]
+    assert learn(network).images.isfinite().all()  # activations that are kept do no harm
+    network.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(LimbeckError, match="MyNet cannot be copied.*give its class"):
         learn(network)
 
