@@ -142,7 +142,9 @@ def gradients(config: limbeck.Config, *adjoints: Any) -> list[tuple[str, torch.T
 @section("A method")
 def test_a_method_of_ones_own_learns(example: ModuleType, tmp_path: Path) -> None:
     outer: dict[str, Any] = {"iterations": 200, "validate_every": 200, "lr_images": 0.1, "real_batch": 60}
-    config = tiny_config(pixels={"steps": 1, "epochs": 3}, inner={"learn_lr": "fixed", "lr": 0.3}, **outer)
+    config = tiny_config(
+        pixels={"steps": 1, "epochs": 3, "start": "noise"}, inner={"learn_lr": "fixed", "lr": 0.3}, **outer
+    )
     config, recorder = replace(config, method=example.MatchMeans()), Recorder()
     run = limbeck.distill(config, tiny_data(), out=tmp_path / "run", reporter=recorder)
     assert recorder.records[-1]["loss"] < 0.05 * recorder.records[0]["loss"]

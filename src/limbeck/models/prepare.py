@@ -11,7 +11,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, copy_module
+from limbeck.engine import carried_names, copy_module, is_simple
 from limbeck.models.replay import Replayed, random_calls
 from limbeck.models.stateful import with_carried_state
 
@@ -55,6 +55,8 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
         LimbeckError: as ``with_carried_state``.
     """
     module = with_carried_state(module)
+    if is_simple(module):
+        return module
     kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
     traced = random_calls()
     with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
