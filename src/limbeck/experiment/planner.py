@@ -47,7 +47,7 @@ COLD_SECONDS, WARM_SECONDS = 75, 10
 """What compiling a run takes, from nothing and from the cache."""
 
 WORTH_SECONDS: Final = 2
-"""Times what compiling takes that a run must be given before it compiles: compiled steps are some three times as fast."""
+"""Times what compiling takes that a run must be given before it compiles: steps take some third of the time then."""
 
 MEASURE_FROM: Final = 120
 """Seconds that a run must be given before the ways of its real batch are compared."""
