@@ -31,6 +31,9 @@ _SIMPLE: Final = (
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.GroupNorm,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
     nn.Tanh,
     nn.Sigmoid,
     nn.GELU,
@@ -38,8 +41,8 @@ _SIMPLE: Final = (
     nn.Softplus,
     nn.ParameterList,
 )
-"""Layers of torch that are known to do nothing but compute: alike in every mode, nothing in place, nothing at random.
-ReLU and its kin belong to them where they do not work in place."""
+"""Layers of torch that are known to do nothing but compute, where they do not work in place: alike in every mode, and
+nothing at random."""
 
 
 def logits_of(output: Any) -> Any:
@@ -70,12 +73,8 @@ def is_simple(module: nn.Module) -> bool:
     """Whether a module is made of layers alone that are known to be pure functions, whatever their mode."""
     return all(
         not getattr(layer, "inplace", False)
-        and (
-            isinstance(layer, (*_SIMPLE, nn.ReLU, nn.LeakyReLU, nn.ELU))
-            or type(layer).__module__.startswith("limbeck.")
-        )
-        and (type(layer).__module__.split(".")[0] in ("torch", "limbeck"))
-        for layer in module.modules()
+        and (home.startswith("limbeck.") or (home.startswith("torch.") and isinstance(layer, _SIMPLE)))
+        for layer, home in ((layer, type(layer).__module__) for layer in module.modules())
     )
 
 
@@ -151,8 +150,6 @@ def hidden_layers(module: nn.Module) -> list[str]:
     hidden = []
     for path, layer in module.named_modules():
         for name, value in vars(layer).items():
-            if name.startswith("_") and name in ("_modules", "_parameters", "_buffers"):
-                continue
             if any(item not in known and _learns(item) for item in _modules_in(value, 3)):
                 hidden.append(f"{path}.{name}".lstrip("."))
     return hidden

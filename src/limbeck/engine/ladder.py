@@ -23,7 +23,7 @@ from torch.func import vmap
 
 from limbeck.engine.compiling import Compiled
 from limbeck.engine.forward import differentiable
-from limbeck.engine.modes import first_line
+from limbeck.engine.modes import first_line, perturb
 from limbeck.errors import LimbeckError
 
 RUNGS: Final = ("together", "unfused", "one by one", "recorded")
@@ -41,19 +41,17 @@ _TOLERANCE: Final = 1e-3
 _COARSE: Final = 0.1
 """The tolerance where a kernel computes in bfloat16."""
 
-_ROUNDING: Final = 1e-6
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Function:
     """A pure function of one init, in two forms, and which of its arguments have a leading dimension of B.
 
-    ``recorded`` is the same function without transforms of ``torch.func``, None where there is no such form.
+    ``recorded`` is the same function without transforms of ``torch.func``.
     """
 
     transformed: Callable[..., Any]
-    recorded: Callable[..., Any] | None
+    recorded: Callable[..., Any]
     has_inits: tuple[bool, ...]
     coarse: bool = False
 
@@ -71,7 +69,6 @@ class Ladder:
         self._module = module
         self._simple = simple
         self._rung = 0
-        self._told = 0
 
     @property
     def rung(self) -> str:
@@ -80,9 +77,8 @@ class Ladder:
 
     def descend(self, rung: str, reason: str) -> None:
         """Go down to a rung, if above it, with a warning that tells why and what it costs."""
-        self._rung = max(self._rung, RUNGS.index(rung))
-        if self._told < self._rung:
-            self._told = self._rung
+        if RUNGS.index(rung) > self._rung:
+            self._rung = RUNGS.index(rung)
             warnings.warn(f"With this learner {_COSTS[self.rung]}: {reason}.", stacklevel=4)
 
     def first_call(
@@ -115,8 +111,7 @@ class Ladder:
                     tolerance = min(max(tolerance, 10 * noise), _COARSE)
                     close = _is_close(_at(0, result), expected, tolerance)
                 if close:
-                    if index > self._rung:
-                        self.descend(RUNGS[index], reason)
+                    self.descend(RUNGS[index], reason)
                     return kernel, result
                 reason = reason or "the result would be another than one at a time"
                 if not fall:
@@ -125,8 +120,6 @@ class Ladder:
 
     def _reference(self, function: Function, args: Sequence[Any]) -> Any:
         """The result for the first init by recorded operations; None where these fail."""
-        if function.recorded is None:
-            return None
         try:
             return function.recorded(
                 *(_at(0, arg) if flag else arg for arg, flag in zip(args, function.has_inits, strict=True))
@@ -139,19 +132,13 @@ class Ladder:
     def _noise(self, function: Function, args: Sequence[Any], expected: Any) -> float:
         """By how much the reference changes, relatively, when its arguments do by a few rounding errors."""
         rng = torch.Generator().manual_seed(0)
-
-        def shift(value: Tensor) -> Tensor:
-            if not value.is_floating_point():
-                return value
-            return value * (1 + _ROUNDING * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value))
-
         again = self._reference(function, args)
         if again is not None and _distance(again, expected) > 1e-5:
             raise LimbeckError(
                 "The learner gives another result each time for the same weights and images, so a step cannot be "
                 "computed again; whatever it draws or counts in its forward pass must go."
             )
-        moved = self._reference(function, [_map(shift, arg) for arg in args])
+        moved = self._reference(function, [_map(lambda value: perturb(value, rng), arg) for arg in args])
         return math.inf if moved is None else _distance(moved, expected)
 
     def _kernels(self, function: Function, rung: str, *, batched: bool, compiled: bool) -> Iterator[Callable[..., Any]]:
@@ -159,8 +146,7 @@ class Ladder:
         if rung == "one by one" and not batched:
             return
         if rung == "recorded":
-            if function.recorded is not None:
-                yield _run_each(function.recorded, function.has_inits)
+            yield _run_each(function.recorded, function.has_inits)
             return
         mapped = batched and rung != "one by one"
         plain = (_map_inits if mapped else _run_each if batched else _run_one)(function.transformed, function.has_inits)

@@ -62,11 +62,10 @@ class Learner:
     """Whether it consists of layers alone that are known to do nothing but compute (``forward.is_simple``)."""
 
     def __post_init__(self) -> None:
-        training = self.module
+        training = predicting = self.module
         if carried_names(training):
-            training = _copy_in_mode(training, True)
-        object.__setattr__(self, "module", _copy_in_mode(training, False) if training is not self.module else training)
-        object.__setattr__(self, "module", in_evaluation(self.module))
+            training, predicting = _copy_in_mode(training, True), _copy_in_mode(training, False)
+        object.__setattr__(self, "module", in_evaluation(predicting))
         object.__setattr__(self, "training_module", training)
         object.__setattr__(self, "simple", is_simple(training))
         object.__setattr__(self, "carried", carried_names(training))

@@ -133,16 +133,20 @@ def _measure_noise(trial: _Trial) -> float:
     """How far the arbiter's own parts move, relatively, when parameters change by rounding errors."""
     state, batch, cotangent = trial.at
     rng = torch.Generator().manual_seed(0)
-
-    def shift(value: Tensor) -> Tensor:
-        return value * (1 + _NOISE * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value))
-
-    moved = trial._replace(at=(state._replace(params={n: shift(v) for n, v in state.params.items()}), batch, cotangent))
+    params = {name: perturb(value, rng) for name, value in state.params.items()}
+    moved = trial._replace(at=(state._replace(params=params), batch, cotangent))
     try:
         pairs = list(zip(_parts(moved, "autograd"), _parts(trial, "autograd"), strict=True))
     except Exception:
         return 0.0
     return max(float((one - other).norm() / other.norm().clamp_min(1e-30)) for one, other in pairs[:2])
+
+
+def perturb(value: Tensor, rng: torch.Generator) -> Tensor:
+    """Values changed by a few rounding errors of float32; whole numbers as they are."""
+    if not value.is_floating_point():
+        return value
+    return value * (1 + _NOISE * torch.randn(value.shape, generator=rng, dtype=torch.float32).to(value))
 
 
 def _agrees(trial: _Trial, mode: Mode, expected: list[Tensor]) -> bool:

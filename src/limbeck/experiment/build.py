@@ -93,13 +93,6 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     if init.init == "fixed":
         return FixedInit(module=module, distribution=init.distribution, seed=init.init_seed, gain=init.gain)
     if init.init == "random":
-        if init.distribution in ("auto", "constructor") and (alike := equal_starts(module)):
-            warnings.warn(
-                f"Initial weights of this learner do not differ in {', '.join(alike[:3])}"
-                f"{' and more' if len(alike) > 3 else ''}: what makes it gives the same each time (trained weights, or "
-                "a seed of its own).",
-                stacklevel=2,
-            )
         return RandomInit(module=module, distribution=init.distribution, gain=init.gain)
     path = init.pool
     states, card = load_pool(path)
@@ -117,6 +110,21 @@ def initial_weights(config: Config, module: nn.Module) -> InitialWeights:
     if init.network >= size:
         raise LimbeckError(f"network is {init.network}; the pool {path} has networks 0 to {size - 1}.")
     return SavedInit(state={name: value[init.network].clone() for name, value in states.items()})
+
+
+def warn_of_equal_starts(config: Config, module: nn.Module) -> None:
+    """Warn where initial weights that are drawn by a constructor do not differ; it is called for that."""
+    init = config.init
+    if init.init != "random" or init.distribution not in ("auto", "constructor"):
+        return
+    alike = equal_starts(module)
+    if alike:
+        warnings.warn(
+            f"Initial weights of this learner do not differ in {', '.join(alike[:3])}"
+            f"{' and more' if len(alike) > 3 else ''}: what makes it gives the same each time (trained weights, or "
+            "a seed of its own).",
+            stacklevel=3,
+        )
 
 
 def network_for(

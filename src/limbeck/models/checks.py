@@ -28,8 +28,8 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
 
     Raises:
         LimbeckError: the module has nothing to train, hides layers, has weights that are not finite or fails on such
-            images, its output is not (2, num_classes) or does not depend on the images, or its forward pass draws
-            random numbers or updates buffers, which inner training could not differentiate.
+            images, its output is not (2, num_classes), or its forward pass draws random numbers, counts or updates
+            buffers, which inner training could not differentiate.
     """
     refuse_lazy(module)
     for path in hidden_layers(module):

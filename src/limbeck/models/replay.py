@@ -38,11 +38,7 @@ class Replayed(Noisy):
         self.training = module.training
         for layer in module.modules():
             if isinstance(layer, _NormBase) and layer.num_batches_tracked is not None:
-                if layer.momentum is None:
-                    raise LimbeckError(
-                        "The learner has a batch normalisation with momentum=None, whose statistics are an average "
-                        "over all batches; give it a momentum, such as 0.1."
-                    )
+                momentum_of(layer)
                 layer.num_batches_tracked = None  # counted in place, and of use only without a momentum
 
     def forward(self, *inputs: Any) -> Any:
@@ -65,6 +61,16 @@ class Replayed(Noisy):
         for name, value in before.items():
             path, _, leaf = name.rpartition(".")
             setattr(self.get_submodule(path), leaf, value)
+
+
+def momentum_of(layer: _NormBase) -> float:
+    """By how much a normalisation's statistics move; raises LimbeckError where they are an average over all batches."""
+    if layer.momentum is None:
+        raise LimbeckError(
+            "The learner has a batch normalisation with momentum=None, whose statistics are an average over all "
+            "batches; give it a momentum, such as 0.1."
+        )
+    return layer.momentum
 
 
 class random_calls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801 (used as a context manager)

@@ -16,6 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from limbeck.engine import Carrying, Noisy
 from limbeck.errors import LimbeckError
+from limbeck.models.replay import momentum_of
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -156,12 +157,7 @@ def _counterpart(layer: nn.Module) -> nn.Module:
 
 
 def _batch_norm(layer: _BatchNorm) -> BatchNorm:
-    if layer.momentum is None:
-        raise LimbeckError(
-            "The learner has a batch normalisation with momentum=None, whose statistics are an average over all "
-            "batches; give it a momentum, such as 0.1."
-        )
-    norm = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum, affine=layer.affine)
+    norm = BatchNorm(layer.num_features, eps=layer.eps, momentum=momentum_of(layer), affine=layer.affine)
     own = layer.running_mean
     if own is not None:
         norm.to(device=own.device, dtype=own.dtype)

@@ -14,7 +14,7 @@ import torch
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Execution, Kernels, Learner, Tensors
 from limbeck.evaluation.train_and_score import Scores, score, train
-from limbeck.experiment.build import initial_weights, network_for
+from limbeck.experiment.build import initial_weights, network_for, warn_of_equal_starts
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
 from limbeck.methods import Method
@@ -29,6 +29,7 @@ def build_learners(config: Config, data: TaskData, device: str) -> list[LearnerA
     learners = []
     for name in config.learners:
         network = network_for(config, data.image_shape, data.num_classes, learner=config.learner_of(name)).to(device)
+        warn_of_equal_starts(config, network)
         learners.append((Learner.of(network, config.inner.make()), initial_weights(config, network)))
     return learners
 

@@ -25,18 +25,16 @@ _SEPARATORS: Final = (",", ";", "\t")
 _MOST: Final = 10  # columns that an error lists
 
 
-@final
-class CsvReader(Reader):
-    """The path of a ``.csv`` file whose first row names the columns; fields are separated by commas, semicolons or
-    tabs, as the first row has them."""
+class FileOfColumns(Reader):
+    """The path of a file of columns, one of which holds the labels."""
 
-    name = "csv"
-    takes = "the path of a .csv file"
+    endings: tuple[str, ...]
+    """Of such files, in lower case."""
     options = frozenset({"label"})
 
     def can_read(self, source: object) -> bool:
-        """Whether it ends in ``.csv``, in either case."""
-        return isinstance(source, str) and source.lower().endswith(".csv")
+        """Whether it has one of the endings, in either case."""
+        return isinstance(source, str) and source.lower().endswith(self.endings)
 
     def data_name(self, source: str) -> str:
         """The file without its folder and ending."""
@@ -45,6 +43,16 @@ class CsvReader(Reader):
     def read(self, source: str, data_dir: Path | None) -> Raw:
         """The path is relative to the working directory, not to ``data_dir``."""
         return self.read_as(source, data_dir, Reading())
+
+
+@final
+class CsvReader(FileOfColumns):
+    """The path of a ``.csv`` file whose first row names the columns; fields are separated by commas, semicolons or
+    tabs, as the first row has them."""
+
+    name = "csv"
+    takes = "the path of a .csv file"
+    endings = (".csv",)
 
     def read_as(self, source: str, data_dir: Path | None, reading: Reading) -> Raw:
         """With the column of the labels as it is named."""
@@ -61,24 +69,12 @@ class CsvReader(Reader):
 
 
 @final
-class ParquetReader(Reader):
+class ParquetReader(FileOfColumns):
     """The path of a Parquet file; needs the extra ``parquet``."""
 
     name = "parquet"
     takes = "the path of a .parquet file"
-    options = frozenset({"label"})
-
-    def can_read(self, source: object) -> bool:
-        """Whether it ends in ``.parquet`` or ``.pq``, in either case."""
-        return isinstance(source, str) and source.lower().endswith((".parquet", ".pq"))
-
-    def data_name(self, source: str) -> str:
-        """The file without its folder and ending."""
-        return Path(source).stem
-
-    def read(self, source: str, data_dir: Path | None) -> Raw:
-        """The path is relative to the working directory, not to ``data_dir``."""
-        return self.read_as(source, data_dir, Reading())
+    endings = (".parquet", ".pq")
 
     def read_as(self, source: str, data_dir: Path | None, reading: Reading) -> Raw:
         """With the column of the labels as it is named."""
