@@ -221,13 +221,30 @@ class StridedNet(nn.Module):
         width: channels of the first convolution, at least 1.
         depth: number of convolutions, at least 1.
         norm: as for `ConvNet`.
+        shrink: sides of the squares of pixels that are averaged before anything else, from 1 (none) to the image's
+            shorter side; what is left over at the right and at the bottom is not seen.
     """
 
-    def __init__(self, shape: Shape, num_classes: int, width: int = 16, depth: int = 3, norm: Norm = "none") -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        num_classes: int,
+        width: int = 16,
+        depth: int = 3,
+        norm: Norm = "none",
+        shrink: int = 1,
+    ) -> None:
         super().__init__()
         channels, height, columns = check_shape(shape, num_classes)
         if width < 1 or depth < 1:
             raise LimbeckError(f"StridedNet needs width and depth of at least 1, not width {width} and depth {depth}.")
+        if not 1 <= shrink <= min(height, columns):
+            raise LimbeckError(
+                f"shrink is {shrink}; images of {height} x {columns} pixels can be averaged over squares of 1 to "
+                f"{min(height, columns)}."
+            )
+        self.shrink = shrink
+        height, columns = height // shrink, columns // shrink
         self.padding = (0, columns % 2, 0, height % 2)
         sides, features = (-(-height // 2), -(-columns // 2)), 4 * channels
         blocks: list[nn.Module] = []
@@ -242,6 +259,7 @@ class StridedNet(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """(N, C, H, W) images -> (N, K) logits."""
+        x_NCHW = F.avg_pool2d(x_NCHW, self.shrink) if self.shrink > 1 else x_NCHW
         x = F.pixel_unshuffle(F.pad(x_NCHW, self.padding) if any(self.padding) else x_NCHW, 2)
         return _tensor(self.head(self.features(x).flatten(1)))
 

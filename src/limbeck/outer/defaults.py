@@ -30,6 +30,9 @@ PIXELS_OF_ONE: Final = 28 * 28
 SMALL_SIDE: Final = 16
 """Pixels below which a convolutional network has nothing to halve."""
 
+LARGE_SIDE, SEEN_SIDE = 48, 32
+"""Pixels from which a learner that nobody named sees averages, about so many a side."""
+
 
 def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Config:
     """The configuration with what is open decided, but for the step size, which needs trying.
@@ -39,9 +42,8 @@ def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Confi
         data: its data.
         free: those of ``SIZES``, and ``learner``, that nobody named.
     """
-    height, width = data.image_shape[1:]
-    if "learner" in free and (data.kind != "images" or min(height, width) < SMALL_SIDE):
-        config = replace(config, learner="gru" if data.kind == "series" else "mlp")
+    if "learner" in free:
+        config = replace(config, learner=_learner_for(data) or config.learner)
     source, outer = config.source, config.outer
     if not isinstance(source, PixelConfig) or config.attack is not None:
         return config.settled()
@@ -59,3 +61,25 @@ def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Confi
             del wanted["real_batch"]
         outer = replace(outer, **{name: value for name, value in wanted.items() if name in free})
     return replace(config, source=source, outer=outer)
+
+
+def _learner_for(data: TaskData) -> str | None:
+    """A learner that suits this kind and size of data; None where the usual one does."""
+    side = min(data.image_shape[1:])
+    if data.kind == "series":
+        return "gru"
+    if data.kind == "table" or side < SMALL_SIDE:
+        return "mlp"
+    if side >= LARGE_SIDE:  # ten steps of learning at full size take minutes on a CPU, averages a second
+        return f"stridednet,shrink={side // SEEN_SIDE}"
+    return None
+
+
+def describe_choice(learner: str, data: TaskData) -> str:
+    """What is said of a learner that was chosen for the data."""
+    height, width = data.image_shape[1:]
+    said = f"learner {learner}, which suits {height} x {width} pixels" if data.kind == "images" else f"learner {learner}"
+    shrink = learner.partition("shrink=")[2]
+    if shrink:
+        said += f": it sees averages over {shrink} x {shrink} of them"
+    return f"{said} (--learner names another)"

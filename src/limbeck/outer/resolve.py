@@ -17,18 +17,22 @@ from limbeck.experiment.progress import Progress
 from limbeck.experiment.task import check_task, record_pool, task_of
 from limbeck.models import load_card
 from limbeck.outer.checkpoint import Checkpoint
-from limbeck.outer.defaults import fit_defaults
+from limbeck.outer.defaults import describe_choice, fit_defaults
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assignment:
-    """A run to begin, or with a checkpoint to go on with; nothing is written without a folder."""
+    """A run to begin, or with a checkpoint to go on with; nothing is written without a folder.
+
+    ``note`` says what was chosen that is worth a line.
+    """
 
     config: Config
     data: TaskData
     folder: RunDirectory | None
     checkpoint: Checkpoint | None
+    note: str = ""
 
 
 @final
@@ -69,8 +73,9 @@ def resolve(
     if config.init.pooled:
         config = record_pool(config, data=data, data_dir=data_dir)
     config, data = _with_task(config, data, None, data_dir=data_dir, device=device)
-    config = config.settled() if place.free is None else fit_defaults(config, data, place.free)
-    return Assignment(config=config, data=data.to(device), folder=folder, checkpoint=None)
+    fitted = config.settled() if place.free is None else fit_defaults(config, data, place.free)
+    note = "" if fitted.learner == config.learner else describe_choice(fitted.learner, data)
+    return Assignment(config=fitted, data=data.to(device), folder=folder, checkpoint=None, note=note)
 
 
 def _go_on(

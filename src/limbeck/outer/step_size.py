@@ -6,9 +6,12 @@ Shapes: B inits, T steps.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -21,8 +24,11 @@ from limbeck.outer.learners import Family, LearnerAndWeights
 STEP_SIZES: Final = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """What is tried."""
 
-INITS: Final = 4
-"""Held-out initial weights on which each is tried."""
+SETS: Final = 4
+"""Sets of real images on which each is tried: which images it is matters more than which initial weights."""
+
+INITS: Final = 2
+"""Held-out initial weights for each set."""
 
 
 def with_step_size(
@@ -41,21 +47,45 @@ def with_step_size(
     if not sizes:
         return config.settled()
     real = dataclasses.replace(config, source=dataclasses.replace(config.source, start="real"))
-    source = real.source.build(gather_materials(real, data, generator(config.seed, "start")))
+    rng = generator(config.seed, "start")
+    sources = [real.source.build(gather_materials(real, data, rng)) for _ in range(SETS)]
     method = config.method.build(None)
     family = Family.of(learners[:1], method, dataclasses.replace(execution, compiled=False))
     count = min(INITS, config.outer.validate_inits) if family.resampled else 1
-    accuracy = {}
+    accuracies = {}
     for lr in sizes:
-        with torch.no_grad():
-            params = source.parameters()
-            batches = [source.batch(params, t) for t in range(source.steps)]
         constant = torch.tensor(lr, device=data.train_x.device, dtype=torch.float32)
-        batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in batches]
-        accuracy[lr] = family.validate(batches, data, count, config.seed + 3).mean
-    best = max(accuracy, key=lambda lr: accuracy[lr])
+        means = []
+        for index, source in enumerate(sources):
+            with torch.no_grad():
+                params = source.parameters()
+                batches = [source.batch(params, t) for t in range(source.steps)]
+            batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in batches]
+            means.append(family.validate(batches, data, count, config.seed + 3 + index).mean)
+        accuracies[lr] = torch.tensor(means)
+    best = choose(accuracies)
     reporter.message(
-        f"step size {best:g} to start from: trained on real images, networks reach {accuracy[best]:.1f} % with it, "
-        f"{min(accuracy.values()):.1f} % with the worst of {len(sizes)} (--lr names another)"
+        f"step size {best:g} to start from: trained on real images, networks reach {accuracies[best].mean():.1f} % "
+        f"with it, {min(each.mean() for each in accuracies.values()):.1f} % with the worst of {len(sizes)} "
+        "(--lr names another)"
     )
     return dataclasses.replace(config, inner=dataclasses.replace(config.inner, lr=best))
+
+
+def choose(accuracies: Mapping[float, Tensor]) -> float:
+    """The middle one of the step sizes that are as good as the best, within a standard error of the difference.
+
+    Where real images teach next to nothing, all are, and the best one would be drawn by lot: from the smallest nothing
+    is learned, and training diverges with the largest.
+
+    Args:
+        accuracies: of each step size in ascending order, in percent, over the same sets of real images.
+    """
+    best = max(accuracies, key=lambda lr: float(accuracies[lr].mean()))
+
+    def as_good(lr: float) -> bool:
+        difference = accuracies[best] - accuracies[lr]
+        return float(difference.mean()) <= float(difference.std()) / math.sqrt(len(difference))
+
+    good = [lr for lr in accuracies if lr == best or as_good(lr)]
+    return good[(len(good) - 1) // 2]
