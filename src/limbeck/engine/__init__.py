@@ -7,6 +7,7 @@ from limbeck.engine.adjoint import ADJOINTS, Adjoint, MetaGradient, RealBatch, R
 from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.forward import (
     copy_module,
+    detach_all,
     differentiable,
     hidden_layers,
     is_simple,
@@ -89,6 +90,7 @@ __all__ = [
     "add",
     "carried_names",
     "copy_module",
+    "detach_all",
     "differentiable",
     "hidden_layers",
     "images_per_class",

@@ -6,9 +6,23 @@ from typing import Final
 
 from limbeck.common.registry import Registry
 from limbeck.methods.base import Method, MethodConfig
+from limbeck.methods.distribution import DistributionConfig, DistributionMatching
+from limbeck.methods.gradients import GradientConfig, GradientMatching
 from limbeck.methods.unrolled import Unrolled, UnrolledConfig
 
-METHODS: Final[Registry[type[MethodConfig]]] = Registry("method", ("unrolled", UnrolledConfig))
+METHODS: Final[Registry[type[MethodConfig]]] = Registry(
+    "method", ("unrolled", UnrolledConfig), ("dm", DistributionConfig), ("dc", GradientConfig)
+)
 """The methods by name; another one is a file and a line here."""
 
-__all__ = ["METHODS", "Method", "MethodConfig", "Unrolled", "UnrolledConfig"]
+__all__ = [
+    "METHODS",
+    "DistributionConfig",
+    "DistributionMatching",
+    "GradientConfig",
+    "GradientMatching",
+    "Method",
+    "MethodConfig",
+    "Unrolled",
+    "UnrolledConfig",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import torch
@@ -41,7 +42,7 @@ def with_step_size(
     """
     if config.inner.lr is not None:
         return config
-    if not isinstance(config.source, PixelConfig) or config.attack is not None:
+    if not isinstance(config.source, PixelConfig) or config.attack is not None or not config.method.learns_steps:
         return config.settled()
     sizes = [lr for lr in STEP_SIZES if config.inner.lr_max is None or lr < config.inner.lr_max]
     if not sizes:
@@ -59,9 +60,9 @@ def with_step_size(
         for index, source in enumerate(sources):
             with torch.no_grad():
                 params = source.parameters()
-                batches = [source.batch(params, t) for t in range(source.steps)]
-            batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in batches]
-            means.append(family.validate(batches, data, count, config.seed + 3 + index).mean)
+                lessons = [source.batch(params, t) for t in range(source.steps)]
+            batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in lessons]
+            means.append(family.validate(partial(iter, batches), data, count, config.seed + 3 + index).mean)
         accuracies[lr] = torch.tensor(means)
     best = choose(accuracies)
     reporter.message(

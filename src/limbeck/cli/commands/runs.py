@@ -34,7 +34,7 @@ from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
-from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.evaluation.training import LearnedSchedule, OrdinaryTraining
 from limbeck.experiment.config import Config
 from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.progress import Reporter, Several
@@ -159,8 +159,9 @@ def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
     run = Distilled.load(options.run, trust=options.trust, learner=options.learner)
-    if options.training != OrdinaryTraining() and not options.ordinary:
-        raise LimbeckError("Options of ordinary training do nothing without --ordinary; add it, or leave them out.")
+    scheduled = isinstance(run.training, LearnedSchedule)
+    if options.training != OrdinaryTraining() and options.protocol == "learned":
+        raise LimbeckError("Options of ordinary training do nothing with --protocol learned; leave them out.")
     if run.config.attack is not None:
         return report_on(run, options)
     if run.config.init.fixed and not options.learners:
@@ -178,7 +179,8 @@ def evaluate(argv: list[str]) -> int:
         baselines=baseline_choice(options.baselines),
         learners=options.learners,
         every_step=options.every_step,
-        training=options.training if options.ordinary else None,
+        training=None if options.training == OrdinaryTraining() else options.training,
+        protocol=options.protocol or ("both" if scheduled else "ordinary"),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
