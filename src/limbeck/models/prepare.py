@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -57,14 +57,19 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     if is_simple(module):
         return module
-    kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
+    kept = any(isinstance(m, _NormBase) and m.training and m.track_running_stats for m in module.modules())
     traced = random_calls()
     with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
         before = dict(tried.named_buffers())
+        versions = {name: buffer._version for name, buffer in before.items()}
         with traced:
             tried(_images(shape))
-        kept = kept or any(value is not before.get(name) for name, value in _own_buffers(tried).items())
+        # Assigned, or written in place: as spectral normalisation does, whose vectors are assigned when it is replayed.
+        kept = kept or any(
+            value is not before.get(name) or value._version != versions[name]
+            for name, value in _own_buffers(tried).items()
+        )
         with traced:  # some draw only then
             copy_module(module).cpu().eval()(_images(shape))
     if not kept and not traced.names and not traced.replaceable:
