@@ -196,6 +196,23 @@ def test_what_a_network_is_wrapped_in_or_cast_to_is_taken_off(wrap: Callable[[nn
     assert module[1].weight.dtype == torch.float32
 
 
+def test_channels_last_is_undone() -> None:
+    """Its features cannot be viewed as rows, even where one channel makes the formats alike."""
+
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x).view(len(x), -1))
+
+    given = Viewing().to(memory_format=torch.channels_last)
+    strides = given.conv.weight.stride()
+    assert build_learner(given, shape=SHAPE, num_classes=3).conv.weight.stride() == (9, 9, 3, 1)
+    assert given.conv.weight.stride() == strides
+
+
 def test_buffers_that_are_assigned_are_carried() -> None:
     """As of a normalisation that someone wrote: an average that moves in training."""
 

@@ -189,6 +189,16 @@ def test_normalising_into_a_tensor_that_is_no_buffer_is_torchs_own() -> None:
     torch.testing.assert_close(Replayed(Normalising())(x), F.normalize(x))
 
 
+def test_what_is_replayed_can_be_compiled() -> None:
+    norm = nn.InstanceNorm1d(3, track_running_stats=True)
+    module = Replayed(nn.Sequential(nn.Linear(4, 4), nn.AlphaDropout(0.5), norm))
+    x = torch.randn(2, 3, 4, generator=generator())
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), module(x))
+    for name, value in module.named_buffers():
+        torch.testing.assert_close(compiled.get_buffer(f"_orig_mod.{name}"), value)
+
+
 def test_weights_that_are_composed_are_drawn_anew() -> None:
     weight_norm = nn.utils.parametrizations.weight_norm
     weighed = nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(16, CLASSES)))

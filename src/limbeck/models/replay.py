@@ -8,7 +8,7 @@ statistics are carried in the learner's state (see ``limbeck.engine.carried``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
@@ -102,6 +102,17 @@ def _draws_nothing(func: Any, args: tuple[Any, ...]) -> bool:
     return "dropout" in name and len(args) > 1 and (args[1] == 0 or (len(args) > 2 and args[2] is False))
 
 
+@final
+class _Replacements:
+    """Both tables as dicts: ``torch.compile`` knows no other mapping whose keys are functions."""
+
+    def __init__(self) -> None:
+        self.assigned, self.drawn = dict(ASSIGNED), dict(DRAWN)
+
+
+_REPLACEMENTS: Final = _Replacements()
+
+
 class _Replacing(TorchFunctionMode):
     """Answers torch's random functions with numbers from a module's key, and has statistics assigned."""
 
@@ -112,10 +123,11 @@ class _Replacing(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in ASSIGNED:
-            return ASSIGNED[func](self.noise, *args, **(kwargs or {}))
+        assigning = _REPLACEMENTS.assigned.get(func)
+        if assigning is not None:
+            return assigning(self.noise, *args, **(kwargs or {}))
         given = {"low" if key == "from" else "high" if key == "to" else key: v for key, v in (kwargs or {}).items()}
-        handler = DRAWN.get(func)
+        handler = _REPLACEMENTS.drawn.get(func)
         if handler is None or given.get("generator") is not None or given.get("out") is not None:
             return func(*args, **(kwargs or {}))  # what draws from elsewhere is found by ``random_calls``
         return handler(self.noise, *args, **given)
