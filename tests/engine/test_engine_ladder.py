@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from limbeck.engine import Execution, Kernels, Learner, PixelConfig, RealLoss, Remat, Unroll
+from limbeck.engine.ladder import Function, Ladder
 from limbeck.errors import LimbeckError
 
 SHAPE = (1, 4, 4)
@@ -275,6 +276,16 @@ def test_a_branch_that_is_met_later_goes_down_then() -> None:
     expected = case.learner.step_recorded(states.at(1), tiny)
     for name, value in expected.params.items():
         torch.testing.assert_close(stepped.params[name][1], value)
+
+
+def test_a_single_init_stays_where_several_went_down_to() -> None:
+    """One by one is no other way for one, and no reason to record."""
+    ladder = Ladder(nn.Identity(), simple=True)
+    with pytest.warns(UserWarning, match="one after the other.*: as a test"):
+        ladder.descend("one by one", "as a test")
+    double = Function(transformed=lambda x: 2 * x, recorded=lambda x: 2 * x, has_inits=(True,))
+    result = ladder.first_call(double, batched=False, compiled=False, args=[torch.ones(1, 2)])[1]
+    assert torch.equal(result, torch.full((1, 2), 2.0)) and ladder.rung == "one by one"
 
 
 def test_what_differs_from_call_to_call_is_refused() -> None:

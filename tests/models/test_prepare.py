@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,23 @@ def test_what_a_network_is_wrapped_in_or_cast_to_is_taken_off(wrap: Callable[[nn
     check(module, SHAPE, 3)
     assert list(dict(module.named_parameters())) == ["1.weight", "1.bias"]
     assert module[1].weight.dtype == torch.float32
+
+
+def test_channels_last_is_undone() -> None:
+    """Its features cannot be viewed as rows, even where one channel makes the formats alike."""
+
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x).view(len(x), -1))
+
+    given = Viewing().to(memory_format=torch.channels_last)
+    strides = given.conv.weight.stride()
+    assert build_learner(given, shape=SHAPE, num_classes=3).conv.weight.stride() == (9, 9, 3, 1)
+    assert given.conv.weight.stride() == strides
 
 
 def test_buffers_that_are_assigned_are_carried() -> None:
@@ -456,6 +474,49 @@ def test_layers_in_lists_of_lists_are_found() -> None:
     module.more = [[nn.Linear(3, 3)], {"a": (nn.Linear(3, 3),)}]
     with pytest.raises(LimbeckError, match="'more'"):
         check(module, SHAPE, 3)
+
+
+def hidden(kind: str) -> nn.Module:
+    """A network whose head is its own, and whose body torch's list of parameters does not have."""
+    body, head = nn.Linear(16, 4), nn.Linear(4, 3)
+
+    class Hiding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+            self.__dict__["there"] = {
+                "a partial": functools.partial(body),
+                "a bound method": body.forward,
+                "a bare parameter": [nn.Parameter(torch.ones(16, 4))],
+            }.get(kind, body)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1)
+            if kind == "a closure":
+                return self.head(body(x))
+            return self.head(x @ self.there[0] if isinstance(self.there, list) else self.there(x))
+
+    return Hiding()
+
+
+@pytest.mark.parametrize("kind", ["a closure", "a partial", "a bound method", "a bare parameter", "the object's dict"])
+def test_parameters_that_are_not_registered_are_refused(kind: str) -> None:
+    with pytest.raises(LimbeckError, match=r"uses a parameter that is not registered, of shape \(.*ModuleList"):
+        build_learner(hidden(kind), shape=SHAPE, num_classes=3)
+
+
+def test_a_forward_pass_that_holds_on_to_another_copy_is_refused() -> None:
+    """A function in the place of forward is not copied with the network, so it would always see the first weights."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    network.forward = lambda x: network[1](x.flatten(1))
+    with pytest.raises(LimbeckError, match="not registered"):
+        build_learner(network, shape=SHAPE, num_classes=3)
+
+
+def test_what_is_frozen_may_be_anywhere() -> None:
+    network = hidden("a closure")
+    network.there.requires_grad_(False)
+    assert len(list(build_learner(network, shape=SHAPE, num_classes=3).parameters())) == 2
 
 
 def test_starts_that_do_not_differ_are_named() -> None:

@@ -70,9 +70,10 @@ def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def is_simple(module: nn.Module) -> bool:
-    """Whether a module is made of layers alone that are known to be pure functions, whatever their mode."""
+    """Whether a module is made of layers alone that are known to be pure functions in any mode, without hooks."""
     return all(
         not getattr(layer, "inplace", False)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
         and (home.startswith("limbeck.") or (home.startswith("torch.") and isinstance(layer, _SIMPLE)))
         for layer, home in ((layer, type(layer).__module__) for layer in module.modules())
     )

@@ -143,7 +143,7 @@ class Ladder:
 
     def _kernels(self, function: Function, rung: str, *, batched: bool, compiled: bool) -> Iterator[Callable[..., Any]]:
         """The kernel of a rung, compiled first where that is asked for; nothing where the rung does not differ."""
-        if rung == "one by one" and not batched:
+        if rung == "one by one" and not batched and self.rung != rung:
             return
         if rung == "recorded":
             yield _run_each(function.recorded, function.has_inits)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
@@ -27,9 +27,9 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     """Run two images through `module` in float32, in training; neither it nor the global random state is changed.
 
     Raises:
-        LimbeckError: the module has nothing to train, hides layers, has weights that are not finite or fails on such
-            images, its output is not (2, num_classes), or its forward pass draws random numbers, counts or updates
-            buffers, which inner training could not differentiate.
+        LimbeckError: the module has nothing to train, hides layers or parameters, has weights that are not finite or
+            fails on such images, its output is not (2, num_classes), or its forward pass draws random numbers, counts
+            or updates buffers, which inner training could not differentiate.
     """
     refuse_lazy(module)
     for path in hidden_layers(module):
@@ -62,6 +62,11 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
         raise LimbeckError(
             f"The learner's forward pass changes '{changed[0]}', which inner training does not carry, so a step could "
             "not be computed again; leave that out."
+        )
+    for parameter in traced.parameters:  # the module's own have been replaced by copies that are none
+        raise LimbeckError(
+            f"The learner's forward pass uses a parameter that is not registered, of shape {tuple(parameter.shape)}, "
+            "so it would not be trained; make its layer an attribute of the module, or put it into nn.ModuleList."
         )
     if traced.names or drawn:
         raise LimbeckError(
@@ -152,8 +157,7 @@ def refuse_lazy(module: nn.Module) -> None:
 def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """Refuse layers that inner training would get silently wrong: dropout and running statistics that are not carried.
 
-    Those of a learner have been replaced by `limbeck.models.stateful`; dropout inside recurrent and attention layers
-    has not, nor has any of a generator.
+    Those of a learner have been replaced by `limbeck.models.stateful` or are replayed; those of a generator are not.
 
     Raises:
         LimbeckError: with the path of the first such layer and how to replace it.
@@ -167,7 +171,7 @@ def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
                 "for its gradient; set its dropout to p=0 or leave it out."
             )
         statistics = isinstance(layer, _NormBase) and layer.track_running_stats and layer.training
-        if isinstance(layer, nn.SyncBatchNorm) or (statistics and not (replayed and isinstance(layer, _BatchNorm))):
+        if isinstance(layer, nn.SyncBatchNorm) or (statistics and not replayed):
             raise LimbeckError(
                 f"{where} keeps running statistics that inner training cannot carry; use nn.BatchNorm1d, 2d or 3d in "
                 "training mode, track_running_stats=False, or nn.GroupNorm instead."

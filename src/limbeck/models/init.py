@@ -5,6 +5,7 @@ Shapes: n networks, stacked in front of each parameter's own shape.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from limbeck.common.seeds import own_state
 from limbeck.engine import KEYS, Noisy, carried_names, copy_module, trainable_parameters
@@ -358,7 +360,14 @@ def reset(module: nn.Module) -> nn.Module:
         for layer in reversed(list(fresh.modules())):  # children first, so that a parent has the last word
             draw_anew = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
             if callable(draw_anew):
-                draw_anew()
+                with parametrize.cached():  # a weight that is composed is one tensor, drawn into and taken apart again
+                    draw_anew()
+                    for leaf in getattr(layer, "parametrizations", ()):
+                        with contextlib.suppress(NotImplementedError):
+                            setattr(layer, leaf, getattr(layer, leaf))
+            for leaf in ("weight_orig", "weight_v"):  # what hooks compose a weight of
+                if isinstance(getattr(layer, leaf, None), nn.Parameter):
+                    layer.get_parameter(leaf).copy_(layer.weight)  # type: ignore[arg-type]
         for name, value in frozen.items():
             fresh.get_parameter(name).copy_(value)
     return fresh

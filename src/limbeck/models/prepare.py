@@ -6,9 +6,10 @@ import contextlib
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
 from limbeck.engine import carried_names, copy_module, is_simple
@@ -27,7 +28,7 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """The network itself, in float32, its lazy layers with shapes from images of ``shape`` (C, H, W).
+    """The network itself, in float32 and in the plain memory format, its lazy layers with shapes from images (C, H, W).
 
     What its forward pass fails on is left to ``checks.check``.
     """
@@ -37,6 +38,9 @@ def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
             module(_images(shape))
     elif any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
         module = module.float()
+    for parameter in module.parameters():
+        if not is_lazy(parameter) and parameter.ndim > 3:  # what comes out with channels last could not be viewed
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     for layer in list(module.modules()):
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
             layer.sparse = False  # the same gradient, in a form that can be differentiated again
@@ -57,14 +61,19 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     if is_simple(module):
         return module
-    kept = any(isinstance(m, _BatchNorm) and m.training and m.track_running_stats for m in module.modules())
+    kept = any(isinstance(m, _NormBase) and m.training and m.track_running_stats for m in module.modules())
     traced = random_calls()
     with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
         before = dict(tried.named_buffers())
+        versions = {name: buffer._version for name, buffer in before.items()}
         with traced:
             tried(_images(shape))
-        kept = kept or any(value is not before.get(name) for name, value in _own_buffers(tried).items())
+        # Assigned, or written in place: as spectral normalisation does, whose vectors are assigned when it is replayed.
+        kept = kept or any(
+            value is not before.get(name) or value._version != versions[name]
+            for name, value in _own_buffers(tried).items()
+        )
         with traced:  # some draw only then
             copy_module(module).cpu().eval()(_images(shape))
     if not kept and not traced.names and not traced.replaceable:

@@ -23,14 +23,13 @@ from limbeck.common.seeds import own_state
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
 from limbeck.models.checks import check, describe_error, refuse_blind, refuse_unsupported
-from limbeck.models.elsewhere import found_elsewhere
 from limbeck.models.generators import ConvGenerator
 from limbeck.models.nasbench201 import NasBench201
 from limbeck.models.nets import MLP, AlexCifarNet, ConvNet, LeNet, LinearClassifier, Shape, StridedNet
 from limbeck.models.origin import Origin, origins, with_origin
 from limbeck.models.prepare import prepare, settle
 from limbeck.models.sequences import Conv1d, Gru, Rnn
-from limbeck.models.zoo import ZOOS, zoo_function
+from limbeck.models.zoo import ZOOS, found_elsewhere, zoo_function
 
 LEARNERS: Final[Registry[Callable[..., nn.Module]]] = Registry(
     "learner",
