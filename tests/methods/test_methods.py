@@ -25,7 +25,15 @@ from limbeck.engine import (
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import score, train
 from limbeck.experiment.recorded import decode_member, encode
-from limbeck.methods import METHODS, DistributionConfig, GradientConfig, Method, MethodConfig, UnrolledConfig
+from limbeck.methods import (
+    METHODS,
+    DistributionConfig,
+    GradientConfig,
+    Method,
+    MethodConfig,
+    SiameseConfig,
+    UnrolledConfig,
+)
 
 EXAMPLES: dict[str, list[MethodConfig]] = {
     "unrolled": [
@@ -35,6 +43,7 @@ EXAMPLES: dict[str, list[MethodConfig]] = {
     ],
     "dm": [DistributionConfig(), DistributionConfig(shift=1.0, flip=True)],
     "dc": [GradientConfig(), GradientConfig(age=0, turn=5.0)],
+    "dsa": [SiameseConfig(age=3, zoom=0.1)],
 }
 """Configs of each method."""
 

@@ -6,7 +6,7 @@ Shapes: M images, C channels, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,11 @@ class Augmentation:
     turn: float = 0.0
     zoom: float = 0.0
     flip: bool = False
+
+    @classmethod
+    def suiting(cls, shape: tuple[int, int, int], strength: float = 1.0) -> Self:
+        """What suits images of a shape (C, H, W) at strength 1; colour images are mirrored, too."""
+        return cls(shift=strength * min(shape[1:]) / 14, turn=10 * strength, zoom=0.1 * strength, flip=shape[0] == 3)
 
     @property
     def idle(self) -> bool:

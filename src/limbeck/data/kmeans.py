@@ -17,13 +17,13 @@ def kmeans_per_class(data: TaskData, per_class: int, generator: torch.Generator)
     for label in range(data.num_classes):
         x_ND = data.preprocessing.apply(data.train_x[data.train_y == label]).flatten(1)
         k = min(per_class, len(x_ND))
-        centres_kD = _lloyd(x_ND, k, generator)[torch.randperm(k, generator=generator)]
+        centres_kD = find_centres(x_ND, k, generator)[torch.randperm(k, generator=generator)]
         repeats = -(-per_class // k)
         centres.append(centres_kD.repeat(repeats, 1)[:per_class].reshape(per_class, *data.image_shape))
     return torch.stack(centres)
 
 
-def _lloyd(x_ND: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
+def find_centres(x_ND: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
     """Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii 2007); centres (k, D)."""
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     centres_kD = x_ND[first : first + 1]

@@ -16,6 +16,7 @@ from torch import Tensor
 from limbeck.data import TaskData, kmeans_per_class
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import unknown
+from limbeck.evaluation.selections import SELECTIONS, select_per_class
 
 STEP_SIZES = tuple(0.001 * 10 ** (i / 3) for i in range(10))
 """The grid that step sizes are tuned on: 0.001 to 1, three a decade."""
@@ -83,7 +84,8 @@ FINE_TUNING_EPOCHS = (3, 10, 30, 100)
 
 
 def baseline_names() -> tuple[str, ...]:
-    """The baselines in the order of the paper's table; ``fine-tuning`` is another, for networks that were trained."""
+    """The baselines in the order of the paper's table. Others are the selections, and ``fine-tuning`` for networks that
+    were trained."""
     return ("random", "best-random", "kmeans", "average")
 
 
@@ -99,10 +101,15 @@ def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tenso
         "kmeans": kmeans_per_class,
         "average": class_average,
         FINE_TUNING: random_real,
+        **{name: _selection(name) for name in SELECTIONS.names if name != "random"},
     }
     if name not in known:
         raise unknown("baseline", name, known)
     return known[name]
+
+
+def _selection(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
+    return lambda data, per_class, generator: select_per_class(data, name, per_class, generator)
 
 
 def check_baselines(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Ordinary training as it serves a set best: augmentation, step size, its decay and epochs, chosen on validation data."""
+"""Ordinary training as it serves a set best: augmentation, step size, its decay, epochs, chosen on validation data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
+from limbeck.common.augmentation import Augmentation
 from limbeck.evaluation.training import OrdinaryTraining
 
 
@@ -51,17 +52,13 @@ Change = Callable[[OrdinaryTraining], OrdinaryTraining]
 def augmentations(shape: tuple[int, int, int]) -> Iterator[Change]:
     """Augmentations of two strengths for images of this shape; colour images are mirrored, too. Moved images are seen
     four times as often: no two look the same."""
-    side, flip = min(shape[1:]), shape[0] == 3
     for strength in (1.0, 1.5):
 
         def change(recipe: OrdinaryTraining, strength: float = strength) -> OrdinaryTraining:
+            moves = Augmentation.suiting(shape, strength)
+            epochs = recipe.epochs if recipe.augmented else 4 * recipe.epochs
             return dataclasses.replace(
-                recipe,
-                epochs=recipe.epochs if recipe.augmented else 4 * recipe.epochs,
-                shift=strength * side / 14,
-                turn=10 * strength,
-                zoom=0.1 * strength,
-                flip=flip,
+                recipe, epochs=epochs, shift=moves.shift, turn=moves.turn, zoom=moves.zoom, flip=moves.flip
             )
 
         yield change

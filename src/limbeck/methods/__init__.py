@@ -7,7 +7,8 @@ from typing import Final
 from limbeck.common.registry import Registry
 from limbeck.methods.base import Method, MethodConfig
 from limbeck.methods.distribution import DistributionConfig, DistributionMatching
-from limbeck.methods.gradients import GradientConfig, GradientMatching
+from limbeck.methods.gradients import GradientConfig, GradientMatching, SiameseConfig
+from limbeck.methods.matching import MatchingConfig
 from limbeck.methods.unrolled import Unrolled, UnrolledConfig
 
 METHODS: Final[Registry[type[MethodConfig]]] = Registry(
@@ -21,8 +22,10 @@ __all__ = [
     "DistributionMatching",
     "GradientConfig",
     "GradientMatching",
+    "MatchingConfig",
     "Method",
     "MethodConfig",
+    "SiameseConfig",
     "Unrolled",
     "UnrolledConfig",
 ]

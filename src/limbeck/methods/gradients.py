@@ -5,6 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +21,9 @@ from limbeck.methods.base import Method
 from limbeck.methods.matching import Lesson, Matching, MatchingConfig
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class GradientConfig(MatchingConfig):
-    """Gradient matching: a step on learned images of a class changes a network as one on real images does.
+class AgedConfig(MatchingConfig):
+    """Settings of gradient matching: a step on learned images of a class changes a network as one on real images does.
 
     Args:
         age: networks are compared after they took a random number of steps on the learned images, at most so many; 0
@@ -35,9 +35,10 @@ class GradientConfig(MatchingConfig):
     age_lr: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.age < 0:
             raise LimbeckError(f"age is {self.age}; it must not be negative.")
-        if not self.age_lr > 0:
+        if not 0 < self.age_lr < math.inf:
             raise LimbeckError(f"age_lr is {self.age_lr}; a step size must be a positive number.")
 
     @property
@@ -47,6 +48,20 @@ class GradientConfig(MatchingConfig):
     def build(self, goal: Objective | None = None) -> Method:
         self.refuse_goal(goal)
         return GradientMatching(augmentation=self.augmentation, age=self.age, age_lr=self.age_lr)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig(AgedConfig):
+    """Gradient matching, or dataset condensation: images are compared as they are unless moves are named."""
+
+    siamese = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SiameseConfig(AgedConfig):
+    """Gradient matching with Siamese augmentation (arXiv 2102.08259): images are moved while they are compared."""
 
 
 @final

@@ -6,9 +6,10 @@ K classes.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from limbeck.common.augmentation import Augmentation, Moves
 from limbeck.engine import Kernels, MetaGradient, RealBatch, Source, Tensors, differentiable
+from limbeck.errors import LimbeckError
 from limbeck.methods.base import Method, MethodConfig
 
 
@@ -27,16 +29,25 @@ class MatchingConfig(MethodConfig):
     eq. 5), drawn anew in every iteration.
 
     Args:
-        shift: up to so many pixels along each axis.
-        turn: up to so many degrees, either way.
-        zoom: a factor of up to 1 ± so much, < 1.
-        flip: mirror with probability 1/2.
+        shift: up to so many pixels along each axis; by default as ``siamese`` says, if a run may choose, and none else.
+        turn: up to so many degrees, either way; by default likewise.
+        zoom: a factor of up to 1 ± so much, < 1; by default likewise.
+        flip: mirror with probability 1/2; by default likewise.
     """
 
-    shift: float = 0.0
-    turn: float = 0.0
-    zoom: float = 0.0
-    flip: bool = False
+    siamese: ClassVar[bool] = True
+    """Whether images are augmented where nobody says otherwise, as suits their size."""
+
+    shift: float | None = None
+    turn: float | None = None
+    zoom: float | None = None
+    flip: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (("shift", math.inf), ("turn", 180.0), ("zoom", 1.0)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < most:
+                raise LimbeckError(f"{name} is {value}; it must be at least 0 and below {most:g}.")
 
     @property
     def learns_steps(self) -> bool:
@@ -49,7 +60,13 @@ class MatchingConfig(MethodConfig):
     @property
     def augmentation(self) -> Augmentation:
         """The bounds of the moves."""
-        return Augmentation(shift=self.shift, turn=self.turn, zoom=self.zoom, flip=self.flip)
+        return Augmentation(shift=self.shift or 0.0, turn=self.turn or 0.0, zoom=self.zoom or 0.0, flip=bool(self.flip))
+
+    def fitting(self, shape: tuple[int, int, int], *, moved: bool) -> Self:
+        """The same with what is left open decided for images (C, H, W); nothing is ``moved`` that is no image."""
+        suiting = Augmentation.suiting(shape) if self.siamese and moved else Augmentation()
+        open_ = [name for name in ("shift", "turn", "zoom", "flip") if getattr(self, name) is None]
+        return replace(self, **{name: getattr(suiting, name) for name in open_})
 
 
 class Lesson(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from limbeck.data import TaskData
 from limbeck.engine import PixelConfig
 from limbeck.experiment.config import Config
+from limbeck.methods import MatchingConfig
 
 SIZES: Final = frozenset({"steps", "epochs", "inits", "real_batch", "lr_images", "validate_every", "validate_inits"})
 """Settings that follow from data and budget where nobody names them; on the command line ``learner`` does, too."""
@@ -74,7 +75,10 @@ def _fit_matching(config: Config, data: TaskData, free: Collection[str]) -> Conf
     if config.outer.real_batch_end is not None:
         del suits["real_batch"]
     outer = replace(config.outer, **{name: value for name, value in suits.items() if name in free})
-    return replace(config, source=source, outer=outer)
+    method = config.method
+    if isinstance(method, MatchingConfig):
+        method = method.fitting(data.image_shape, moved=data.kind == "images")
+    return replace(config, source=source, outer=outer, method=method)
 
 
 def _learner_for(data: TaskData) -> str | None:

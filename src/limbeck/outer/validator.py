@@ -83,7 +83,7 @@ class Validator:
         return self.recipe.batches(images, labels, device=images.device, seed=seed)
 
     def choose_usage(self, params: Tensors) -> None:
-        """Choose, for what is learned in the end, a factor on learned step sizes, or the recipe of ordinary training."""
+        """Choose, for what was learned, a factor on learned step sizes, or the recipe of ordinary training."""
         if self.recipe is not None:
             self.recipe = self._tune(self.recipe, params)
         elif self.config.outer.calibrate_inits and self.family.resampled:

@@ -25,8 +25,9 @@ class DistillOptions(Common):
             or the first run of a study such as gtn-mnist); other options change them.
         source: what is learned: pixels, a generator of images, or, over real images, hyper-parameters only; each has
             options of its own, which --source NAME --help shows. Pixels by default.
-        method: how it is learned: unrolled differentiates through training; dm (distribution matching) and dc (gradient
-            matching) compare images with real ones, for ordinary training, without steps.
+        method: how it is learned: unrolled differentiates through training; dm (distribution matching), dc and dsa
+            (gradient matching, plain and with Siamese augmentation) compare images with real ones, for ordinary
+            training, without steps.
         adjoint: how unrolled training is differentiated: remat, or unroll, the slow reference.
         out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
@@ -68,8 +69,8 @@ class EvaluateOptions(Common):
         learner: the network that the set was learned for, as package.module:function, where the run has no name for it.
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
-        protocol: ``learned`` trains in the steps that were learned with the set, ``ordinary`` as people train, with step
-            size, epochs and augmentation tuned on validation data for the set and for each baseline; ``both`` by
+        protocol: ``learned`` trains in the steps that were learned with the set, ``ordinary`` as people train, with
+            step size, epochs and augmentation tuned on validation data for the set and for each baseline; ``both`` by
             default where steps were learned.
         out: also write the JSON to this file.
         trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
