@@ -78,7 +78,9 @@ def _learner_for(data: TaskData) -> str | None:
 def describe_choice(learner: str, data: TaskData) -> str:
     """What is said of a learner that was chosen for the data."""
     height, width = data.image_shape[1:]
-    said = f"learner {learner}, which suits {height} x {width} pixels" if data.kind == "images" else f"learner {learner}"
+    said = (
+        f"learner {learner}, which suits {height} x {width} pixels" if data.kind == "images" else f"learner {learner}"
+    )
     shrink = learner.partition("shrink=")[2]
     if shrink:
         said += f": it sees averages over {shrink} x {shrink} of them"
