@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from limbeck.artefact.drawing import draw_batches, generate
+from limbeck.artefact.drawing import draw_batches, generate, make_network
 from limbeck.artefact.fitting import (
     fit,
     gradients,
@@ -60,6 +60,8 @@ class Distilled:
         info: provenance: data hash, versions, scores of the selection, times.
         folder: the run directory that holds it, where its scores are kept, too; None for a set that is kept nowhere, as
             one that ``dataclasses.replace`` has changed.
+        data: what it was learned from, where that was given in Python just now; never written, so None for a set that
+            was loaded.
     """
 
     images: Tensor
@@ -72,6 +74,7 @@ class Distilled:
     generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
     folder: Path | None = field(default=None, init=False)
+    data: TaskData | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
         batches, images, *shape = self.images.shape
@@ -158,20 +161,7 @@ class Distilled:
 
     def network(self, seed: int = 0) -> nn.Module:
         """A new network as the images were learned for: with θ₀ if that was fixed, else with weights from ``seed``."""
-        module = network_for(self.config, self.shape, self.num_classes)
-        if self.weights:
-            weights = self.weights
-            own = {name: value.shape for name, value in module.state_dict().items()}
-            if any(own.get(name) != value.shape for name, value in weights.items()):
-                raise LimbeckError(
-                    f"The network is another than the one of {self.config.learner} that the set was learned for: its "
-                    "fixed initialisation has other names or shapes."
-                )
-        else:
-            draws = initial_weights(self.config, module).held_out(1, seed)
-            weights = {name: value[0] for name, value in draws.items()}
-        module.load_state_dict(weights, strict=False)
-        return module
+        return make_network(self, seed)
 
     def train(
         self, model: nn.Module | None = None, *, training: TrainingRecipe | None = None, seed: int = 0
@@ -250,12 +240,19 @@ class Distilled:
 
     def passing(self, learner: LearnerLike | Sequence[LearnerLike]) -> Self:
         """The same set with its learner at hand, where it was given in Python; raises LimbeckError for what is none."""
-        return dataclasses.replace(self, config=self.config.passing(learner)).kept_in(self.folder)
+        own = dataclasses.replace(self, config=self.config.passing(learner))
+        return own.kept_in(self.folder).remembering(self.data)
 
     def kept_in(self, folder: Path | None) -> Self:
         """The same, known to lie in a run directory; nothing is written."""
         run = copy.copy(self)
         object.__setattr__(run, "folder", folder)
+        return run
+
+    def remembering(self, data: TaskData | None) -> Self:
+        """The same with the data that it was learned from at hand, which ``evaluate`` then goes by."""
+        run = copy.copy(self)
+        object.__setattr__(run, "data", data)
         return run
 
     def learner(
@@ -303,7 +300,8 @@ class Distilled:
     ) -> Evaluation:
         """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``.
 
-        Without baselines, unless some are named; None stands for all.
+        Without data, on that which a run just made was given, or which its name leads to. Without baselines, unless
+        some are named; None stands for all.
         """
         return evaluate(
             self,

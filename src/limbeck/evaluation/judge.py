@@ -67,7 +67,8 @@ def evaluate(
 
     Args:
         run: the learned set.
-        data: the task, or what ``load_data`` takes; by default the one that the run names.
+        data: the task, or what ``load_data`` takes; by default what a run just made was given, or the one that it
+            names.
         n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default.
@@ -92,6 +93,7 @@ def evaluate(
     names = check_baselines(baseline_names() if baselines is None else baselines)
     if n is not None and n < 1:
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
+    data = run.data if data is None else data
     if data is None:
         name = run.config.data
         if not is_named(name):
