@@ -32,7 +32,7 @@ from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
 from limbeck.data.sources import Source
 from limbeck.engine import Batch, LabelKind, Learner, Tensors, with_prefix
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, in_python
 from limbeck.evaluation.judge import evaluate
 from limbeck.evaluation.result import Evaluation
 from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
@@ -85,7 +85,7 @@ class Distilled:
 
     def __str__(self) -> str:
         """A line, and the verdict where there is one."""
-        return repr(self) if self.verdict is None else f"{self!r}\n{self.verdict.sentence}"
+        return repr(self) if self.verdict is None else f"{self!r}\n{in_python(self.verdict.sentence)}"
 
     @property
     def verdict(self) -> Verdict | None:

@@ -25,8 +25,8 @@ def refuse_without_pictures(run: Distilled) -> None:
     if run.kind != "images":
         what = "rows of a table" if run.kind == "table" else "series"
         raise LimbeckError(
-            f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out "
-            "FILE.npz."
+            f"This set is made of {what}, which no picture shows; export it as arrays, to a file whose name "
+            "ends in .npz."
         )
 
 
@@ -84,7 +84,7 @@ def generate(run: Distilled, n: int, seed: int) -> tuple[Tensor, Tensor]:
     if source.curriculum != "none":
         raise LimbeckError(
             f"The generator was learned with noise of its own (curriculum {source.curriculum}), and what it "
-            "makes of that is in run.images. Learn one with --curriculum none for images without limit."
+            "makes of that is in run.images. Learn one with --curriculum=none for images without limit."
         )
     rng = torch.Generator().manual_seed(seed)
     y_N = torch.arange(-(-n // source.batch) * source.batch) % run.num_classes
