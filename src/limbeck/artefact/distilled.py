@@ -25,7 +25,7 @@ from limbeck.artefact.fitting import (
     trainable,
     warn_of_another_start,
 )
-from limbeck.artefact.incoming import normalise
+from limbeck.artefact.incoming import normalise, pictures_among, read_like
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
@@ -217,11 +217,15 @@ class Distilled:
 
         Args:
             images: a tensor, an array or lists: (N, C, H, W), (N, H, W, C), (N, H, W) where C is 1, or a single image
-                (C, H, W), (H, W, C) or (H, W).
+                (C, H, W), (H, W, C) or (H, W). Or PIL pictures or paths of such, one or a list, which are scaled, cut
+                and changed as those of the data were.
 
         Raises:
-            LimbeckError: not such images, or of another number of channels.
+            LimbeckError: not such images, of another number of channels, or a picture that cannot be read.
         """
+        pictures = pictures_among(images)
+        if pictures is not None:
+            images = read_like(pictures, self.config.data, self.kind, self.preprocessing, self.shape)
         return normalise(images, self.preprocessing, self.shape)
 
     def dataset(self) -> TensorDataset:

@@ -164,11 +164,19 @@ def canonical_name(source: str) -> str:
     Raises:
         LimbeckError: wrong options.
     """
-    base, words = split_source(source)
+    base, _ = split_source(source)
     reader = _reader_of(base, READERS)
     name = Path(base).stem if reader is None else reader.data_name(base)
-    _, changes = read_words(base, words)
-    return ",".join((name, *map(str, changes)))
+    return ",".join((name, *map(str, changes_of(source))))
+
+
+def changes_of(source: str) -> tuple[Change, ...]:
+    """How the options of a source change its images; raises LimbeckError for wrong ones.
+
+    >>> [str(change) for change in changes_of("mnist,channels=last,size=16")]
+    ['size=16']
+    """
+    return read_words(*split_source(source))[1]
 
 
 def _looks_like_path(base: str) -> bool:
