@@ -146,6 +146,7 @@ def test_training_teaches(tmp_path: Path) -> None:
 def test_what_layers_carry_is_kept(learner: str, tmp_path: Path) -> None:
     pool = train_pool(tiny_pool_config(learner=learner, steps=3), DATA, tmp_path / "pool.safetensors")
     loaded = open_pool(tmp_path / "pool.safetensors")
+    assert repr(loaded) == f"Pool({len(pool.card['validation_accuracy'])} networks, {learner} trained on arrays)"
     module = build(learner, shape=(1, 8, 8), num_classes=3)
     check_pool(loaded.states, module)
     carried = [name for name, _ in module.named_buffers()]

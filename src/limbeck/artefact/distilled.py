@@ -25,17 +25,18 @@ from limbeck.artefact.fitting import (
     trainable,
     warn_of_another_start,
 )
-from limbeck.artefact.incoming import normalise, pictures_among, read_like
+from limbeck.artefact.incoming import normalise, open_pictures
+from limbeck.artefact.ordinary import Pair, loader_of, pairs_of
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
 from limbeck.data.sources import Source
 from limbeck.engine import Batch, LabelKind, Learner, Tensors, with_prefix
-from limbeck.errors import LimbeckError, in_python
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
 from limbeck.evaluation.result import Evaluation
-from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
+from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe, chosen_recipe
 from limbeck.evaluation.verdict import Verdict
 from limbeck.experiment.build import initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
@@ -85,7 +86,7 @@ class Distilled:
 
     def __str__(self) -> str:
         """A line, and the verdict where there is one."""
-        return repr(self) if self.verdict is None else f"{self!r}\n{in_python(self.verdict.sentence)}"
+        return repr(self) if self.verdict is None else f"{self!r}\n{self.verdict}"
 
     @property
     def verdict(self) -> Verdict | None:
@@ -184,7 +185,7 @@ class Distilled:
             LimbeckError: a model with nothing to train, that fails on the images, or whose logits are not (M, K);
                 without a model, one that is not at hand (see ``passing``).
         """
-        recipe, fresh = training or self.training, model is None
+        recipe, fresh = chosen_recipe(training, self.training), model is None
         with gradients():
             model = self.network() if model is None else model
             if not isinstance(model, nn.Module):
@@ -223,10 +224,8 @@ class Distilled:
         Raises:
             LimbeckError: not such images, of another number of channels, or a picture that cannot be read.
         """
-        pictures = pictures_among(images)
-        if pictures is not None:
-            images = read_like(pictures, self.config.data, self.kind, self.preprocessing, self.shape)
-        return normalise(images, self.preprocessing, self.shape)
+        opened = open_pictures(images, self.config.data, self.kind, self.preprocessing, self.shape)
+        return normalise(opened, self.preprocessing, self.shape)
 
     def dataset(self) -> TensorDataset:
         """The set for training of your own: pairs of an image (C, H, W), normalised, and its label, all copies.
@@ -234,13 +233,14 @@ class Distilled:
         Labels are class indices, int64 (), where every label is of one class, else distributions (K,); cross-entropy
         takes both. The learned steps are not in it: see ``batches`` for those.
         """
-        images_NCHW, labels_NK = self.images.flatten(0, 1).clone(), self.labels.flatten(0, 1).clone()
-        one_hot = bool(((labels_NK == 0) | (labels_NK == 1)).all())
-        return TensorDataset(images_NCHW, labels_NK.argmax(-1) if one_hot else labels_NK)
+        return pairs_of(self.images, self.labels)
 
-    def loader(self, batch_size: int = 32, *, shuffle: bool = True, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
-        """``dataset()`` in an ordinary ``DataLoader``, with others of its ``options``: images (M, C, H, W), labels."""
-        return DataLoader(self.dataset(), batch_size=batch_size, shuffle=shuffle, **options)
+    def loader(self, batch_size: int = 32, *, shuffle: bool | None = None, **options: Any) -> DataLoader[Pair]:
+        """``dataset()`` in an ordinary ``DataLoader``, with others of its ``options``: images (M, C, H, W), labels.
+
+        Shuffled, unless ``shuffle`` or a sampler says otherwise; raises LimbeckError for options that it refuses.
+        """
+        return loader_of(self.dataset(), batch_size, shuffle, options)
 
     def passing(self, learner: LearnerLike | Sequence[LearnerLike]) -> Self:
         """The same set with its learner at hand, where it was given in Python; raises LimbeckError for what is none."""

@@ -59,30 +59,29 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
     return dataclasses.replace(preprocessing, scale=_scale_of(x_NCHW, preprocessing)).apply(x_NCHW)
 
 
-def pictures_among(images: Any) -> list[Any] | None:
-    """Pictures and paths of such, one or several, as a list; None for anything else."""
-    each = list(images) if isinstance(images, list | tuple) else [images]
-    known = (isinstance(one, str | os.PathLike | Image.Image) for one in each)
-    return each if each and all(known) else None
+def open_pictures(
+    images: Any, source: str, kind: Kind, preprocessing: Preprocessing, shape: tuple[int, int, int]
+) -> Any:
+    """Pictures and paths of such, one or several, as those of a data set were loaded; anything else as it is.
 
-
-def read_like(
-    pictures: list[Any], source: str, kind: Kind, preprocessing: Preprocessing, shape: tuple[int, int, int]
-) -> Array:
-    """Pictures as those of a data set were loaded, (N, C, H, W): scaled, cut, and changed by its options.
-
-    Backgrounds are drawn for the pictures of a data set only: a new picture keeps its own.
+    They are scaled, cut, and changed by the data's options, but for backgrounds: a new picture keeps its own.
 
     Args:
-        pictures: opened, or their paths.
+        images: whatever was given.
         source: of the data, with its options.
         kind: of its examples.
-        preprocessing: of the set; of pictures of more than 8 bits, whose mean tells it.
+        preprocessing: of the set; its mean tells that the data's pictures were of more than 8 bits.
         shape: (C, H, W) of the set's images.
+
+    Returns:
+        (N, C, H, W) where they are pictures, bytes or float32.
 
     Raises:
         LimbeckError: a set that is not of pictures, or a picture that cannot be read or changed.
     """
+    pictures = list(images) if isinstance(images, list | tuple) else [images]
+    if not pictures or not all(isinstance(each, str | os.PathLike | Image.Image) for each in pictures):
+        return images
     channels, height, width = shape
     if kind != "images" or channels not in (1, 3):
         what = f"images of {channels} channels" if kind == "images" else f"{'rows of a ' * (kind == 'table')}{kind}"

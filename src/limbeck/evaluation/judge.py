@@ -36,7 +36,7 @@ from limbeck.evaluation.kept import keep_scores
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
-from limbeck.evaluation.training import TrainingRecipe
+from limbeck.evaluation.training import TrainingRecipe, chosen_recipe
 from limbeck.experiment.console import reporter_for
 from limbeck.experiment.planner import Work, plan_judging
 from limbeck.experiment.progress import once
@@ -105,7 +105,7 @@ def evaluate(
         tell = reporter_for(progress).message
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
-    recipe = training or run.training
+    recipe = chosen_recipe(training, run.training)
     judge = _Judge(run, recipe, data, device, n, seed, tell, network=learner, given=training is not None)
     # All at once, so that wrong names show before anything is scored.
     others = {

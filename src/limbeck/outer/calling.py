@@ -9,7 +9,7 @@ from typing import Any, overload
 from limbeck.artefact.distilled import Distilled
 from limbeck.data import TaskData, load
 from limbeck.data.sources import Source
-from limbeck.errors import LimbeckError, in_python
+from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.console import reporter_for
 from limbeck.experiment.progress import Reporter
@@ -152,5 +152,5 @@ def _loaded(source: TaskData | Source, config: Config) -> TaskData:
 def _told(result: Distilled, place: dict[str, Any], data: TaskData | None = None) -> Distilled:
     """The result with the data that was given, after its verdict was told."""
     if result.verdict is not None:
-        place["reporter"].message(in_python(result.verdict.sentence))
+        place["reporter"].message(str(result.verdict))
     return result.remembering(data)
