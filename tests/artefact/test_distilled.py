@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -455,6 +456,19 @@ def test_the_usage_on_the_card_runs(tmp_path: Path) -> None:
 def test_it_is_printed_in_one_line() -> None:
     text = repr(random_set(tiny_config()))
     assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 gradient steps)"
+
+
+def test_what_belongs_to_it_is_printed_in_a_line_each() -> None:
+    run = random_set(tiny_config())
+    sizes = run.learning_rates
+    assert repr(run.training) == (
+        f"LearnedSchedule(4 gradient steps of gd, step sizes from {sizes.min():.4g} to {sizes.max():.4g})"
+    )
+    assert repr(run.training.at_step_size(0.5)) == "LearnedSchedule(4 gradient steps of gd, step size 0.5)"
+    result = run.evaluate(DATA, n=2)
+    for each in (result, result.distilled, result.distilled.scores, run.config, run.preprocessing, DATA):
+        assert "tensor(" not in repr(each) and "\n" not in repr(each)
+    assert re.search(r"Scores\(\d+\.\d\d ± \d+\.\d\d %, n = 2\)", repr(result.distilled))
 
 
 def test_the_validation_split_of_given_data_is_recorded() -> None:

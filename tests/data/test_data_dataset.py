@@ -297,7 +297,7 @@ X, Y = arrays(60)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("mnits", "Unknown data set 'mnits'; did you mean 'mnist'"),
+        ("mnits", "There is no data set, folder or file 'mnits'; did you mean 'mnist'"),
         ("missing.npz", r"no file missing\.npz"),
         (3, "Cannot read data from this int; give a known name"),
         ((X, Y, X), "Cannot read data from this tuple"),

@@ -46,7 +46,7 @@ def export(
     _refuse_run(path)
     exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
     if path.exists() and not overwrite:
-        raise LimbeckError(f"{path} exists; choose another --out, or --overwrite it.")
+        raise LimbeckError(f"{path} exists; choose another --out, or replace it with --overwrite.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:

@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
     try:
         return _verb(argv[0])(argv[1:])
     except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
+        print(f"limbeck: {error.with_flags}", file=sys.stderr)
         return 2
     except SystemExit as end:  # the parser printed what it was asked for
         return int(end.code or 0)

@@ -18,6 +18,7 @@ from torch import Tensor
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Kernels, Tensors
+from limbeck.errors import in_python
 from limbeck.evaluation.baselines import STEP_SIZES, Layout, make_baseline
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, score, train, train_each
@@ -86,9 +87,13 @@ class Verdict:
     reason: str = ""
     advice: str = ""
 
+    def __str__(self) -> str:
+        """``sentence`` with keyword arguments in the place of flags."""
+        return in_python(self.sentence)
+
     @property
     def sentence(self) -> str:
-        """All of it in a line or two."""
+        """All of it in a line or two, as the command line has it."""
         figures = (
             f"{self.learned} of validation data, against {self.random} with as many random real images and "
             f"{self.kmeans} with k-means"

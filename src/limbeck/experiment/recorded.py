@@ -51,7 +51,7 @@ def importable(name: str, untrusted: Collection[str]) -> str:
         names = ", ".join(f"'{other}'" for other in [name, *sorted(set(untrusted) - {name})])
         raise LimbeckError(
             f"The file asks for code to be imported and run: {names}. If you know whose code that is, trust it with "
-            "--trust (trust=True in Python), or name it again yourself."
+            "--trust, or name it again yourself."
         )
     return name
 

@@ -134,8 +134,8 @@ class OuterLoop:
         self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
         self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         reporter.message(self.data.summary())
-        if assignment.note:
-            reporter.message(assignment.note)
+        for note in assignment.notes:
+            reporter.message(note)
         if checkpoint is None:
             self.progress = Progress()
             preparation = config.source.prepare(source, materials)

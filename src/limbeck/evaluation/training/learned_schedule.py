@@ -36,6 +36,11 @@ class LearnedSchedule(TrainingRecipe):
     order: Tensor
     hyperparameters: Tensors
 
+    def __repr__(self) -> str:
+        low, high = (f"{float(size):.4g}" for size in self.hyperparameters["lr"].aminmax())
+        sizes = f"step size {low}" if low == high else f"step sizes from {low} to {high}"
+        return f"LearnedSchedule({self.description} of {self.inner.optimizer}, {sizes})"
+
     def make_optimizer(self) -> InnerOptimizer:
         return self.inner.make()
 
