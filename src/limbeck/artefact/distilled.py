@@ -27,6 +27,7 @@ from limbeck.artefact.fitting import (
 )
 from limbeck.artefact.incoming import normalise
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
+from limbeck.artefact.soundness import check_sound, check_start, class_names
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
@@ -161,16 +162,11 @@ class Distilled:
         module = network_for(self.config, self.shape, self.num_classes)
         if self.weights:
             weights = self.weights
-            own = {name: value.shape for name, value in module.state_dict().items()}
-            if any(own.get(name) != value.shape for name, value in weights.items()):
-                raise LimbeckError(
-                    f"The network is another than the one of {self.config.learner} that the set was learned for: its "
-                    "fixed initialisation has other names or shapes."
-                )
+            check_start(module, weights, self.config.learner)
         else:
             draws = initial_weights(self.config, module).held_out(1, seed)
             weights = {name: value[0] for name, value in draws.items()}
-        module.load_state_dict(weights, strict=False)
+        module.load_state_dict(weights, strict=False)  # what is frozen in it is not among them
         return module
 
     def train(
@@ -285,6 +281,7 @@ class Distilled:
             selection: of a pool, those to make choices with, in the place of those to report.
         """
         if self.weights:
+            check_start(learner.module, self.weights, self.config.learner)
             return {name: value[None] for name, value in self.weights.items()}
         initial = initial_weights(self.config, learner.module)
         return initial.validation(n, seed) if selection else initial.held_out(n, seed)
@@ -376,7 +373,7 @@ class Distilled:
                 labels=tensors["labels"],
                 training=restore_training(summary["training"], with_prefix(tensors, "training."), trust),
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
-                class_names=tuple(summary["classes"]),
+                class_names=class_names(summary["classes"]),
                 config=Config.from_json(summary["config"], folder, trust=trust),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
@@ -386,11 +383,5 @@ class Distilled:
             raise LimbeckError(f"{folder} is damaged: {error} is missing.") from None
         except TypeError as error:
             raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
-        if not run.fits_together():
-            raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
+        check_sound(run, folder)
         return (run if learner is None else run.passing(learner)).kept_in(folder)
-
-    def fits_together(self) -> bool:
-        """Whether images, labels and training are of sizes that belong together."""
-        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
-        return self.labels.shape == (batches, images, len(self.class_names)) and self.training.fits(batches)
