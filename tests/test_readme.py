@@ -57,7 +57,7 @@ def test_the_first_example_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # what this machine has measured stays as it is
     # the text shows as many as make the images worth a look; verdict and compiler have tests of their own
-    short = code[0].replace("iterations=150", "iterations=40, verdict=False, compile='off'")
+    short = code[0].replace("iterations=150", "iterations=20, inits=4, verdict=False, compile='off'")
     assert short != code[0]
     exec(compile(short, "README.md", "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out

@@ -12,7 +12,6 @@ import pytest
 from limbeck import Config, InnerConfig, OuterConfig, PixelConfig
 from limbeck.attack.config import AttackSettings
 from limbeck.common.typed import check_types
-from limbeck.data.reading import Reading
 from limbeck.engine import SOURCES
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import OrdinaryTraining
@@ -29,7 +28,7 @@ from limbeck.theory.distillation import RegressionConfig
 
 OWN = (
     AdaptSettings, AttackSettings, BoundConfig, Config, EngineConfig, InitConfig, OrdinaryTraining, OuterConfig,
-    PoolConfig, Reading, RegressionConfig, Schedule, SearchConfig, UnrolledConfig,
+    PoolConfig, RegressionConfig, Schedule, SearchConfig, UnrolledConfig,
 )  # fmt: skip
 """Configs that are checked where they are made."""
 
@@ -59,7 +58,6 @@ def test_no_recorded_field_takes_an_object(cls: type[Any]) -> None:
         ({"ipc": True}, "ipc is True; it must be a whole number"),
         ({"lr": "0.1"}, "lr is '0.1'; it must be a number or None"),
         ({"lr": 1e39}, r"lr is 1e\+39, which single precision cannot hold"),
-        ({"lr": 1e-46}, "lr is 1e-46, which single precision cannot hold"),
         ({"iterations": 10**400}, "iterations is too large a number.*at most 64 bits"),
         ({"weight_norm": 1}, "weight_norm is 1; it must be True or False"),
         ({"optimizer": 3}, "optimizer is 3; it must be one of gd, sgd, nesterov, adam"),

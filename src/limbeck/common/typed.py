@@ -6,6 +6,7 @@ Words come typed off the command line; values in Python and in files may be anyt
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -16,9 +17,6 @@ from limbeck.errors import LimbeckError
 
 LARGEST: Final = 3.4e38
 """What single precision holds; beyond it a number is infinite where it is computed with."""
-
-SMALLEST: Final = 1.2e-38
-"""What single precision holds in full; below it a number soon is zero."""
 
 
 def check_types(config: Any) -> None:
@@ -40,11 +38,12 @@ def fit_types(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LimbeckError: a value that is not of its field's type, or a number that single precision does not hold.
     """
-    wanted = _field_types(cls)
+    wanted = _field_types(cls)  # type: ignore[arg-type]  # mypy asks the class's objects for a hash
     return {name: fit_value(name, value, wanted[name]) if name in wanted else value for name, value in values.items()}
 
 
-def _field_types(cls: type[Any]) -> Mapping[str, Any]:
+@functools.cache
+def _field_types(cls: Any) -> Mapping[str, Any]:
     try:
         hints = get_type_hints(cls)
     except (NameError, AttributeError, TypeError):
@@ -68,10 +67,9 @@ def fit_value(name: str, value: Any, wanted: Any) -> Any:
 def _check_range(name: str, value: Any) -> None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise LimbeckError(f"{name} is too large a number; it must be a whole number of at most 64 bits.")
-    if isinstance(value, float) and math.isfinite(value) and value and not SMALLEST <= abs(value) <= LARGEST:
+    if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
         raise LimbeckError(
-            f"{name} is {value:g}, which single precision cannot hold; its size must lie between {SMALLEST} and "
-            f"{LARGEST}, or be 0."
+            f"{name} is {value:g}, which single precision cannot hold; its size must be at most {LARGEST}."
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, Self, TypeAlias, final, get_args
 
-from limbeck.common.typed import check_types
 from limbeck.errors import LimbeckError, unknown
 
 Kind: TypeAlias = Literal["images", "table", "series"]
@@ -41,7 +40,6 @@ class Reading:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        check_types(self)
         """Refuse what cannot be meant."""
         if self.channels is not None and self.channels not in CHANNEL_AXES:
             raise unknown("place of the channels", str(self.channels), CHANNEL_AXES)
