@@ -28,6 +28,7 @@ from limbeck.artefact.fitting import (
 from limbeck.artefact.incoming import normalise, open_pictures
 from limbeck.artefact.ordinary import Pair, loader_of, pairs_of
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
+from limbeck.artefact.soundness import check_sound, check_start, class_names
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
@@ -286,6 +287,7 @@ class Distilled:
             selection: of a pool, those to make choices with, in the place of those to report.
         """
         if self.weights:
+            check_start(learner.module, self.weights, self.config.learner)
             return {name: value[None] for name, value in self.weights.items()}
         initial = initial_weights(self.config, learner.module)
         return initial.validation(n, seed) if selection else initial.held_out(n, seed)
@@ -378,7 +380,7 @@ class Distilled:
                 labels=tensors["labels"],
                 training=restore_training(summary["training"], with_prefix(tensors, "training."), trust),
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
-                class_names=tuple(summary["classes"]),
+                class_names=class_names(summary["classes"]),
                 config=Config.from_json(summary["config"], folder, trust=trust),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
@@ -388,11 +390,5 @@ class Distilled:
             raise LimbeckError(f"{folder} is damaged: {error} is missing.") from None
         except TypeError as error:
             raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
-        if not run.fits_together():
-            raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
+        check_sound(run, folder)
         return (run if learner is None else run.passing(learner)).kept_in(folder)
-
-    def fits_together(self) -> bool:
-        """Whether images, labels and training are of sizes that belong together."""
-        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
-        return self.labels.shape == (batches, images, len(self.class_names)) and self.training.fits(batches)

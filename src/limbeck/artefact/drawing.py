@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.artefact.soundness import check_start
 from limbeck.engine import GeneratorConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import generator_for, initial_weights, network_for
@@ -39,16 +40,11 @@ def make_network(run: Distilled, seed: int) -> nn.Module:
     module = network_for(run.config, run.shape, run.num_classes)
     if run.weights:
         weights = run.weights
-        own = {name: value.shape for name, value in module.state_dict().items()}
-        if any(own.get(name) != value.shape for name, value in weights.items()):
-            raise LimbeckError(
-                f"The network is another than the one of {run.config.learner} that the set was learned for: its fixed "
-                "initialisation has other names or shapes."
-            )
+        check_start(module, weights, run.config.learner)
     else:
         draws = initial_weights(run.config, module).held_out(1, seed)
         weights = {name: value[0] for name, value in draws.items()}
-    module.load_state_dict(weights, strict=False)
+    module.load_state_dict(weights, strict=False)  # what is frozen in it is not among them
     return module
 
 

@@ -5,6 +5,7 @@ Logs go to stderr, results to stdout; wrong input is one sentence and exit code 
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -36,6 +37,9 @@ limbeck VERB --help tells the options of each. --version prints the version.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0, 2 for wrong input, 130 if interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot print ± or × shows a question mark for it
+            stream.reconfigure(errors="replace")
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 

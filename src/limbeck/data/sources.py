@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, final
 
 from torch.utils.data import Dataset
 
+from limbeck.common.files import relative_path
 from limbeck.common.naming import split_words
 from limbeck.common.registry import Registry
 from limbeck.data.known import known_names
@@ -135,8 +136,7 @@ def relative_source(source: str, folder: Path) -> str:
     base, words = split_source(source)
     if base.lower() in known_names() or not is_named(source) or not Path(base).is_file():
         return source
-    relative = os.path.relpath(Path(base).resolve(), folder.resolve())
-    return ",".join((Path(relative).as_posix(), *words))
+    return ",".join((relative_path(Path(base), folder), *words))
 
 
 def absolute_source(source: str, folder: Path) -> str:

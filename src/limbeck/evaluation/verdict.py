@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from limbeck.common.seeds import generator
+from limbeck.common.typed import check_types
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Kernels, Tensors
 from limbeck.errors import in_python
@@ -119,9 +120,11 @@ class Verdict:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``; raises LimbeckError or TypeError for what is none."""
         names = ("learned", "random", "kmeans")
-        return cls(**{**values, **{name: Standing(**values[name]) for name in names}})
+        verdict = cls(**{**values, **{name: Standing(**values[name]) for name in names}})
+        check_types(verdict)
+        return verdict
 
 
 def compare(

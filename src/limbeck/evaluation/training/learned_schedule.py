@@ -89,6 +89,7 @@ class LearnedSchedule(TrainingRecipe):
     def fits(self, batches: int) -> bool:
         return (
             set(self.hyperparameters) == set(self.make_optimizer().hyperparameters)
+            and (self.order.dtype, self.order.dim()) == (torch.long, 1)
             and all(self.order.shape == value.shape for value in self.hyperparameters.values())
             and bool(((self.order >= 0) & (self.order < batches)).all())
         )
