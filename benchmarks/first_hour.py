@@ -44,8 +44,8 @@ def write_wine(folder: Path) -> str:
 
 
 def write_colour(folder: Path) -> str:
-    """100 colour pictures of some 224 x 224 pixels."""
-    return str(tasks.folder_of_shapes(folder / "colour", images=100, size=224, colours=3))
+    """300 colour pictures of some 224 x 224 pixels: validation and test have 50 each."""
+    return str(tasks.folder_of_shapes(folder / "colour", images=300, size=224, colours=3))
 
 
 def write_rows(folder: Path) -> str:
@@ -57,7 +57,7 @@ TASKS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("folder of shapes, 64 px", write_shapes),
     ("digits 3, 5, 8 as .npz, 300/100/30", write_digits),
     ("wine as CSV", write_wine),
-    ("folder of colour shapes, 224 px, 100 pictures", write_colour),
+    ("folder of colour shapes, 224 px, 300 pictures", write_colour),
     ("rows of digits as series", write_rows),
 )
 

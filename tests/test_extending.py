@@ -93,7 +93,7 @@ def test_a_source_of_ones_own_is_distilled(example: ModuleType, tmp_path: Path) 
     assert not torch.equal(before, run.images[0])
     seen = limbeck.load(tmp_path / "run")
     assert torch.equal(seen.images, run.images) and seen.summary() == json.loads(json.dumps(run.summary()))
-    with pytest.raises(LimbeckError, match=f"{example.__name__}:Mirrored.*--trust"):
+    with pytest.raises(LimbeckError, match=f"{example.__name__}:Mirrored.*trust=True"):
         build_source(seen.config, tiny_data(), torch.Generator())
     assert seen.config.trusting(True) == config
     again = limbeck.load(tmp_path / "run", trust=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
+import math
+import re
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from torch import Tensor, nn
 from limbeck.artefact.card import card
 from limbeck.artefact.distilled import SCHEMA, Distilled
 from limbeck.artefact.preview import preview
+from limbeck.cli.main import run as run_command
+from limbeck.cli.tables import show_table
 from limbeck.data import Preprocessing
 from limbeck.engine import Execution, Kernels, RealLoss
 from limbeck.errors import LimbeckError
@@ -82,7 +88,7 @@ def sets(draw: st.DrawFn) -> Distilled:
         class_names=tuple(draw(st.lists(st.text(max_size=8), min_size=classes, max_size=classes))),
         config=replace(config, seed=draw(st.integers(0, 2**40)), learner=draw(st.text(max_size=8))),
         weights=weights,
-        info=draw(st.dictionaries(st.sampled_from(["data", "validation", "versions", "x"]), JSON)),
+        info=random_set().info | draw(st.dictionaries(st.sampled_from(["x", "needs", "verdicts"]), JSON)),
     )
 
 
@@ -159,7 +165,20 @@ def test_missing_files(saved: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[]", "3", '"schema"', "{}", '{"schema": "1"}', "\x00\x01", "{'schema': 1}"]
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "3",
+        '"schema"',
+        "{}",
+        '{"schema": "1"}',
+        '{"schema": 0}',
+        "\x00\x01",
+        "{'schema': 1}",
+        "[" * 10**5,
+    ],
 )
 def test_garbage_instead_of_a_summary(saved: Path, text: str) -> None:
     (saved / "distilled.json").write_text(text)
@@ -167,9 +186,14 @@ def test_garbage_instead_of_a_summary(saved: Path, text: str) -> None:
         Distilled.load(saved)
 
 
-@pytest.mark.parametrize("field", ["classes", "preprocessing", "config"])
-@pytest.mark.parametrize("value", [None, 3, [], "text", {"a": 1}, "missing"])
+SAID = ("classes", "preprocessing", "config", "data", "validation", "finished", "iterations", "seconds", "versions")
+
+
+@pytest.mark.parametrize("field", SAID)
+@pytest.mark.parametrize("value", [None, 3.5, [], "text", {"a": 1}, "missing"])
 def test_garbage_in_a_summary(saved: Path, field: str, value: Any) -> None:
+    if field == "seconds" and value == 3.5:
+        return
     summary = json.loads((saved / "distilled.json").read_text())
     summary[field] = value
     if value == "missing":
@@ -177,6 +201,53 @@ def test_garbage_in_a_summary(saved: Path, field: str, value: Any) -> None:
     (saved / "distilled.json").write_text(json.dumps(summary))
     with pytest.raises(LimbeckError):
         Distilled.load(saved)
+
+
+def places(values: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a value stands in nested ones, each by the keys that lead to it; of lists the first entry."""
+    for key in values if isinstance(values, dict) else range(min(1, len(values))) if isinstance(values, list) else ():
+        yield (*at, key)
+        yield from places(values[key], (*at, key))
+
+
+def test_no_value_in_a_summary_is_more_than_a_sentence(saved: Path) -> None:
+    """Whatever stands in the place of anything: the set is read, shown and described, or refused."""
+    summary = json.loads((saved / "distilled.json").read_text()) | {"verdict": VERDICT}
+    refused = 0
+    for place in places(summary):
+        for value in (None, -1, 2.5, "text", [[]], {"a": 1}):
+            spoilt = json.loads(json.dumps(summary))
+            inner = functools.reduce(lambda values, key: values[key], place[:-1], spoilt)
+            inner[place[-1]] = value
+            (saved / "distilled.json").write_text(json.dumps(spoilt))
+            try:
+                run = Distilled.load(saved)
+            except LimbeckError:
+                refused += 1
+            else:
+                assert card(run) and str(run) and show_table(run, saved).row_count
+    assert refused > 300
+
+
+VERDICT = {
+    "word": "level",
+    "n": 4,
+    **{name: {"mean": 80.0, "error": 1.0, "balanced": 80.0} for name in ("learned", "random", "kmeans")},
+}
+
+
+@pytest.mark.parametrize("verdict", [3, [], "above", {}, {**VERDICT, "random": 3}, {**VERDICT, "n": "4"}])
+@pytest.mark.parametrize("verb", ["show", "evaluate", "export"])
+def test_a_verdict_that_is_none(saved: Path, verb: str, verdict: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((saved / "distilled.json").read_text())
+    (saved / "distilled.json").write_text(json.dumps(summary | {"verdict": VERDICT}))
+    assert Distilled.load(saved).verdict is not None
+    (saved / "distilled.json").write_text(json.dumps(summary | {"verdict": verdict}))
+    before = sorted(saved.iterdir())
+    assert run_command([verb, str(saved)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "distilled.json is damaged" in said and "estore it from a copy" in said
+    assert sorted(saved.iterdir()) == before
 
 
 def test_a_future_schema_version(saved: Path) -> None:
@@ -210,6 +281,10 @@ def test_a_missing_tensor(saved: Path, name: str) -> None:
         ("training.hyperparameters.momentum", torch.zeros(4)),
         ("training.order", torch.tensor([0, 1, 0, 2])),
         ("training.order", torch.tensor([0, -1, 0, 1])),
+        ("training.order", torch.tensor([0.0, 1, 0, 1])),
+        ("training.order", torch.tensor([[0, 1, 0, 1]])),
+        ("images", torch.zeros(2, 3, 2, 8, 8)),
+        ("images", torch.zeros(2, 3, 1, 0, 8)),
     ],
 )
 def test_tensors_that_do_not_fit(saved: Path, name: str, value: Tensor) -> None:
@@ -217,6 +292,36 @@ def test_tensors_that_do_not_fit(saved: Path, name: str, value: Tensor) -> None:
     save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
     with pytest.raises(LimbeckError, match="do not fit together"):
         Distilled.load(saved)
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "training.hyperparameters.lr"])
+@pytest.mark.parametrize("spoil", [Tensor.long, Tensor.bool, Tensor.cfloat, lambda value: value * math.nan])
+def test_tensors_that_are_no_numbers(saved: Path, name: str, spoil: Callable[[Tensor], Tensor]) -> None:
+    tensors = load_file(saved / "distilled.safetensors")
+    tensors[name] = spoil(tensors[name])
+    save_file(tensors, saved / "distilled.safetensors", metadata={"limbeck": "{}"})
+    with pytest.raises(LimbeckError, match="is damaged: .*restore it from a copy"):
+        Distilled.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "odd"),
+    [
+        ({"linear.weight": None}, "linear.weight"),
+        ({"linear.more": torch.zeros(3)}, "linear.more"),
+        ({"linear.bias": torch.zeros(4)}, "linear.bias"),
+        ({"linear.bias": torch.zeros(1)}, "linear.bias"),
+    ],
+)
+def test_a_fixed_start_that_is_not_the_network_s(tmp_path: Path, change: dict[str, Any], odd: str) -> None:
+    theta_0 = {"linear.weight": torch.zeros(3, 64), "linear.bias": torch.zeros(3)}
+    replace(random_set(tiny_config(init="fixed")), weights=theta_0).save(tmp_path)
+    Distilled.load(tmp_path).train()
+    weights = {name: value for name, value in (theta_0 | change).items() if value is not None}
+    replace(random_set(tiny_config(init="fixed")), weights=weights).save(tmp_path)
+    for use in (Distilled.train, lambda run: run.evaluate(DATA)):
+        with pytest.raises(LimbeckError, match=f"other names or shapes .{odd}"):
+            use(Distilled.load(tmp_path))
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -455,6 +560,19 @@ def test_the_usage_on_the_card_runs(tmp_path: Path) -> None:
 def test_it_is_printed_in_one_line() -> None:
     text = repr(random_set(tiny_config()))
     assert text == "Distilled(2 x 3 images of 1 x 8 x 8 for arrays, linear, 4 gradient steps)"
+
+
+def test_what_belongs_to_it_is_printed_in_a_line_each() -> None:
+    run = random_set(tiny_config())
+    sizes = run.learning_rates
+    assert repr(run.training) == (
+        f"LearnedSchedule(4 gradient steps of gd, step sizes from {sizes.min():.4g} to {sizes.max():.4g})"
+    )
+    assert repr(run.training.at_step_size(0.5)) == "LearnedSchedule(4 gradient steps of gd, step size 0.5)"
+    result = run.evaluate(DATA, n=2)
+    for each in (result, result.distilled, result.distilled.scores, run.config, run.preprocessing, DATA):
+        assert "tensor(" not in repr(each) and "\n" not in repr(each)
+    assert re.search(r"Scores\(\d+\.\d\d ± \d+\.\d\d %, n = 2\)", repr(result.distilled))
 
 
 def test_the_validation_split_of_given_data_is_recorded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_what_is_there_stays_unless_the_user_says_so(exporter: Exporter, run: Di
     path = tmp_path / example.path
     export(random_set(tiny_config(pixels={"ipc": 2}), seed=1), path)
     before = content(path)
-    with pytest.raises(LimbeckError, match="exists; choose another --out, or --overwrite it"):
+    with pytest.raises(LimbeckError, match="exists; choose another out, or replace it with overwrite=True"):
         export(run, path)
     assert content(path) == before
     assert export(run, path, overwrite=True) == 12
@@ -144,7 +145,7 @@ def test_nothing_is_ever_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LimbeckError, match="Could not write .*No space left on device.* choose another --out"):
+    with pytest.raises(LimbeckError, match="Could not write .*No space left on device.* choose another out"):
         export(run, path, format=exporter.name, overwrite=True)
     assert content(tmp_path) == before and path.exists() == there
 
@@ -225,7 +226,6 @@ def test_a_run_is_not_exported_onto_itself(
     assert export(run, tmp_path / "images.npz") == 12
 
 
-@pytest.mark.filterwarnings("error")
 def test_pictures_say_what_they_lose(run: Distilled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run.images.fill_(0.0)
     run.images[0, 0] = 10.0  # 0.25 · 10 + 0.5 = 3 in the units of a picture: a twelfth of all pixels
@@ -235,10 +235,15 @@ def test_pictures_say_what_they_lose(run: Distilled, tmp_path: Path, capsys: pyt
     assert len(told) == 1 and told[0].filename == __file__
     readme = (tmp_path / "set/README.md").read_text()
     assert "`images.npz` has the exact values" in readme and "go from 0.50 to 3.00" in readme
-    export(run, tmp_path / "set.npz")  # without a word: nothing is lost
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export(run, tmp_path / "set.npz")  # without a word: nothing is lost
     run.save(tmp_path / "run")
-    assert cli(["export", str(tmp_path / "run"), "--format", "png"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli(["export", str(tmp_path / "run"), "--format", "png"]) == 0
     printed = capsys.readouterr()
+    assert printed.err.startswith("limbeck: note: pictures of learned images are")
     assert printed.err.count("8 % of them lie outside") == 1 and "UserWarning" not in printed.err
     assert printed.out.startswith("12 images in ")
 
@@ -270,7 +275,7 @@ def test_an_exporter_of_the_user(run: Distilled, tmp_path: Path) -> None:
 
 
 def test_an_ending_that_nobody_claims(run: Distilled, tmp_path: Path) -> None:
-    message = r"set\.txt stands for no format; name one with --format: csv \(one \.csv file of classes\)\."
+    message = r"set\.txt stands for no format; name one with format: csv \(one \.csv file of classes\)\."
     with pytest.raises(LimbeckError, match=message):
         export(run, tmp_path / "set.txt", exporters=(Csv(),))
 

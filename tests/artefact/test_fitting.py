@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_runs import random_set, tiny_config, tiny_data
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 
 import limbeck
 from limbeck.artefact.distilled import Distilled
@@ -228,6 +229,22 @@ def test_the_dataset_and_its_loader() -> None:
     assert torch.equal(torch.cat([y for _, y in batches]), SET.labels.flatten(0, 1).argmax(-1))
     drawn = [torch.cat([y for _, y in SET.loader(4, generator=torch.Generator().manual_seed(s))]) for s in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    sampler = SequentialSampler(SET.dataset())
+    assert torch.equal(next(iter(SET.loader(6, sampler=sampler)))[0], SET.images.flatten(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: SET.loader(0), "A DataLoader cannot be made with these options: batch_size should be a positive"),
+        (lambda: SET.loader(4, sizes=3), "unexpected keyword argument 'sizes'"),
+        (lambda: SET.train(plain(), training="sgd"), "training is 'sgd'; give a recipe, such as"),
+        (lambda: SET.evaluate(tiny_data(), training=3), "training is 3; give a recipe, such as"),
+    ],
+)
+def test_wrong_options_are_one_sentence(wrong: Callable[[], Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        wrong()
 
 
 def test_soft_labels_stay_distributions() -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import random_set
+from data_files import write_pictures
+from PIL import Image
+from tiny_runs import random_set, tiny_config
 from torch import Tensor
 
+import limbeck
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.incoming import normalise
 from limbeck.data import Preprocessing
+from limbeck.data.sources import match_source
 from limbeck.errors import LimbeckError
 
 BYTES = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -129,7 +135,7 @@ def test_the_callers_images_stay_as_they_are() -> None:
         (torch.rand(0, 1, 8, 8), "no images"),
         (torch.rand(1, 1, 8, 8).to(torch.complex64), "real numbers"),
         ([[1, 2], [3]], "do not form one array"),
-        ("seven", "real numbers"),
+        (["seven", 7], "real numbers"),
         (None, "real numbers"),
     ],
 )
@@ -179,3 +185,80 @@ def test_images_of_another_size_are_warned_of() -> None:
     grey = Preprocessing(mean=(0.0,), std=(1.0,), scale=1.0)
     with pytest.warns(UserWarning, match="are 5 × 5, those of the set 4 × 4.*resize"):
         normalise(torch.zeros(2, 1, 5, 5), grey, (1, 4, 4))
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((6, 8), ""),
+        ((6, 8, 3), ""),
+        ((9, 8), ",size=6"),
+        ((6, 8), ",rotate=90,channels=3"),
+        ((6, 8, 3), ",invert=True"),
+    ],
+)
+def test_pictures_become_what_those_of_the_folder_became(shape: tuple[int, ...], options: str, tmp_path: Path) -> None:
+    write_pictures(
+        tmp_path / "pets", RNG.integers(0, 256, (24, *shape)).astype(np.uint8), np.arange(24) % 2, ("a", "b")
+    )
+    source = f"{tmp_path / 'pets'}{options}"
+    match = match_source(source)
+    x = match.read(None).change(match.changes, match.base).train[0]
+    data = limbeck.load_data(source)
+    run = replace(
+        random_set(shape=data.image_shape),
+        preprocessing=data.preprocessing,
+        config=replace(tiny_config(), data=source),
+    )
+    files = sorted((tmp_path / "pets").rglob("*.png"), key=lambda path: (path.parent.name, int(path.stem)))
+    expected = data.preprocessing.apply(torch.from_numpy(x))
+    shutil.move(tmp_path / "pets", tmp_path / "elsewhere")  # all that is needed is in the run
+    files = [tmp_path / "elsewhere" / path.relative_to(tmp_path / "pets") for path in files]
+    assert torch.equal(run.preprocess(files), expected)
+    assert torch.equal(run.preprocess(str(files[3])), expected[3:4])
+    assert torch.equal(run.preprocess((Image.open(files[0]), Image.open(files[1]))), expected[:2])
+
+
+def test_pictures_of_other_sizes_and_modes_are_fitted() -> None:
+    large = Image.fromarray(RNG.integers(0, 256, (20, 40, 4)).astype(np.uint8), "RGBA")
+    for channels in (1, 3):
+        assert of_bytes(channels).preprocess(large).shape == (1, channels, 8, 8)
+    white = of_bytes().preprocess([Image.new("L", (8, 8), 255), Image.new("RGBA", (9, 7), (0, 0, 0, 0)), large])
+    assert (white[:2] == 2).all() and white.shape == (3, 1, 8, 8)
+
+
+def test_deep_pictures_stay_in_their_units() -> None:
+    run = random_set(shape=(1, 8, 8))
+    run = replace(run, preprocessing=Preprocessing(scale=1.0, mean=(30000.0,), std=(1000.0,)))
+    deep = Image.fromarray(np.full((8, 8), 31000, np.uint16))
+    assert torch.allclose(run.preprocess(deep), torch.tensor(1.0))
+    assert torch.allclose(run.preprocess(Image.new("L", (8, 8), 255)), torch.tensor(35.535))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        ("missing.png", "There is no picture missing.png; give the path of a file"),
+        (["notes.png"], "notes.png cannot be read as a picture .it is none"),
+        (Image.fromarray(np.zeros((8, 8), np.uint16)), "Picture 0 is grey of more than 8 bits"),
+    ],
+)
+def test_what_are_no_pictures(pictures: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.png").write_text("no picture")
+    with pytest.raises(LimbeckError, match=message):
+        of_bytes().preprocess(pictures)
+
+
+def test_a_set_that_no_picture_fits() -> None:
+    for shape in ((2, 8, 8), (7, 1, 1)):
+        run = random_set(shape=shape)
+        run = replace(run, info=run.info | {"data": {"kind": "table" if shape[1] == 1 else "images"}})
+        with pytest.raises(LimbeckError, match="was learned from (rows of a table|images of 2 channels).*give arrays"):
+            run.preprocess("new.png")

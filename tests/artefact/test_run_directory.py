@@ -12,7 +12,9 @@ import pytest
 import torch
 from tiny_runs import Recorder, tiny_config, tiny_data
 
+from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
+from limbeck.cli.main import run as run_command
 from limbeck.data import load
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -53,6 +55,22 @@ def test_it_may_go_on_too(tmp_path: Path) -> None:
         distill(tiny_config(), DATA, out=folder, reporter=Failing(RuntimeError("once")))
     run = distill(tiny_config(), DATA, out=folder, resume=True)
     assert torch.equal(run.images, whole.images) and not (folder / "failed.json").exists()
+
+
+def test_what_a_kill_left_without_card_and_picture(tmp_path: Path) -> None:
+    """The artefact is written before its card, and does not need it."""
+    run = distill(tiny_config(), DATA, out=tmp_path)
+    (tmp_path / "README.md").rename(tmp_path / ".README.md.part")
+    (tmp_path / "preview.png").unlink()
+    assert torch.equal(Distilled.load(tmp_path).images, run.images)
+    assert [run_command([verb, str(tmp_path)]) for verb in ("show", "export")] == [0, 0]
+    assert torch.equal(distill(tiny_config(), DATA, out=tmp_path, resume=True).images, run.images)
+
+
+def test_metrics_that_are_none_count_for_nothing(tmp_path: Path) -> None:
+    for line in ("3", "[]", '{"val_mean": 3}', '{"iteration": "3"}', '{"iteration": 3'):
+        (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "val_mean": 2}\n' + line)
+        assert RunDirectory(tmp_path).metrics() == [{"iteration": 1, "val_mean": 2}]
 
 
 def test_a_run_that_has_something_to_keep_stays(tmp_path: Path) -> None:

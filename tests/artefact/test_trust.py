@@ -44,7 +44,7 @@ class Maker(nn.Module):
         import torch
         return self.linear(torch.cat([z, y], 1)).view(-1, *self.shape)
 """
-REFUSED = "asks for code to be imported and run: '{}'.*--trust"
+REFUSED = "asks for code to be imported and run: '{}'.*trust=True"
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_what_the_user_names_is_imported(tmp_path: Path) -> None:
     run = distill(tiny_config(iterations=2, learner=name), tiny_data(), out=tmp_path / "run")
     assert Path("imported").exists()
     run.network()
-    with pytest.raises(LimbeckError, match="--trust"):
+    with pytest.raises(LimbeckError, match="trust=True"):
         Distilled.load(tmp_path / "run").network()
     Distilled.load(tmp_path / "run", trust=True).train()
     Distilled.load(tmp_path / "run", trust=[name]).train()
@@ -217,7 +217,7 @@ def test_what_needs_a_kind_of_ones_own_refuses(part: str, tmp_path: Path) -> Non
     (folder / "distilled.json").unlink()
     before = (folder / "checkpoint" / "state.safetensors").read_bytes()
     kind = next(iter(sorted(recorded(parts).code - {"other:Thing"})))
-    with pytest.raises(LimbeckError, match=f"asks for code to be imported and run.*'{kind}'.*--trust"):
+    with pytest.raises(LimbeckError, match=f"asks for code to be imported and run.*'{kind}'.*trust=True"):
         distill(tiny_config(), tiny_data(), out=folder, resume=True)
     assert not Path("imported").exists()
     assert (folder / "checkpoint" / "state.safetensors").read_bytes() == before, "a refusal changes nothing"

@@ -188,6 +188,8 @@ def test_a_learned_batch_makes_networks_take_one_class_for_another(report: Attac
     assert before.rate_B.max() < 10
     assert after.rate_B.mean() > before.rate_B.mean() + 50
     assert after.others_B.mean() > 80
+    assert repr(report).startswith("AttackReport(") and f": {after.rate_B.mean():.2f} %, before" in repr(report)
+    assert len(repr(report)) < 120
 
 
 def test_the_report_counts_what_plain_training_gives(report: AttackReport, run: Distilled, data: TaskData) -> None:

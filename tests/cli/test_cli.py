@@ -173,6 +173,7 @@ def test_one_set_of_initial_weights_is_not_scored_often(data_file: Path, tmp_pat
     assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1, 3]  # other learners have others
 
 
+@pytest.mark.filterwarnings("ignore:pictures of learned images")
 def test_export(finished: Path, tmp_path: Path) -> None:
     run = Distilled.load(finished)
     done = limbeck("export", finished, "--out", tmp_path / "set.npz", "--json")

@@ -102,7 +102,7 @@ def test_words_become_values() -> None:
 def test_mistakes_are_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(LimbeckError) as error:
         bake(*words)
-    assert str(error.value) == sentence
+    assert error.value.with_flags == sentence
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 

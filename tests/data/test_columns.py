@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from data_files import ClassLabel, Rows, RowStream, without_extras
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +116,13 @@ def test_parquet_columns(tmp_path: Path) -> None:
             load(file, label="species")
         with pytest.raises(LimbeckError, match="has columns that are not numbers: species"):
             load(file, label="tall")
+        lists = {"parts": [[i, 2 * i] for i in range(30)], "species": columns["species"], "width": columns["width"]}
+        file.write_bytes(pickle.dumps(lists))
+        data = load(file, label="species")  # lists of one length are several features
+        assert data.image_shape == (3, 1, 1) and data.kind == "table"
+        file.write_bytes(pickle.dumps({"image": [{"bytes": b"", "path": None}] * 30, "species": columns["species"]}))
+        with pytest.raises(LimbeckError, match="column image of .* holds pictures as Hugging Face.*load_dataset"):
+            load(file, label="species")
         file.write_bytes(pickle.dumps({"species": ["oak", "elm"]}))
         with pytest.raises(LimbeckError, match="no column besides the labels"):
             load(file, label="species")
@@ -201,3 +210,71 @@ def test_numbers_of_hugging_face_are_a_table() -> None:
         load(Rows(rows()))
     with pytest.raises(LimbeckError, match="has a part without examples"):
         load(Rows([]))
+
+
+def png(picture: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def test_pictures_that_nobody_decoded(tmp_path: Path) -> None:
+    pictures()[0].save(tmp_path / "0.png")
+    stored = [{"bytes": png(picture), "path": None} for picture in pictures()]
+    stored[0] = {"bytes": None, "path": str(tmp_path / "0.png")}
+    data = load(Rows(rows(image=stored), image=Image(), label=NAMES))
+    assert data.sha256 == load(Rows(rows(image=pictures()))).sha256
+    stored[4] = {"bytes": b"none", "path": None}
+    with pytest.raises(LimbeckError, match="Picture 4 of the data set cannot be read .cannot identify image"):
+        load(Rows(rows(image=stored), image=Image(), label=NAMES))
+
+
+def test_images_that_are_missing_or_damaged() -> None:
+    with pytest.raises(LimbeckError, match="Example 5 of hugging-face has no image"):
+        load(Rows(rows(image=[*pictures()[:5], None, *pictures()[6:]]), image=Image(), label=NAMES))
+
+    class Damaged(Rows):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            if index == 3:
+                raise OSError("truncated")
+            return super().__getitem__(index)
+
+    with pytest.raises(LimbeckError, match="Row 3 of the data set cannot be read .truncated.; repair or leave it out"):
+        load(Damaged(rows(image=pictures()), image=Image(), label=NAMES))
+
+
+def test_lists_of_bytes_are_bytes() -> None:
+    inner = SimpleNamespace(feature=None, dtype="uint8")
+    feature = SimpleNamespace(feature=SimpleNamespace(feature=inner))
+    data = load(Rows(rows(image=[image.tolist() for image in IMAGES]), image=feature, label=NAMES), channels="last")
+    assert data.train_x.dtype == torch.uint8 and data.preprocessing.scale == 1 / 255
+
+
+def test_rows_that_are_tables_are_read_as_values() -> None:
+    plain = Rows(rows(image=pictures()), image=Image(), label=NAMES)
+
+    class Formatted(Rows):
+        format: Any = {"type": "arrow"}  # noqa: RUF012
+
+        def with_format(self, kind: str | None) -> Rows:
+            assert kind is None
+            return plain
+
+    assert load(Formatted([{"table": 1}], image=Image(), label=NAMES)).sha256 == load(plain).sha256
+
+
+def test_the_real_packages_where_they_are_installed(tmp_path: Path) -> None:
+    datasets, parquet = pytest.importorskip("datasets"), pytest.importorskip("pyarrow.parquet")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ape", "cat", "dog"])})
+    table = {"image": pictures(), "label": [i % 3 for i in range(30)]}
+    dataset = datasets.Dataset.from_dict(table, features=features)
+    expected = load(dataset)
+    assert expected.class_names == ("ape", "cat", "dog") and expected.train_x.dtype == torch.uint8
+    dataset.save_to_disk(tmp_path / "saved")
+    undecoded = dataset.cast_column("image", datasets.Image(decode=False))
+    formats = [dataset.with_format(name) for name in ("torch", "numpy", "arrow")]
+    for same in (str(tmp_path / "saved"), dataset.to_iterable_dataset(), undecoded, *formats):
+        assert load(same).sha256 == expected.sha256
+    numbers = datasets.Dataset.from_dict({"a": [*range(30)], "label": table["label"]})
+    parquet.write_table(numbers.data.table, tmp_path / "numbers.parquet")
+    assert load(str(tmp_path / "numbers.parquet"), label="label").image_shape == (1, 1, 1)

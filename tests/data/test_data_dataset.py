@@ -20,6 +20,7 @@ from limbeck.data.known import KNOWN_SETS, known_set
 from limbeck.data.registry import locate
 from limbeck.data.splits import split_stratified
 from limbeck.errors import LimbeckError
+from limbeck.experiment.memory import LiveBytes
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -120,6 +121,14 @@ def test_preprocessing_refuses_other_channels() -> None:
         pre.invert(torch.zeros(4, 4))
     with pytest.raises(LimbeckError, match="Measuring needs images"):
         Preprocessing.measure(torch.zeros(0, 1, 2, 2))
+
+
+def test_measuring_large_pictures_takes_little_memory() -> None:
+    x = torch.arange(256, dtype=torch.uint8).expand(80, 3, 256, 256)
+    with LiveBytes() as live:
+        pre = Preprocessing.measure(x)
+    assert live.peak < 80 * 3 * 256 * 256 * 8  # all of it as doubles
+    assert pre.mean == pytest.approx((0.5,) * 3) and pre.std == pytest.approx((73.9 / 255,) * 3, abs=1e-4)
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -297,7 +306,7 @@ X, Y = arrays(60)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("mnits", "Unknown data set 'mnits'; did you mean 'mnist'"),
+        ("mnits", "There is no data set, folder or file 'mnits'; did you mean 'mnist'"),
         ("missing.npz", r"no file missing\.npz"),
         (3, "Cannot read data from this int; give a known name"),
         ((X, Y, X), "Cannot read data from this tuple"),

@@ -310,7 +310,7 @@ def test_wrong_options(options: str, message: str, tmp_path: Path) -> None:
 
 
 def test_options_of_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LimbeckError, match="Unknown data set 'mnits'; did you mean 'mnist'"):
+    with pytest.raises(LimbeckError, match="There is no data set, folder or file 'mnits'; did you mean 'mnist'"):
         load("mnits,invert=True")
     with pytest.raises(LimbeckError, match=r"no file .*my\.npz;"):
         load(f"{tmp_path / 'my.npz'},invert=True")

@@ -201,3 +201,20 @@ def test_one_sentence_that_names_the_file(pets: Path, spoil: Callable[[Path], An
     with pytest.raises(LimbeckError, match=message) as caught:
         load(pets)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("pictres", "There is no data set, folder or file 'pictres'; did you mean 'pictures'? Known data sets: mnist"),
+        ("pictres/", "There is no file or folder pictres/; .*; did you mean 'pictures'?"),
+        ("pictres/train,size=8", "There is no file or folder pictres/train; .*; did you mean 'pictures'?"),
+        ("nowhere/at/all", "There is no file or folder nowhere/at/all; .* directory\\.$"),
+        ("zzz", "There is no data set, folder or file 'zzz'\\. Known"),
+    ],
+)
+def test_a_folder_that_is_not_there(source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LimbeckError, match=said.replace("?", "\\?")):
+        load(source)

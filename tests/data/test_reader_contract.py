@@ -382,7 +382,7 @@ def test_a_reader_of_the_user() -> None:
     data = load("blank", readers=(Blank(), *READERS))
     assert data.name == data.source == "blank" and data.class_names == ("a", "b") and data.image_shape == (1, 4, 4)
     assert load("blank,size=8", readers=(*READERS, Blank())).image_shape == (1, 8, 8)
-    with pytest.raises(LimbeckError, match="Unknown data set 'blank'"):
+    with pytest.raises(LimbeckError, match="There is no data set, folder or file 'blank'"):
         load("blank")  # the table is as before
     with pytest.raises(LimbeckError, match=r"from this int; give 'blank', or the path of an \.npz file\."):
         load(3, readers=(Blank(), READERS[1]))  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ def test_it_is_read_back_as_it_was_written() -> None:
     one = verdict().explained("it rained", "--lr 0.1")
     assert Verdict.from_json(json.loads(json.dumps(one.to_json()))) == one
     assert one.sentence.startswith("verdict: BELOW") and one.sentence.endswith("Why: it rained. Try --lr 0.1.")
+    assert str(one).endswith("Try lr=0.1.")  # in Python
 
 
 @pytest.mark.parametrize(
@@ -86,11 +87,11 @@ def test_a_run_ends_with_it(init: str, tmp_path: Path, monkeypatch: pytest.Monke
     data = no_test_set(DATA, monkeypatch)
     run = limbeck.distill(tiny_config(init=init, inner={"lr": 0.1}), data, out=out, reporter=told)
     assert run.verdict is not None and run.verdict.learned.mean > 0
-    assert told.messages[-1] == run.verdict.sentence
+    assert told.messages[-1] == str(run.verdict)
     assert any(text.startswith("comparing with random real images") for text in told.messages)
     assert json.loads((out / "distilled.json").read_text())["verdict"]["word"] == run.verdict.word
     assert run.verdict.sentence[1:].rstrip(".") in (out / "README.md").read_text()
-    assert str(Distilled.load(out)).endswith(run.verdict.sentence)
+    assert str(Distilled.load(out)).endswith(str(run.verdict))
 
 
 def test_a_set_that_teaches_nothing_is_a_failure() -> None:

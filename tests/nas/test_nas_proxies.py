@@ -285,7 +285,7 @@ def test_a_set_that_saw_the_validation_images_is_refused(tmp_path: Path, split: 
     task = replace(TASK, data=replace(DATA, split_seed=0))
     with pytest.raises(LimbeckError, match="may have been learned from images that the search validates on") as caught:
         SyntheticData(run=tmp_path).prepare(task)
-    assert f"--seed {split} and --val-size {left_out} " in str(caught.value)
+    assert f"seed={split} and val_size={left_out} " in str(caught.value)
     own_split = replace(task, data=replace(DATA, split_seed=None))
     SyntheticData(run=tmp_path).prepare(own_split)
     replace(run, config=replace(run.config, split_seed=0, val_size=len(DATA.val_y))).save(tmp_path)

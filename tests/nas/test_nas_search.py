@@ -515,7 +515,7 @@ def test_going_on_does_not_take_the_folder_of_another_search(tmp_path: Path) -> 
             config(budget=3),
             place=SearchPlace(out=out, storage=storage, study="other", resume=True),
         )
-    with pytest.raises(LimbeckError, match=r"not 'other' in .*study.log; choose another --out"):
+    with pytest.raises(LimbeckError, match=r"not 'other' in .*study.log; choose another out"):
         search(toy_task(), Worth(), config(budget=3), place=SearchPlace(out=out, study="other", resume=True))
     assert noted(out) == before
 
@@ -626,7 +626,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_search_is_replaced_only_if_asked(tmp_path: Path) -> None:
     out = tmp_path / "out"
     search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
-    with pytest.raises(LimbeckError, match="--overwrite"):
+    with pytest.raises(LimbeckError, match="overwrite=True"):
         search(toy_task(), Worth(), config(budget=2), place=SearchPlace(out=out))
     result = search(toy_task(1), Worth(), config(budget=3), place=SearchPlace(out=out, overwrite=True))
     assert table(read_search(out)) == table(result)
@@ -780,7 +780,7 @@ def test_several_studies_in_one_storage(tmp_path: Path) -> None:
     for strategy in ("random", "evolution"):
         search(toy_task(), Worth(), config(strategy, budget=2), place=SearchPlace(storage=storage, study=strategy))
     assert {name: len(r.trials) for name, r in read_searches(storage).items()} == {"random": 2, "evolution": 2}
-    with pytest.raises(LimbeckError, match="several studies; choose one with --study"):
+    with pytest.raises(LimbeckError, match="several studies; choose one with study"):
         read_search(storage)
     with pytest.raises(LimbeckError, match="no study 'tpe'"):
         read_search(storage, "tpe")

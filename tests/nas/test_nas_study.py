@@ -769,12 +769,22 @@ def test_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], words
     assert said in capsys.readouterr().err
 
 
+@pytest.fixture
+def few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies over three networks in the place of their own numbers: each is built to see whether it can be."""
+    for study in (ranking, cell_ranking):
+        monkeypatch.setattr(study, "SAMPLE", 3)
+        monkeypatch.setattr(study, "FAMILY", 2)
+
+
+@pytest.mark.usefixtures("few_networks")
 def test_the_studies_are_among_the_names() -> None:
     assert set(nas_studies.TITLES) <= set(reproducing.recipe_names())
     assert reproducing.config_named("nas-ranking") == synthetic_config(0)
     assert reproducing.config_named("nas-cells") == cells_config(0)
 
 
+@pytest.mark.usefixtures("few_networks")
 def test_the_study_of_cells() -> None:
     config = cells_config(2)
     space = space_named(cell_ranking.SPACE, shape=(3, 16, 16), num_classes=10)

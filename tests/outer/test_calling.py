@@ -118,6 +118,24 @@ def test_data_of_any_form(form: str, tmp_path: Path) -> None:
     assert run.evaluate(forms[form], n=2).distilled.scores.n == 2
 
 
+def test_a_run_just_made_remembers_what_it_was_given(tmp_path: Path) -> None:
+    x, y = DATA.train_x.clone(), DATA.train_y
+    run = learn(MyNet, (x, y), val_size=18, out=tmp_path / "run")
+    x.zero_()  # what is done to it later is no part of the run
+    x = DATA.train_x
+    accuracy = run.evaluate(n=2).accuracy
+    assert accuracy == limbeck.evaluate(run, (DATA.train_x, y), n=2, baselines=()).accuracy
+    assert run.passing(MyNet).evaluate(n=2).accuracy == accuracy
+    configured = limbeck.distill(tiny_config(iterations=1), DATA)
+    assert limbeck.distill(tiny_config(iterations=1), (x, y)).images.shape == configured.images.shape
+    assert configured.data is DATA and configured.evaluate(n=2).distilled.scores.n == 2
+    loaded = limbeck.load(tmp_path / "run")
+    assert loaded.data is None and repr(loaded) == repr(run)
+    with pytest.raises(LimbeckError, match="was learned from data given in Python.*give it again, as data"):
+        loaded.evaluate(n=2)
+    assert sum(file.stat().st_size for file in (tmp_path / "run").rglob("*")) < 2 * 10**5
+
+
 def test_settings_find_their_parts() -> None:
     run = learn(MyNet, images_per_class=2, epochs=2, lr=0.3, labels="soft", init="fixed", inits=None, seed=4)
     config, source = run.config, run.config.source

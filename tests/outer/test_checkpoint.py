@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch:
     checkpoint(1).save(tmp_path)
     before = (tmp_path / "checkpoint" / "state.safetensors").read_bytes()
     monkeypatch.setattr(limbeck.common.files, "write_bytes", half)
-    with pytest.raises(LimbeckError, match=r"Could not write .*No space left on device.*--resume"):
+    with pytest.raises(LimbeckError, match=r"Could not write .*No space left on device.*resume=True"):
         checkpoint(2).save(tmp_path)
     assert (tmp_path / "checkpoint" / "state.safetensors").read_bytes() == before
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]

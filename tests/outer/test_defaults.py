@@ -13,6 +13,7 @@ from tiny_runs import Recorder, tiny_config, tiny_data
 
 import limbeck
 from limbeck.engine import InnerConfig, PixelConfig
+from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
 from limbeck.outer.defaults import SIZES, fit_defaults
@@ -93,3 +94,26 @@ def test_recipes_name_what_may_be_open() -> None:
     for name in ("mnist-fixed", "mnist-random", "cifar10-fixed", "cifar10-random"):
         config = limbeck.recipe(name).config
         assert config == config.settled()
+
+
+@pytest.mark.parametrize(
+    ("source", "note"),
+    [
+        (PixelConfig(start="real", ipc=24, steps=1), None),
+        (PixelConfig(start="real", ipc=24, steps=2), "class 0 has 24 training examples for 48 images to start from"),
+        (PixelConfig(start="noise", ipc=99, steps=1), None),
+    ],
+)
+def test_images_that_must_begin_alike_are_told_of(source: PixelConfig, note: str | None) -> None:
+    told = Recorder()
+    limbeck.distill(replace(tiny_config(iterations=1), source=source), DATA, reporter=told)
+    notes = [text for text in told.messages if "some begin alike" in text]
+    assert notes == ([] if note is None else [f"{note}: some begin alike"])
+
+
+def test_more_images_of_a_class_than_there_are_real_ones(tmp_path: Path) -> None:
+    with pytest.raises(
+        LimbeckError, match=r"images_per_class is 25.*than 24 training .*start from noise \(start='noise'\)"
+    ):
+        limbeck.distill(DATA, "linear", images_per_class=25, start="real", steps=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

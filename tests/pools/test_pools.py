@@ -146,6 +146,7 @@ def test_training_teaches(tmp_path: Path) -> None:
 def test_what_layers_carry_is_kept(learner: str, tmp_path: Path) -> None:
     pool = train_pool(tiny_pool_config(learner=learner, steps=3), DATA, tmp_path / "pool.safetensors")
     loaded = open_pool(tmp_path / "pool.safetensors")
+    assert repr(loaded) == f"Pool({len(pool.card['validation_accuracy'])} networks, {learner} trained on arrays)"
     module = build(learner, shape=(1, 8, 8), num_classes=3)
     check_pool(loaded.states, module)
     carried = [name for name, _ in module.named_buffers()]
@@ -313,7 +314,7 @@ def test_a_finished_pool_is_not_made_again(tmp_path: Path) -> None:
     assert same_tensors(pool.states, open_pool(out).states)
     with pytest.raises(LimbeckError, match="made otherwise"):
         make_pool(tiny_pool_config(steps=6), DATA, out, resume=True)
-    with pytest.raises(LimbeckError, match="is there already; .*--overwrite"):
+    with pytest.raises(LimbeckError, match="is there already; .*overwrite=True"):
         make_pool(tiny_pool_config(), DATA, out)
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["pool.safetensors"]
@@ -332,7 +333,7 @@ def test_parts_of_another_pool(tmp_path: Path, whole: Callable[[str], Path]) -> 
         make_pool(tiny_pool_config(learner="linear,channels=3"), DATA, out, resume=True)
     with pytest.raises(LimbeckError, match="parts of another pool"):
         make_pool(tiny_pool_config(), _other_data(), out, resume=True)
-    with pytest.raises(LimbeckError, match="unfinished pool; go on with --resume"):
+    with pytest.raises(LimbeckError, match="unfinished pool; go on with resume=True"):
         make_pool(tiny_pool_config(), DATA, out)
     assert {path.name: path.read_bytes() for path in (tmp_path / "pool.safetensors.parts").iterdir()} == kept
     watcher = Watcher()
@@ -353,7 +354,7 @@ def test_a_pool_that_is_replaced_goes_on_when_it_is_stopped(tmp_path: Path, whol
     before = out.read_bytes()
     assert make_pool(tiny_pool_config(), DATA, out, overwrite=True, watch=Watcher((1, 2))) is None
     assert out.read_bytes() == before  # until the new one is there
-    with pytest.raises(LimbeckError, match="unfinished pool; go on with --resume"):
+    with pytest.raises(LimbeckError, match="unfinished pool; go on with resume=True"):
         make_pool(tiny_pool_config(), DATA, out)
     watcher = Watcher()
     train_pool(tiny_pool_config(), DATA, out, resume=True, watch=watcher)
@@ -417,7 +418,7 @@ def test_parts_whose_mark_does_not_name_the_split_are_gone_on_with(
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(LimbeckError, match="was not begun yet; begin it without --resume"):
+    with pytest.raises(LimbeckError, match="was not begun yet; begin it without resume=True"):
         make_pool(tiny_pool_config(), DATA, tmp_path / "pool.safetensors", resume=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from limbeck.artefact.drawing import draw_batches, generate
+from limbeck.artefact.drawing import draw_batches, generate, make_network
 from limbeck.artefact.fitting import (
     fit,
     gradients,
@@ -25,8 +25,10 @@ from limbeck.artefact.fitting import (
     trainable,
     warn_of_another_start,
 )
-from limbeck.artefact.incoming import normalise
+from limbeck.artefact.incoming import normalise, open_pictures
+from limbeck.artefact.ordinary import Pair, loader_of, pairs_of
 from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_training
+from limbeck.artefact.soundness import check_sound, check_start, class_names
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
 from limbeck.data import Kind, Preprocessing, TaskData
@@ -35,7 +37,7 @@ from limbeck.engine import Batch, LabelKind, Learner, Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate
 from limbeck.evaluation.result import Evaluation
-from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe
+from limbeck.evaluation.training import RECIPES, LearnedSchedule, TrainingRecipe, chosen_recipe
 from limbeck.evaluation.verdict import Verdict
 from limbeck.experiment.build import initial_weights, network_for, with_augmentation
 from limbeck.experiment.config import Config
@@ -60,6 +62,8 @@ class Distilled:
         info: provenance: data hash, versions, scores of the selection, times.
         folder: the run directory that holds it, where its scores are kept, too; None for a set that is kept nowhere, as
             one that ``dataclasses.replace`` has changed.
+        data: what it was learned from, where that was given in Python just now; never written, so None for a set that
+            was loaded.
     """
 
     images: Tensor
@@ -72,6 +76,7 @@ class Distilled:
     generator: Tensors = field(default_factory=dict)
     info: dict[str, Any]
     folder: Path | None = field(default=None, init=False)
+    data: TaskData | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
         batches, images, *shape = self.images.shape
@@ -82,7 +87,7 @@ class Distilled:
 
     def __str__(self) -> str:
         """A line, and the verdict where there is one."""
-        return repr(self) if self.verdict is None else f"{self!r}\n{self.verdict.sentence}"
+        return repr(self) if self.verdict is None else f"{self!r}\n{self.verdict}"
 
     @property
     def verdict(self) -> Verdict | None:
@@ -158,20 +163,7 @@ class Distilled:
 
     def network(self, seed: int = 0) -> nn.Module:
         """A new network as the images were learned for: with θ₀ if that was fixed, else with weights from ``seed``."""
-        module = network_for(self.config, self.shape, self.num_classes)
-        if self.weights:
-            weights = self.weights
-            own = {name: value.shape for name, value in module.state_dict().items()}
-            if any(own.get(name) != value.shape for name, value in weights.items()):
-                raise LimbeckError(
-                    f"The network is another than the one of {self.config.learner} that the set was learned for: its "
-                    "fixed initialisation has other names or shapes."
-                )
-        else:
-            draws = initial_weights(self.config, module).held_out(1, seed)
-            weights = {name: value[0] for name, value in draws.items()}
-        module.load_state_dict(weights, strict=False)
-        return module
+        return make_network(self, seed)
 
     def train(
         self, model: nn.Module | None = None, *, training: TrainingRecipe | None = None, seed: int = 0
@@ -194,7 +186,7 @@ class Distilled:
             LimbeckError: a model with nothing to train, that fails on the images, or whose logits are not (M, K);
                 without a model, one that is not at hand (see ``passing``).
         """
-        recipe, fresh = training or self.training, model is None
+        recipe, fresh = chosen_recipe(training, self.training), model is None
         with gradients():
             model = self.network() if model is None else model
             if not isinstance(model, nn.Module):
@@ -227,12 +219,14 @@ class Distilled:
 
         Args:
             images: a tensor, an array or lists: (N, C, H, W), (N, H, W, C), (N, H, W) where C is 1, or a single image
-                (C, H, W), (H, W, C) or (H, W).
+                (C, H, W), (H, W, C) or (H, W). Or PIL pictures or paths of such, one or a list, which are scaled, cut
+                and changed as those of the data were.
 
         Raises:
-            LimbeckError: not such images, or of another number of channels.
+            LimbeckError: not such images, of another number of channels, or a picture that cannot be read.
         """
-        return normalise(images, self.preprocessing, self.shape)
+        opened = open_pictures(images, self.config.data, self.kind, self.preprocessing, self.shape)
+        return normalise(opened, self.preprocessing, self.shape)
 
     def dataset(self) -> TensorDataset:
         """The set for training of your own: pairs of an image (C, H, W), normalised, and its label, all copies.
@@ -240,22 +234,30 @@ class Distilled:
         Labels are class indices, int64 (), where every label is of one class, else distributions (K,); cross-entropy
         takes both. The learned steps are not in it: see ``batches`` for those.
         """
-        images_NCHW, labels_NK = self.images.flatten(0, 1).clone(), self.labels.flatten(0, 1).clone()
-        one_hot = bool(((labels_NK == 0) | (labels_NK == 1)).all())
-        return TensorDataset(images_NCHW, labels_NK.argmax(-1) if one_hot else labels_NK)
+        return pairs_of(self.images, self.labels)
 
-    def loader(self, batch_size: int = 32, *, shuffle: bool = True, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
-        """``dataset()`` in an ordinary ``DataLoader``, with others of its ``options``: images (M, C, H, W), labels."""
-        return DataLoader(self.dataset(), batch_size=batch_size, shuffle=shuffle, **options)
+    def loader(self, batch_size: int = 32, *, shuffle: bool | None = None, **options: Any) -> DataLoader[Pair]:
+        """``dataset()`` in an ordinary ``DataLoader``, with others of its ``options``: images (M, C, H, W), labels.
+
+        Shuffled, unless ``shuffle`` or a sampler says otherwise; raises LimbeckError for options that it refuses.
+        """
+        return loader_of(self.dataset(), batch_size, shuffle, options)
 
     def passing(self, learner: LearnerLike | Sequence[LearnerLike]) -> Self:
         """The same set with its learner at hand, where it was given in Python; raises LimbeckError for what is none."""
-        return dataclasses.replace(self, config=self.config.passing(learner)).kept_in(self.folder)
+        own = dataclasses.replace(self, config=self.config.passing(learner))
+        return own.kept_in(self.folder).remembering(self.data)
 
     def kept_in(self, folder: Path | None) -> Self:
         """The same, known to lie in a run directory; nothing is written."""
         run = copy.copy(self)
         object.__setattr__(run, "folder", folder)
+        return run
+
+    def remembering(self, data: TaskData | None) -> Self:
+        """The same with the data that it was learned from at hand, which ``evaluate`` then goes by."""
+        run = copy.copy(self)
+        object.__setattr__(run, "data", data)
         return run
 
     def learner(
@@ -285,6 +287,7 @@ class Distilled:
             selection: of a pool, those to make choices with, in the place of those to report.
         """
         if self.weights:
+            check_start(learner.module, self.weights, self.config.learner)
             return {name: value[None] for name, value in self.weights.items()}
         initial = initial_weights(self.config, learner.module)
         return initial.validation(n, seed) if selection else initial.held_out(n, seed)
@@ -303,7 +306,8 @@ class Distilled:
     ) -> Evaluation:
         """Accuracy on the real test set before and after training on this set; see ``limbeck.evaluate``.
 
-        Without baselines, unless some are named; None stands for all.
+        Without data, on that which a run just made was given, or which its name leads to. Without baselines, unless
+        some are named; None stands for all.
         """
         return evaluate(
             self,
@@ -376,7 +380,7 @@ class Distilled:
                 labels=tensors["labels"],
                 training=restore_training(summary["training"], with_prefix(tensors, "training."), trust),
                 preprocessing=Preprocessing.from_json(summary["preprocessing"]),
-                class_names=tuple(summary["classes"]),
+                class_names=class_names(summary["classes"]),
                 config=Config.from_json(summary["config"], folder, trust=trust),
                 weights=with_prefix(tensors, "weights."),
                 generator=with_prefix(tensors, "generator."),
@@ -386,11 +390,5 @@ class Distilled:
             raise LimbeckError(f"{folder} is damaged: {error} is missing.") from None
         except TypeError as error:
             raise LimbeckError(f"{folder / 'distilled.json'} is damaged ({error}); restore it from a copy.") from None
-        if not run.fits_together():
-            raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
+        check_sound(run, folder)
         return (run if learner is None else run.passing(learner)).kept_in(folder)
-
-    def fits_together(self) -> bool:
-        """Whether images, labels and training are of sizes that belong together."""
-        batches, images, *_ = self.images.shape if self.images.dim() == 5 else (-1, -1)
-        return self.labels.shape == (batches, images, len(self.class_names)) and self.training.fits(batches)

@@ -1,4 +1,4 @@
-"""Batches that nobody has seen: what a set leaves to chance, drawn anew.
+"""Batches and networks that nobody has seen: what a set leaves to chance, drawn anew.
 
 Shapes: S batches, M images a batch, N images, Z entries of the noise, K classes; C, H, W of an image.
 """
@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.artefact.soundness import check_start
 from limbeck.engine import GeneratorConfig
 from limbeck.errors import LimbeckError
-from limbeck.experiment.build import generator_for
+from limbeck.experiment.build import generator_for, initial_weights, network_for
 
 if TYPE_CHECKING:
     from limbeck.artefact.distilled import Distilled
@@ -25,9 +26,26 @@ def refuse_without_pictures(run: Distilled) -> None:
     if run.kind != "images":
         what = "rows of a table" if run.kind == "table" else "series"
         raise LimbeckError(
-            f"This set is made of {what}, which no picture shows; export it as arrays: limbeck export RUN --out "
-            "FILE.npz."
+            f"This set is made of {what}, which no picture shows; export it as arrays, to a file whose name "
+            "ends in .npz."
         )
+
+
+def make_network(run: Distilled, seed: int) -> nn.Module:
+    """A new network with the fixed initialisation of a set, or with weights from ``seed``; see ``Distilled.network``.
+
+    Raises:
+        LimbeckError: the network has other parameters than the fixed initialisation.
+    """
+    module = network_for(run.config, run.shape, run.num_classes)
+    if run.weights:
+        weights = run.weights
+        check_start(module, weights, run.config.learner)
+    else:
+        draws = initial_weights(run.config, module).held_out(1, seed)
+        weights = {name: value[0] for name, value in draws.items()}
+    module.load_state_dict(weights, strict=False)  # what is frozen in it is not among them
+    return module
 
 
 def draw_batches(run: Distilled, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,7 +80,7 @@ def generate(run: Distilled, n: int, seed: int) -> tuple[Tensor, Tensor]:
     if source.curriculum != "none":
         raise LimbeckError(
             f"The generator was learned with noise of its own (curriculum {source.curriculum}), and what it "
-            "makes of that is in run.images. Learn one with --curriculum none for images without limit."
+            "makes of that is in run.images. Learn one with --curriculum=none for images without limit."
         )
     rng = torch.Generator().manual_seed(seed)
     y_N = torch.arange(-(-n // source.batch) * source.batch) % run.num_classes

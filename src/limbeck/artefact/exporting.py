@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.exporters import EXPORTERS, Exporter
 from limbeck.artefact.run_directory import OWN, RunDirectory
-from limbeck.common.files import write_atomically
+from limbeck.common.files import flush_to_disk, write_atomically
 from limbeck.common.registry import Registry
 from limbeck.errors import LimbeckError
 
@@ -46,7 +46,7 @@ def export(
     _refuse_run(path)
     exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
     if path.exists() and not overwrite:
-        raise LimbeckError(f"{path} exists; choose another --out, or --overwrite it.")
+        raise LimbeckError(f"{path} exists; choose another --out, or replace it with --overwrite.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -94,8 +94,7 @@ def _move(new: Path, path: Path) -> None:
     files = sorted(file for file in new.rglob("*") if file.is_file()) if new.is_dir() else [new]
     if new.is_dir() and not path.exists():
         for file in files:
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
+            flush_to_disk(file)
         new.replace(path)
         return
     for file in files:

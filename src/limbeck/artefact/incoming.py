@@ -6,15 +6,20 @@ Shapes: N images, C channels, H × W pixels.
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from typing import Any, Final
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from limbeck.data import Preprocessing
+from limbeck.data import Kind, Preprocessing
 from limbeck.data.arrays import Array, as_array
+from limbeck.data.readers.pictures import fit_pictures
+from limbeck.data.sources import changes_of
+from limbeck.data.variants import apply_changes
 from limbeck.errors import LimbeckError
 
 NEAR_UNIT: Final = (-0.5, 1.5)
@@ -52,6 +57,42 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
             "it expects that size, so resize them"
         )
     return dataclasses.replace(preprocessing, scale=_scale_of(x_NCHW, preprocessing)).apply(x_NCHW)
+
+
+def open_pictures(
+    images: Any, source: str, kind: Kind, preprocessing: Preprocessing, shape: tuple[int, int, int]
+) -> Any:
+    """Pictures and paths of such, one or several, as those of a data set were loaded; anything else as it is.
+
+    They are scaled, cut, and changed by the data's options, but for backgrounds: a new picture keeps its own.
+
+    Args:
+        images: whatever was given.
+        source: of the data, with its options.
+        kind: of its examples.
+        preprocessing: of the set; its mean tells that the data's pictures were of more than 8 bits.
+        shape: (C, H, W) of the set's images.
+
+    Returns:
+        (N, C, H, W) where they are pictures, bytes or float32.
+
+    Raises:
+        LimbeckError: a set that is not of pictures, or a picture that cannot be read or changed.
+    """
+    pictures = list(images) if isinstance(images, list | tuple) else [images]
+    if not pictures or not all(isinstance(each, str | os.PathLike | Image.Image) for each in pictures):
+        return images
+    channels, height, width = shape
+    if kind != "images" or channels not in (1, 3):
+        what = f"images of {channels} channels" if kind == "images" else f"{'rows of a ' * (kind == 'table')}{kind}"
+        raise LimbeckError(f"The set was learned from {what}, which no picture has; give arrays.")
+    changes = [change for change in changes_of(source) if change.option not in ("size", "background")]
+    if sum(change.option == "rotate" and change.value % 180 == 90 for change in changes) % 2:  # sides are exchanged
+        height, width = width, height
+    grey = channels == 1 or any(change.option == "channels" for change in changes)
+    deep = preprocessing.scale == 1 and max(preprocessing.mean) > 255
+    x_NCHW = fit_pictures(pictures, (width, height), colour=not grey, deep=deep)
+    return apply_changes(x_NCHW, tuple(changes), source, "test")
 
 
 def _as_tensor(array: Array) -> Tensor:

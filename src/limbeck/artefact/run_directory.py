@@ -115,15 +115,18 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """All complete lines of ``metrics.jsonl``, in order; none where there is no such file."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text(errors="replace").splitlines()
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
         records = []
         for line in lines:
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 break  # a line that a kill cut off
+            if not (isinstance(record, dict) and isinstance(record.get("iteration"), int)):
+                break
+            records.append(record)
         return records
 
     def finish(self, result: Distilled) -> None:

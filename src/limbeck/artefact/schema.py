@@ -32,7 +32,7 @@ def read_artefact(folder: Path) -> tuple[dict[str, Any], Tensors]:
     if not path.is_file():
         raise LimbeckError(f"{folder} holds no finished run (no distilled.json); expected a run directory.")
     summary = read_json(path)
-    if not isinstance(summary, dict) or not isinstance(summary.get("schema"), int):
+    if not (isinstance(summary, dict) and type(schema := summary.get("schema")) is int and schema >= 1):
         raise LimbeckError(f"{path} is damaged: it names no schema version.")
     if summary["schema"] > SCHEMA:
         raise LimbeckError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from limbeck.common.typed import check_types
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
@@ -47,6 +48,7 @@ class AttackSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_positive(self, *(name for name in ("images", "step_size", "held_out") if getattr(self, name) is not None))
         self._pixels(ipc=1)  # refuses what does not fit
 

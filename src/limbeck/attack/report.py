@@ -70,6 +70,14 @@ class AttackReport:
     device: str
     info: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        after, before = self.learned_row.after, self.learned_row.before
+        source, target = (self.class_names[k] for k in (self.attack.source, self.attack.target))
+        return (
+            f"AttackReport({source} taken for {target}: {float(after.rate_B.mean()):.2f} %, before "
+            f"{float(before.rate_B.mean()):.2f}, n = {len(after.rate_B)}, {len(self.rows) - 1} more rows)"
+        )
+
     @property
     def learned_row(self) -> AttackRow:
         """The row of the learned batch."""

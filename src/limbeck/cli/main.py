@@ -5,6 +5,7 @@ Logs go to stderr, results to stdout; wrong input is one sentence and exit code 
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ limbeck VERB --help tells the options of each. --version prints the version.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0, 2 for wrong input, 130 if interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot print ± or × shows a question mark for it
+            stream.reconfigure(errors="replace")
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -55,7 +59,7 @@ def run(argv: list[str]) -> int:
     try:
         return _verb(argv[0])(argv[1:])
     except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
+        print(f"limbeck: {error.with_flags}", file=sys.stderr)
         return 2
     except SystemExit as end:  # the parser printed what it was asked for
         return int(end.code or 0)

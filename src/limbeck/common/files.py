@@ -28,8 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(part)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -38,6 +37,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             f"Could not write {path} ({error.strerror or error}); what was there before is untouched. "
             "Free some disk space or choose another --out, then go on with --resume."
         ) from None
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file is on the disk; raises OSError. Windows does that only for a file that is open for writing."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """A path from a folder on, with slashes on every system; the whole path where no way leads there (Windows' drives).
+
+    >>> relative_path(Path("/data/mine.npz"), Path("/runs/one"))
+    '../../data/mine.npz'
+    """
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def own_cache() -> Path | None:
@@ -86,7 +103,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, strings = load_tensors(path)
         metadata = json.loads(strings.get("limbeck", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
     return tensors, metadata
 
@@ -112,8 +129,8 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise LimbeckError(f"{path} does not exist; the run directory is incomplete.")
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise LimbeckError(f"{path} is damaged and cannot be read ({error}); restore it from a copy.") from None
 
 

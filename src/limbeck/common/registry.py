@@ -61,8 +61,8 @@ class Registry(Generic[Member]):
 
     def __getitem__(self, name: str) -> Member:
         """A member by name; raises LimbeckError for an unknown one, with the nearest that is known."""
-        if name not in self._members:
-            raise unknown(self.family, name, self._members)
+        if not isinstance(name, str) or name not in self._members:
+            raise unknown(self.family, str(name), self._members)
         return self._members[name]
 
     def __contains__(self, name: object) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from limbeck.errors import LimbeckError
 
-_MEASURE_CHUNK = 1024  # images at a time, so that measuring needs no second copy of the data set
+_MEASURE_IMAGES = 1024  # at a time, so that measuring needs no second copy of the data set,
+_MEASURE_NUMBERS = 1 << 22  # nor of large pictures more than these take as doubles
 _CONSTANT = 1e-6  # a channel whose spread is below this fraction of its level is constant but for rounding
 
 
@@ -127,10 +128,11 @@ class Preprocessing:
         scale = 1 / 255 if x_NCHW.dtype == torch.uint8 else 1.0
         count = x_NCHW.numel() // x_NCHW.shape[1]
         # Sums about a first guess of the mean: one pass, without the cancellation of E[x²] - E[x]².
-        guess_C = x_NCHW[:_MEASURE_CHUNK].double().mean((0, 2, 3)) * scale
+        chunk = min(_MEASURE_IMAGES, max(1, _MEASURE_NUMBERS // x_NCHW[0].numel()))
+        guess_C = x_NCHW[:chunk].double().mean((0, 2, 3)) * scale
         sum_C, square_C = torch.zeros_like(guess_C), torch.zeros_like(guess_C)
-        for start in range(0, len(x_NCHW), _MEASURE_CHUNK):
-            d_NCHW = x_NCHW[start : start + _MEASURE_CHUNK].double() * scale - guess_C[:, None, None]
+        for start in range(0, len(x_NCHW), chunk):
+            d_NCHW = x_NCHW[start : start + chunk].double() * scale - guess_C[:, None, None]
             sum_C += d_NCHW.sum((0, 2, 3))
             square_C += d_NCHW.square_().sum((0, 2, 3))
         mean_C = guess_C + sum_C / count

@@ -5,6 +5,7 @@ A source that is text, a name or a path, may have options after it that change i
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias, final
 
 from torch.utils.data import Dataset
 
+from limbeck.common.files import relative_path
 from limbeck.common.naming import split_words
 from limbeck.common.registry import Registry
 from limbeck.data.known import known_names
@@ -21,7 +23,7 @@ from limbeck.data.raw import Raw
 from limbeck.data.readers import READERS, Reader
 from limbeck.data.reading import Reading
 from limbeck.data.variants import Change, read_words
-from limbeck.errors import LimbeckError, unknown
+from limbeck.errors import LimbeckError
 
 Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
 
@@ -91,11 +93,10 @@ def match_source(source: object, readers: Sequence[Reader] = READERS, reading: R
             both = written.joined(said, base)
             text = f"{os.fspath(source)}{both.beyond(written)}"
             return Match(reader=reader, base=base, changes=changes, reading=both, text=text)
-        if not Path(source).exists() and _looks_like_path(base):
-            raise LimbeckError(f"There is no file or folder {base}; it is looked for in the current directory.")
-        if not Path(source).is_file():
-            raise unknown("data set", base, known_names())
-        what = f"the file {source}"
+        place = Path(source) if Path(source).exists() else Path(base)  # a file's name may have commas
+        if not place.exists():
+            raise _missing(base)
+        what = f"{'the file' if place.is_file() else 'the folder'} {place}"
     else:
         reader = _reader_of(source, readers)
         if reader is not None:
@@ -135,8 +136,7 @@ def relative_source(source: str, folder: Path) -> str:
     base, words = split_source(source)
     if base.lower() in known_names() or not is_named(source) or not Path(base).is_file():
         return source
-    relative = os.path.relpath(Path(base).resolve(), folder.resolve())
-    return ",".join((Path(relative).as_posix(), *words))
+    return ",".join((relative_path(Path(base), folder), *words))
 
 
 def absolute_source(source: str, folder: Path) -> str:
@@ -164,11 +164,19 @@ def canonical_name(source: str) -> str:
     Raises:
         LimbeckError: wrong options.
     """
-    base, words = split_source(source)
+    base, _ = split_source(source)
     reader = _reader_of(base, READERS)
     name = Path(base).stem if reader is None else reader.data_name(base)
-    _, changes = read_words(base, words)
-    return ",".join((name, *map(str, changes)))
+    return ",".join((name, *map(str, changes_of(source))))
+
+
+def changes_of(source: str) -> tuple[Change, ...]:
+    """How the options of a source change its images; raises LimbeckError for wrong ones.
+
+    >>> [str(change) for change in changes_of("mnist,channels=last,size=16")]
+    ['size=16']
+    """
+    return read_words(*split_source(source))[1]
 
 
 def _looks_like_path(base: str) -> bool:
@@ -178,6 +186,25 @@ def _looks_like_path(base: str) -> bool:
     [False, True, True, True, False]
     """
     return "/" in base or os.sep in base or base.startswith(("~", ".")) or bool(Path(base).suffix)
+
+
+def _missing(base: str) -> LimbeckError:
+    """The error for a name or place that leads nowhere, with the nearest that there is."""
+    lost = Path(base)
+    while not lost.parent.exists():
+        lost = lost.parent
+    try:
+        beside = [str(path) for path in lost.parent.iterdir()]
+    except OSError:
+        beside = []
+    a_path = _looks_like_path(base)
+    near = difflib.get_close_matches(str(lost), beside if a_path else [*known_names(), *beside], n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    if a_path:
+        return LimbeckError(f"There is no file or folder {base}; it is looked for in the current directory{hint}")
+    return LimbeckError(
+        f"There is no data set, folder or file '{base}'{hint} Known data sets: {', '.join(known_names())}."
+    )
 
 
 def _reader_of(base: object, readers: Sequence[Reader]) -> Reader | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from limbeck.common.idle import IdleOptionError, refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.engine.optim import Adam, GradientDescent, InnerOptimizer, Momentum
 from limbeck.engine.state import Tensors
 from limbeck.errors import LimbeckError, unknown
@@ -69,6 +70,7 @@ class InnerConfig:
     learn_weight_decay: Learned = "fixed"
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.optimizer not in ("gd", "sgd", "nesterov", "adam"):
             raise unknown("inner optimizer", self.optimizer, ("gd", "sgd", "nesterov", "adam"))
         for name in ("learn_lr", "learn_momentum", "learn_betas", "learn_weight_decay"):

@@ -36,7 +36,7 @@ from limbeck.evaluation.kept import keep_scores
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
-from limbeck.evaluation.training import OrdinaryTraining, TrainingRecipe
+from limbeck.evaluation.training import OrdinaryTraining, TrainingRecipe, chosen_recipe
 from limbeck.evaluation.tuning import tune_recipe
 from limbeck.evaluation.usage import Protocol, Use, uses_of
 from limbeck.experiment.console import reporter_for
@@ -70,7 +70,8 @@ def evaluate(
 
     Args:
         run: the learned set.
-        data: the task, or what ``load_data`` takes; by default the one that the run names.
+        data: the task, or what ``load_data`` takes; by default what a run just made was given, or the one that it
+            names.
         n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default.
@@ -99,13 +100,11 @@ def evaluate(
     names = check_baselines(baseline_names() if baselines is None else baselines)
     if n is not None and n < 1:
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")
+    data = run.data if data is None else data
     if data is None:
         name = run.config.data
         if not is_named(name):
-            raise LimbeckError(
-                f"The run was learned from data given in Python ('{name}'); give it again: run.evaluate(data) in "
-                "Python, --data FILE.npz on the command line."
-            )
+            raise LimbeckError(f"The run was learned from data given in Python ('{name}'); give it again, as --data.")
         data = task_of(run.config, data_dir=data_dir, device=device)
     elif not isinstance(data, TaskData):
         data = load(data, data_dir=data_dir, val_size=run.config.val_size, seed=run.config.split)
@@ -113,6 +112,7 @@ def evaluate(
         tell = reporter_for(progress).message
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
+    chosen_recipe(training, run.training)  # refuses what is none
     uses = uses_of(run, training, protocol)
     # All at once, so that wrong names show before anything is scored.
     judges = [_Judge(run, use, data, device, n, seed, tell, network=learner) for use in uses]

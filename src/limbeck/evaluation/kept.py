@@ -24,7 +24,7 @@ def keep_scores(folder: Path, result: Evaluation, tell: Callable[[str], None]) -
             folder / SCORES, {"evaluations": [*(old for old in read_scores(folder) if not _same(old, new)), new]}
         )
     except LimbeckError as error:
-        tell(f"the scores are not kept in the run directory: {error}")
+        tell(f"the scores are not kept in the run directory: {error.with_flags}")
 
 
 def read_scores(folder: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from limbeck.common.devices import Device
+from limbeck.data import TaskData
 from limbeck.engine import Learner, Tensors
 from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.config import Config
@@ -55,6 +56,10 @@ class LearnedSet(Protocol):
     @property
     def folder(self) -> Path | None:
         """The run directory, in which scores are kept; None for a set that has none."""
+
+    @property
+    def data(self) -> TaskData | None:
+        """What it was learned from, where that is at hand; None for a set that was loaded."""
 
     def learner(
         self, name: LearnerLike | None = None, device: Device = "cpu", training: TrainingRecipe | None = None

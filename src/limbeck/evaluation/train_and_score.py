@@ -23,6 +23,10 @@ class Scores:
     correct_BK: Tensor
     total_K: Tensor
 
+    def __repr__(self) -> str:
+        spread = "" if self.std is None else f" ± {self.std:.2f}"
+        return f"Scores({self.mean:.2f}{spread} %, n = {self.n})"
+
     @property
     def accuracy_B(self) -> Tensor:
         """Accuracy of each init in percent."""

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from limbeck.common.seeds import generator
+from limbeck.common.typed import check_types
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Kernels, Tensors
+from limbeck.errors import in_python
 from limbeck.evaluation.baselines import STEP_SIZES, Layout, make_baseline
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.train_and_score import Scores, score, train, train_each
@@ -86,9 +88,13 @@ class Verdict:
     reason: str = ""
     advice: str = ""
 
+    def __str__(self) -> str:
+        """``sentence`` with keyword arguments in the place of flags."""
+        return in_python(self.sentence)
+
     @property
     def sentence(self) -> str:
-        """All of it in a line or two."""
+        """All of it in a line or two, as the command line has it."""
         figures = (
             f"{self.learned} of validation data, against {self.random} with as many random real images and "
             f"{self.kmeans} with k-means"
@@ -114,9 +120,11 @@ class Verdict:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``; raises LimbeckError or TypeError for what is none."""
         names = ("learned", "random", "kmeans")
-        return cls(**{**values, **{name: Standing(**values[name]) for name in names}})
+        verdict = cls(**{**values, **{name: Standing(**values[name]) for name in names}})
+        check_types(verdict)
+        return verdict
 
 
 def compare(

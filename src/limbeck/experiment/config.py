@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Annotated, Any, final
 
 import tyro
 
+from limbeck.common.files import relative_path
 from limbeck.common.idle import IdleOptionError, refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.data.sources import absolute_source, relative_source
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
 from limbeck.errors import LimbeckError
@@ -84,9 +85,6 @@ class Config:
     given: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_positive(self, "val_size")
-        if self.augment_shift < 0:
-            raise LimbeckError(f"augment_shift is {self.augment_shift}; it must not be negative.")
         if not isinstance(self.data, str):
             raise LimbeckError(
                 f"data is a {type(self.data).__name__}, not a name; give arrays as limbeck.distill(config, "
@@ -103,6 +101,12 @@ class Config:
         ):
             if not isinstance(getattr(self, name), base):
                 raise LimbeckError(f"{name} is {getattr(self, name)!r}; it must be a config of one, such as {such}.")
+        if isinstance(self.family, str):
+            raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
+        check_types(self)
+        check_positive(self, "val_size")
+        if self.augment_shift < 0:
+            raise LimbeckError(f"augment_shift is {self.augment_shift}; it must not be negative.")
         if not self.method.learns_steps:
             self._leave_out_steps()
         if self.weight_norm and self.init.gain != 1:
@@ -112,8 +116,6 @@ class Config:
         unread = isinstance(self.source, Unread)  # then nobody can tell yet
         if not unread and self.inner_steps >> self.outer.grow < 1:
             raise LimbeckError(f"grow is {self.outer.grow}: {self.inner_steps} inner steps cannot be halved so often.")
-        if isinstance(self.family, str):
-            raise LimbeckError(f"family is {self.family!r}; it must be a tuple of names, such as ({self.family!r},).")
         self.source.check_real_batch(self.outer.real_batch)
         if self.attack is not None and not isinstance(self.source, PixelConfig):
             raise LimbeckError(f"An attack learns images; its source must be a PixelConfig, not {self.source!r}.")
@@ -250,7 +252,7 @@ class Config:
                 named[name if name in self.learners else self.learner] = each
         given = {name: each for name, each in self.given.items() if name in self.learners}
         given |= {name: copy_learner(each) for name, each in named.items() if each != name}
-        return dataclasses.replace(self, given=given, untrusted=self.untrusted - named.keys())
+        return dataclasses.replace(self, given=given, untrusted=self.untrusted.difference(named))
 
     def trusting(self, trust: bool | Collection[str]) -> Config:
         """The same with these names of code trusted: all of them, none, or those that are named; what a file says of
@@ -271,8 +273,7 @@ class Config:
         if folder is not None:
             values["data"] = relative_source(self.data, folder)
         if folder is not None and self.init.pooled:
-            relative = os.path.relpath(self.init.pool.resolve(), folder.resolve())
-            values["init"]["init"] = f"pool:{Path(relative).as_posix()}"
+            values["init"]["init"] = f"pool:{relative_path(self.init.pool, folder)}"
         return values
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from limbeck.engine import Execution
+from limbeck.errors import in_python
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Progress, Reporter, Silent
 
@@ -22,11 +24,12 @@ MOST_NAMES = 5  # learners of a family that are called by name
 class ConsoleReporter(Reporter):
     """A progress bar on a terminal, one line per validation elsewhere; always on the console that it is given.
 
-    Where a run has a ``folder``, that is named when the run begins.
+    Where a run has a ``folder``, that is named when it begins. Messages are written for the command line; ``wording``
+    brings them to another form.
     """
 
-    def __init__(self, console: Console, *, folder: Path | None = None) -> None:
-        self._console, self._folder = console, folder
+    def __init__(self, console: Console, *, folder: Path | None = None, wording: Callable[[str], str] = str) -> None:
+        self._console, self._folder, self._wording = console, folder, wording
         self._bar: Bar | None = None
         self._begun = time.monotonic()
         self._spent_at_start: float | None = None
@@ -36,7 +39,9 @@ class ConsoleReporter(Reporter):
 
     def message(self, text: str) -> None:
         self._console.print(
-            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
+            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {self._wording(text)}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     def start(self, config: Config, execution: Execution, progress: Progress) -> None:
@@ -126,7 +131,9 @@ def reporter_for(progress: bool | None = None, *, folder: Path | None = None) ->
         folder: of the run, to be named when it begins.
     """
     shown = (in_notebook() or sys.stderr.isatty()) if progress is None else progress
-    return ConsoleReporter(Console(stderr=True, highlight=False), folder=folder) if shown else Silent()
+    if not shown:
+        return Silent()
+    return ConsoleReporter(Console(stderr=True, highlight=False), folder=folder, wording=in_python)
 
 
 def _describe_learners(config: Config) -> str:

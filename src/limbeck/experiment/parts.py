@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, final
 import tyro
 
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.engine import Group, Relabelled
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
@@ -42,6 +43,7 @@ class InitConfig:
     pool_sha256: Annotated[str | None, tyro.conf.Suppress] = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.init not in ("random", "fixed") and not self.init.startswith("pool:"):
             raise unknown("kind of initial weights", self.init, ["random", "fixed", "pool:PATH"])
         check_known(self, "distribution", distribution_names())
@@ -87,6 +89,7 @@ class AttackConfig:
     keep: float | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("source", "target"):
             if getattr(self, name) < 0:
                 raise LimbeckError(f"The {name} class is {getattr(self, name)}; classes are counted from 0.")
@@ -159,6 +162,7 @@ class OuterConfig:
     max_rollbacks: int = 5
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_positive(
             self, "iterations", "inits", "real_batch", "validate_every", "validate_inits", "decay_every", "decay"
         )
@@ -210,6 +214,7 @@ class EngineConfig:
     chunk: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_known(self, "mode", ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"))
         check_known(self, "compile", ("auto", "on", "off"))
         check_known(self, "bfloat16", ("auto", "on", "off"))

@@ -147,7 +147,7 @@ def plan_work(
     at_once: int | None = None,
     most: int = MOST_AT_ONCE,
     base: Execution | None = None,
-    option: str = "--compile on",
+    option: str = "--compile=on",
 ) -> Plan:
     """How a piece of work is computed.
 

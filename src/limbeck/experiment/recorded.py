@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar, final
 
 from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.common.registry import Registry
+from limbeck.common.typed import fit_types
 from limbeck.engine import (
     ADJOINTS,
     SOURCES,
@@ -51,7 +52,7 @@ def importable(name: str, untrusted: Collection[str]) -> str:
         names = ", ".join(f"'{other}'" for other in [name, *sorted(set(untrusted) - {name})])
         raise LimbeckError(
             f"The file asks for code to be imported and run: {names}. If you know whose code that is, trust it with "
-            "--trust (trust=True in Python), or name it again yourself."
+            "--trust, or name it again yourself."
         )
     return name
 
@@ -225,15 +226,17 @@ def name_kind(member: Any, known: Registry[Any]) -> str:
     return known.name_of(cls) or f"{cls.__module__}:{cls.__qualname__}"
 
 
-def construct(cls: type[T], values: dict[str, Any]) -> T:
+def construct(cls: type[T], values: Any) -> T:
     """``cls(**values)`` with tuples for lists, without options that do nothing: older versions recorded such, too.
 
     Raises:
         LimbeckError: fields that it does not have, or values that do not fit.
     """
+    if not isinstance(values, dict):
+        raise LimbeckError(f"The recorded {cls.__name__} is {values!r:.60}; expected its fields by name.")
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     try:
-        return cls(**values)
+        return cls(**fit_types(cls, values))
     except IdleOptionError as error:
         left = {name: reset_option(v, error.option) for name, v in values.items() if name != error.option}
         if left == values:

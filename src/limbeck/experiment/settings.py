@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from limbeck.common.typed import fit_types
 from limbeck.engine import SOURCES, InnerConfig, SourceConfig
 from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
@@ -38,7 +39,9 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
     """
     values = {_SYNONYMS.get(name, name): value for name, value in settings.items() if value is not None}
     source = values.pop("source", "pixels")
-    family = tuple(values.pop("family", ()))
+    family = values.pop("family", ())
+    if not isinstance(family, list | tuple):
+        raise LimbeckError(f"family is {family!r:.60}; it must be a list of further learners, such as ['mlp'].")
     kind = type(source) if isinstance(source, SourceConfig) else SOURCES[source]
     own = {name: values.pop(name) for name in _OWN if name in values}
     method = own.pop("method", "unrolled")
@@ -51,9 +54,10 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
     for name, value in values.items():
         parts[_part_of(name, kind)][name] = value
     if parts["source"] and isinstance(source, SourceConfig):
-        source, parts["source"] = dataclasses.replace(source, **parts["source"]), {}  # type: ignore[type-var]
+        changes = fit_types(kind, parts["source"])
+        source, parts["source"] = dataclasses.replace(source, **changes), {}  # type: ignore[type-var]
     if not isinstance(source, SourceConfig):
-        source = kind(**parts["source"])
+        source = kind(**fit_types(kind, parts["source"]))
     if "inits" not in parts["outer"] and InitConfig(**parts["init"]).fixed:
         parts["outer"]["inits"] = 1
     config = Config(
@@ -61,7 +65,7 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
         learner=name_learner(learner),
         family=tuple(map(name_learner, family)),
         source=source,
-        **{part: cls(**parts[part]) for part, cls in _PARTS.items()},
+        **{part: cls(**fit_types(cls, parts[part])) for part, cls in _PARTS.items()},
         **own,
     )
     return config.passing({name_learner(each): each for each in (learner, *family)})

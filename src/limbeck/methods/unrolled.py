@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 
+from limbeck.common.typed import check_types
 from limbeck.engine import (
     Adjoint,
     Execution,
@@ -41,6 +42,7 @@ class UnrolledConfig(MethodConfig):
     loss_every: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.loss_every is not None and not self.loss_every >= 1:
             raise LimbeckError(f"loss_every is {self.loss_every}; it must be a positive number.")
 

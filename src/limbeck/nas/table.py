@@ -185,7 +185,7 @@ def fill(
         try:
             value = scorer.score(task, arch)
         except LimbeckError as error:
-            tell(f"{proxy.name}: {text} failed: {error}")
+            tell(f"{proxy.name}: {text} failed: {error.with_flags}")
             value = math.nan
         now = time.perf_counter()
         table.scores[text] = Scored(value=value if math.isfinite(value) else math.nan, seconds=round(now - started, 6))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.common.seeds import generator
+from limbeck.common.typed import check_types
 from limbeck.data import TaskData
 from limbeck.data.dataset import Split
 from limbeck.engine import Batch, Kernels, Learner, RealLoss, Tensors
@@ -68,6 +69,7 @@ class Schedule:
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if (self.steps is None) == (self.seconds is None):
             raise LimbeckError("A schedule needs either steps or seconds, not both.")
         for name in ("steps", "batch", "inits"):

@@ -47,7 +47,7 @@ def distill(
 @overload
 def distill(
     config: Config,
-    data: TaskData | None = ...,
+    data: TaskData | Source | None = ...,
     *,
     out: str | Path | None = ...,
     device: str = ...,
@@ -115,7 +115,9 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
                 f"distill(config, data) has its settings in the config; leave out {', '.join(options)}, or change "
                 "them there."
             )
-        return _told(run_distill(config, named.get("data"), free=frozenset(), **place), place)
+        data = named.get("data")
+        data = None if data is None else _loaded(data, config)
+        return _told(run_distill(config, data, free=frozenset(), **place), place, data)
     if named.get("learner") is None or named.get("data") is None:
         missing = "learner" if named.get("data") is not None else "data"
         raise LimbeckError(
@@ -138,12 +140,17 @@ def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], p
         config = config_of(settings, learner=learner, data=os.fspath(source))
         return _told(run_distill(config, **place), place)
     config = config_of(settings, learner=learner)
-    data = source if isinstance(source, TaskData) else load(source, val_size=config.val_size, seed=config.split)
-    return _told(run_distill(config, data, **place), place)
+    data = _loaded(source, config)
+    return _told(run_distill(config, data, **place), place, data)
 
 
-def _told(result: Distilled, place: dict[str, Any]) -> Distilled:
-    """The result, after its verdict was told."""
+def _loaded(source: TaskData | Source, config: Config) -> TaskData:
+    """What a source holds, split as the configuration says; data that is loaded stays as it is split."""
+    return source if isinstance(source, TaskData) else load(source, val_size=config.val_size, seed=config.split)
+
+
+def _told(result: Distilled, place: dict[str, Any], data: TaskData | None = None) -> Distilled:
+    """The result with the data that was given, after its verdict was told."""
     if result.verdict is not None:
-        place["reporter"].message(result.verdict.sentence)
-    return result
+        place["reporter"].message(str(result.verdict))
+    return result.remembering(data)

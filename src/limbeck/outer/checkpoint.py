@@ -57,7 +57,7 @@ class Checkpoint:
         """Read the folder's checkpoint; raises LimbeckError if there is none or it is damaged."""
         path = folder / "checkpoint" / "state.safetensors"
         if not path.is_file():
-            raise LimbeckError(f"{folder} holds no checkpoint to resume from; start it with --out {folder}.")
+            raise LimbeckError(f"{folder} holds no checkpoint to resume from; begin the run there, without --resume.")
         tensors, metadata = read_tensors(path)
         try:
             return cls(

@@ -129,8 +129,8 @@ class OuterLoop:
         self.budget = Budget(iterations=config.outer.iterations, max_time=config.outer.max_time)
         self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
         reporter.message(self.data.summary())
-        if assignment.note:
-            reporter.message(assignment.note)
+        for note in assignment.notes:
+            reporter.message(note)
         if checkpoint is None:
             self.progress = Progress()
             preparation = config.source.prepare(source, materials)

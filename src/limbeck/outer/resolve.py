@@ -10,6 +10,7 @@ from typing import Any, final
 from limbeck.artefact.distilled import Distilled
 from limbeck.artefact.run_directory import RunDirectory
 from limbeck.data import TaskData, is_named
+from limbeck.engine import PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
@@ -25,14 +26,14 @@ from limbeck.outer.defaults import describe_choice, fit_defaults
 class Assignment:
     """A run to begin, or with a checkpoint to go on with; nothing is written without a folder.
 
-    ``note`` says what was chosen that is worth a line.
+    ``notes`` say what was chosen or found that is worth a line.
     """
 
     config: Config
     data: TaskData
     folder: RunDirectory | None
     checkpoint: Checkpoint | None
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @final
@@ -74,8 +75,31 @@ def resolve(
         config = record_pool(config, data=data, data_dir=data_dir)
     config, data = _with_task(config, data, None, data_dir=data_dir, device=device)
     fitted = config.settled() if place.free is None else fit_defaults(config, data, place.free)
-    note = "" if fitted.learner == config.learner else describe_choice(fitted.learner, data)
-    return Assignment(config=fitted, data=data.to(device), folder=folder, checkpoint=None, note=note)
+    notes = [describe_choice(fitted.learner, data)] if fitted.learner != config.learner else []
+    notes += _compare_with_real(fitted, data)
+    return Assignment(config=fitted, data=data.to(device), folder=folder, checkpoint=None, notes=tuple(notes))
+
+
+def _compare_with_real(config: Config, data: TaskData) -> list[str]:
+    """A line where images start from more real ones than some class has, so that some begin alike.
+
+    Raises:
+        LimbeckError: a batch has more of each class than any class has; equal images of a batch stay equal.
+    """
+    source = config.source
+    if not isinstance(source, PixelConfig) or source.start != "real":
+        return []
+    counts = data.train_y.bincount(minlength=data.num_classes).tolist()
+    if source.ipc > max(counts):
+        raise LimbeckError(
+            f"--ipc is {source.ipc}, but no class of {data.name} has more than {max(counts)} training examples for "
+            f"images to start from; give --ipc {max(counts)} or less, or start from noise (--start=noise)."
+        )
+    wanted, least = source.steps * source.ipc, min(counts)
+    if wanted <= least:
+        return []
+    scarce = data.class_names[counts.index(least)]
+    return [f"class {scarce} has {least} training examples for {wanted} images to start from: some begin alike"]
 
 
 def _go_on(

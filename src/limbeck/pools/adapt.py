@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.engine import InnerConfig, PixelConfig, images_per_class
 from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
@@ -43,6 +44,7 @@ class AdaptSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("images", "steps", "epochs", "held_out"):
             value = getattr(self, name)
             if value is not None and value < 1:

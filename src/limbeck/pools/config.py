@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, final
 
+from limbeck.common.typed import check_types
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import distribution_names
 
@@ -42,6 +43,7 @@ class PoolConfig:
     val_size: int = 5000
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("n", "steps", "batch", "val_size", "group"):
             value = getattr(self, name)
             if value is not None and value < 1:

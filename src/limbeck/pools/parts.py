@@ -72,9 +72,13 @@ class Parts:
                 raise LimbeckError(f"{self.out} was not begun yet; begin it without --resume.")
             mark = {"split_seed": self.split_seed} | read_json(self.mark)  # older marks do not name it
             if {name: mark.get(name) for name in self.identity} != self.identity:
-                raise LimbeckError(f"{self.folder} holds parts of another pool; go on with the same, or --overwrite.")
+                raise LimbeckError(
+                    f"{self.folder} holds parts of another pool; go on with the same, or replace it with --overwrite."
+                )
         elif self.mark.is_file() and not overwrite:
-            raise LimbeckError(f"{self.folder} holds an unfinished pool; go on with --resume, or --overwrite it.")
+            raise LimbeckError(
+                f"{self.folder} holds an unfinished pool; go on with --resume, or replace it with --overwrite."
+            )
         elif self.out.exists() and not overwrite:
             raise LimbeckError(f"{self.out} is there already; replace it with --overwrite, or choose another --out.")
 

@@ -25,6 +25,11 @@ class Pool:
     states: Tensors
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        count = len(next(iter(self.states.values()), ()))
+        config, data = self.card.get("config", {}), self.card.get("data", {})
+        return f"Pool({count} networks, {config.get('learner', '?')} trained on {data.get('name', '?')})"
+
 
 DEFAULT_VALIDATION: Final = (OuterConfig().validate_inits, 20)
 """Networks for validation where nobody says: in general, and in an attack."""

@@ -64,7 +64,9 @@ class StudyDirectory:
             recorded = before.pop(RECIPES, None)
             if before != wanted:
                 text = ", ".join(f"{key} {value}" for key, value in before.items())
-                raise LimbeckError(f"{self.path} was begun otherwise ({text}); go on with the same, or --overwrite it.")
+                raise LimbeckError(
+                    f"{self.path} was begun otherwise ({text}); go on with the same, or replace it with --overwrite."
+                )
             if recorded is None:  # what its runs were is not known, and is not claimed now
                 return
             changed = [label for label, digest in recipes.items() if recorded.get(label) != digest]

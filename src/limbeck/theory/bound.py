@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limbeck.common.charts import Line, line_chart
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.errors import LimbeckError, unknown
 from limbeck.theory.closed_form import Regression, best_excess, best_set, bounds, exact_set, excess, take_steps
 from limbeck.theory.distillation import DistilledRegression, RegressionConfig, check_count, distill_regression
@@ -47,6 +48,7 @@ class BoundConfig:
     regression: RegressionConfig = field(default_factory=RegressionConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("images", "steps", "epochs"):
             for value in getattr(self, name):
                 check_count(name, value)

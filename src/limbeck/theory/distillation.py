@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.common.devices import Device, usable_device
+from limbeck.common.typed import check_types
 from limbeck.engine import (
     Execution,
     GradientDescent,
@@ -60,6 +61,7 @@ class RegressionConfig:
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
+        check_types(self)
         object.__setattr__(self, "device", usable_device(self.device))
         if self.mean not in ("optimum", "zero"):
             raise unknown("mean", self.mean, ("optimum", "zero"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -223,11 +221,7 @@ def export(argv: list[str]) -> int:
     exporter = EXPORTERS[0] if options.format is None else exporter_named(options.format)
     out = options.out or options.run / f"images{exporter.suffix}"
     run = Distilled.load(options.run, trust=options.trust)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        count = write(run, out, format=options.format, overwrite=options.overwrite)
-    for warning in told:
-        print(f"limbeck: {warning.message}", file=sys.stderr)
+    count = write(run, out, format=options.format, overwrite=options.overwrite)
     if options.json:
         print_json({"run": str(options.run), "path": str(out), "images": count})
     else:

@@ -119,6 +119,12 @@ def table_of(columns: Mapping[str, Sequence[Any]], what: object, reading: Readin
         LimbeckError: no such label column, no other column, columns that are not numbers, or missing values.
     """
     label = label_column(list(columns), reading, what)
+    pictures = [name for name, values in columns.items() if values and isinstance(values[0], Mapping)]
+    if pictures and "bytes" in columns[pictures[0]][0]:
+        raise LimbeckError(
+            f"The column {pictures[0]} of {what} holds pictures as Hugging Face stores them; read it by the package "
+            "datasets: load_dataset('parquet', data_files=PATH) gives a data set that limbeck takes."
+        )
     features: dict[str, Array] = {}
     wrong, missing = [], {}
     for name, values in columns.items():
@@ -129,13 +135,18 @@ def table_of(columns: Mapping[str, Sequence[Any]], what: object, reading: Readin
         except (TypeError, ValueError):
             wrong.append(name)
             continue
+        if column.ndim > 2:
+            wrong.append(name)
+            continue
         if np.isnan(column).any():
             missing[name] = int(np.isnan(column).sum())
-        features[name] = column
+        features[name] = column.reshape(len(column), -1)  # lists of one length are several features
     _refuse_columns(what, wrong, missing)
     if not features:
         raise LimbeckError(f"{what} has no column besides the labels; a table needs at least one feature.")
-    return Raw(train=(np.stack([*features.values()], 1), np.array(list(columns[label]), object)), kind=reading.kind)
+    return Raw(
+        train=(np.concatenate([*features.values()], 1), np.array(list(columns[label]), object)), kind=reading.kind
+    )
 
 
 def _refuse_columns(what: object, wrong: Sequence[str], missing: Mapping[str, int]) -> None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from limbeck.data.labels import natural_key
 from limbeck.data.raw import Raw
 from limbeck.data.readers.base import Reader
 from limbeck.data.readers.parts import PARTS, split_parts
-from limbeck.data.readers.pictures import Form, form_of, read_pictures
+from limbeck.data.readers.pictures import form_of_file, picture_of_file, read_pictures
 from limbeck.data.reading import Reading
 from limbeck.errors import LimbeckError
 
@@ -64,8 +64,8 @@ class FolderReader(Reader):
         skipped.tell(folder)
         files = [file for pictures in parts.values() for file in pictures]
         x = read_pictures(
-            lambda i: _decoded(files[i].path),
-            [_form(file.path) for file in files],
+            lambda i: picture_of_file(files[i].path),
+            [form_of_file(file.path) for file in files],
             str(folder),
             size=reading.size,
             name=lambda i: str(files[i].path),
@@ -187,34 +187,6 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield from _walk(path)
         else:
             yield path
-
-
-def _form(path: Path) -> Form:
-    try:
-        with Image.open(path) as picture:
-            return form_of(picture, str(path))
-    except LimbeckError:
-        raise
-    except Exception as error:  # each format has errors of its own
-        raise _unreadable(path, error) from error
-
-
-def _decoded(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> LimbeckError:
-    why = (
-        "it is none, whatever its name says"
-        if isinstance(error, UnidentifiedImageError)
-        else " ".join(str(error).split())
-    )
-    return LimbeckError(f"{path} cannot be read as a picture ({why}); repair or remove it.")
 
 
 def _digest(folder: Path, files: list[_Picture]) -> str:

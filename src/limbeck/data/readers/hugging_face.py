@@ -6,11 +6,15 @@ Those in memory are known by how they behave; only for those on disk is the pack
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
+
+import numpy as np
+from PIL import Image
 
 from limbeck.data.raw import Raw
 from limbeck.data.readers.base import Reader
@@ -23,6 +27,7 @@ from limbeck.errors import LimbeckError
 
 _LABELS = ("label", "labels")
 _IMAGES = ("image", "img", "pixel_values")
+_TABLES = ("arrow", "pandas", "polars")  # formats whose rows are tables
 
 
 @final
@@ -121,15 +126,15 @@ def read_parts(source: Any, what: str, reading: Reading) -> Raw:
     first = datasets[0]
     features = getattr(first, "features", None) or {}
     rows = [_rows(dataset, reading.limit, what) for dataset in datasets]
-    label, image = _columns(features, rows[0][0], what, reading)
-    train = sum(len(each) for each in rows[: len(parts["train"])])
     joined = _Joined(rows)
+    label, image = _columns(features, joined[0], what, reading)
+    train = sum(len(each) for each in rows[: len(parts["train"])])
     names = getattr(features.get(label), "names", None)
     class_names = tuple(names) if names else None
     if image is None:
         raw = _table(joined, train, label, what, reading, "test" in parts)
         return replace(raw, class_names=class_names)
-    items, channels = _examples(joined, image, label, what, reading)
+    items, channels = _examples(joined, image, label, what, reading, _dtype_of(features.get(image)))
     known_by = random_source([items], what)
     return Raw(
         train=(items.x[:train], items.y[:train]),
@@ -153,7 +158,7 @@ class _Joined:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         rows, place = self._places[index]
-        row: Mapping[str, Any] = rows[place]
+        row: Mapping[str, Any] = _readable(lambda: rows[place], f"Row {place}")
         return row
 
 
@@ -173,13 +178,26 @@ class _First:
 
 def _rows(dataset: Any, limit: int | None, what: str) -> Any:
     """Rows by index; of a stream they are collected."""
+    if (getattr(dataset, "format", None) or {}).get("type") in _TABLES:
+        dataset = dataset.with_format(None)
     if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
         rows: Any = _First(dataset, min(len(dataset), limit or len(dataset)))
     else:
-        rows = list(itertools.islice(iter(dataset), limit))
+        rows = _readable(lambda: list(itertools.islice(iter(dataset), limit)), f"A row of {what}")
     if len(rows) == 0:
         raise LimbeckError(f"{what} has a part without examples.")
     return rows
+
+
+def _readable(read: Callable[[], Any], what: str) -> Any:
+    """What a read gives; raises LimbeckError where it fails, as with a damaged picture."""
+    try:
+        return read()
+    except Exception as error:  # of whatever decodes or transforms it
+        raise LimbeckError(
+            f"{what} of the data set cannot be read ({' '.join(str(error).split()) or type(error).__name__}); repair "
+            "or leave it out."
+        ) from error
 
 
 def _columns(
@@ -212,12 +230,35 @@ def _only(found: Sequence[str], option: str, noun: str, names: Sequence[str], wh
     )
 
 
-def _examples(rows: _Joined, image: str, label: str, what: str, reading: Reading) -> tuple[Items, Any]:
+def _decoded(stored: Mapping[str, Any]) -> Image.Image:
+    """The picture in ``bytes``, or in the file at ``path``."""
+    held = Path(stored["path"]).read_bytes() if stored["bytes"] is None else stored["bytes"]
+    picture = Image.open(io.BytesIO(held))
+    picture.load()
+    return picture
+
+
+def _dtype_of(feature: Any) -> str | None:
+    """Of the numbers in a feature: rows have them as lists, which do not say that they are bytes."""
+    while getattr(feature, "feature", None) is not None:
+        feature = feature.feature
+    return getattr(feature, "dtype", None)
+
+
+def _examples(
+    rows: _Joined, image: str, label: str, what: str, reading: Reading, dtype: str | None
+) -> tuple[Items, Any]:
     """Images and labels: pictures of any size and mode as those in folders, others as they are."""
 
     def item(index: int) -> tuple[Any, Any]:
         row = rows[index]
-        return row[image], row[label]
+        value = row[image]
+        if value is None:
+            raise LimbeckError(f"Example {index} of {what} has no image; fill it in, or leave it out.")
+        if isinstance(value, Mapping) and "bytes" in value:  # a picture that nobody decoded
+            stored = value
+            value = _readable(lambda: _decoded(stored), f"Picture {index}")
+        return np.asarray(value, np.uint8) if dtype == "uint8" else value, row[label]
 
     first = item(0)[0]
     if not hasattr(first, "getbands"):

@@ -8,15 +8,17 @@ as needed, until it covers that size, and cut to it about its centre. Shapes: N 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median_low
 from typing import Final, TypeAlias, final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from limbeck.data.arrays import Array
 from limbeck.errors import LimbeckError
@@ -64,6 +66,72 @@ def form_of(picture: Image.Image, name: str) -> Form:
     mode = picture.mode
     alpha = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info
     return Form(size=(width, height), colour=mode not in (*_GREY, *_DEEP), deep=mode in _DEEP, alpha=alpha)
+
+
+def form_of_file(path: Path) -> Form:
+    """The form of the picture in a file.
+
+    Raises:
+        LimbeckError: none that can be read, or several in one.
+    """
+    try:
+        with Image.open(path) as picture:
+            return form_of(picture, str(path))
+    except LimbeckError:
+        raise
+    except Exception as error:  # each format has errors of its own
+        raise _unreadable(path, error) from error
+
+
+def picture_of_file(path: Path) -> Image.Image:
+    """The picture in a file, decoded; raises LimbeckError for one that cannot be."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LimbeckError:
+    if not path.is_file():
+        return LimbeckError(f"There is no picture {path}; give the path of a file.")
+    why = (
+        "it is none, whatever its name says"
+        if isinstance(error, UnidentifiedImageError)
+        else " ".join(str(error).split())
+    )
+    return LimbeckError(f"{path} cannot be read as a picture ({why}); repair or remove it.")
+
+
+def fit_pictures(
+    pictures: Sequence[str | os.PathLike[str] | Image.Image], size: Size, *, colour: bool, deep: bool
+) -> Array:
+    """Pictures in the form that others have already: (N, 3, H, W) or (N, 1, H, W), bytes, or float32 where deep.
+
+    Args:
+        pictures: opened, or the paths of their files.
+        size: width and height to which they are scaled and cut.
+        colour: whether they become RGB; otherwise grey.
+        deep: whether the others are grey of more than 8 bits.
+
+    Raises:
+        LimbeckError: a picture that cannot be read, or of more than 8 bits where the others have not.
+    """
+    fitted = []
+    for index, each in enumerate(pictures):
+        name, picture = f"Picture {index}", each
+        if not isinstance(picture, Image.Image):
+            name = os.fspath(picture)
+            form, picture = form_of_file(Path(picture)), picture_of_file(Path(picture))
+        else:
+            form = form_of(picture, name)
+        if form.deep and not deep:
+            raise LimbeckError(f"{name} is grey of more than 8 bits, those of the set are not; convert it to 8 bits.")
+        upright = ImageOps.exif_transpose(picture)
+        pixels = np.asarray(_fit(_convert(upright, colour, deep), size))
+        fitted.append(pixels.transpose(2, 0, 1) if colour else pixels[None])
+    return np.stack(fitted)
 
 
 def read_pictures(

@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from limbeck.common.typed import check_types
 from limbeck.engine.adjoint.base import Adjoint, MetaGradient, RealBatch, chunk_rows, count_inits
 from limbeck.engine.kernels import Kernels
 from limbeck.engine.source.base import Source
@@ -34,6 +35,7 @@ class Remat(Adjoint):
     store_every: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.store_every >= 1:
             raise LimbeckError(f"store_every is {self.store_every}; it must be a positive number.")
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.engine.compiling import Compiled
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Group, Pull, Pullback, Source
@@ -73,6 +74,7 @@ class GeneratorConfig(SourceConfig):
     reconstruction: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("inner_steps", "batch", "hidden", "width", "latent"):
             if getattr(self, name) < 1:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 1.")

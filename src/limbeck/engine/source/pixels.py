@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.common.idle import IdleOptionError, refuse_idle_fields
+from limbeck.common.typed import check_types
 from limbeck.engine.schedule import InnerConfig, Schedule
 from limbeck.engine.source.base import Group, Materialised, Pullback, Source
 from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
@@ -56,6 +57,7 @@ class PixelConfig(SourceConfig):
     valid_pixels: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("steps", "epochs", "ipc"):
             value = getattr(self, name)
             if value < 1:

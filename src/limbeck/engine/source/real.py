@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.common.typed import check_types
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Group, Pull, Pullback, Source
 from limbeck.engine.source.config import LabelKind, Materials, Sampler, SourceConfig
@@ -34,6 +35,7 @@ class RealConfig(SourceConfig):
     batch: int = 128
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("inner_steps", "batch"):
             if getattr(self, name) < 1:
                 raise LimbeckError(f"{name} is {getattr(self, name)}; it must be at least 1.")

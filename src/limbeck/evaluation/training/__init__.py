@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from limbeck.common.registry import Registry
-from limbeck.evaluation.training.base import TrainingRecipe
+from limbeck.evaluation.training.base import TrainingRecipe, chosen_recipe
 from limbeck.evaluation.training.learned_schedule import LearnedSchedule
 from limbeck.evaluation.training.ordinary import OrdinaryTraining
 
@@ -14,4 +14,4 @@ RECIPES: Final[Registry[type[TrainingRecipe]]] = Registry(
 )
 """The training recipes by name; another one is a file of this package and a line here."""
 
-__all__ = ["RECIPES", "LearnedSchedule", "OrdinaryTraining", "TrainingRecipe"]
+__all__ = ["RECIPES", "LearnedSchedule", "OrdinaryTraining", "TrainingRecipe", "chosen_recipe"]

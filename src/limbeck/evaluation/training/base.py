@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from limbeck.engine import Batch, InnerOptimizer, Tensors
+from limbeck.errors import LimbeckError
 from limbeck.experiment.recorded import construct, encode
+
+
+def chosen_recipe(training: TrainingRecipe | None, own: TrainingRecipe) -> TrainingRecipe:
+    """The recipe that is given, or a set's own; raises LimbeckError for what is none."""
+    if training is not None and not isinstance(training, TrainingRecipe):
+        raise LimbeckError(
+            f"training is {training!r:.60}; give a recipe, such as limbeck.OrdinaryTraining(epochs=30), or none."
+        )
+    return own if training is None else training
 
 
 class TrainingRecipe(ABC):

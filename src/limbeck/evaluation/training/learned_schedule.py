@@ -38,6 +38,11 @@ class LearnedSchedule(TrainingRecipe):
     hyperparameters: Tensors
     step_size: float | None = None
 
+    def __repr__(self) -> str:
+        low, high = (f"{float(size):.4g}" for size in self.hyperparameters["lr"].aminmax())
+        sizes = f"step size {low}" if low == high else f"step sizes from {low} to {high}"
+        return f"LearnedSchedule({self.description} of {self.inner.optimizer}, {sizes})"
+
     def make_optimizer(self) -> InnerOptimizer:
         return self.inner.make()
 
@@ -86,6 +91,7 @@ class LearnedSchedule(TrainingRecipe):
     def fits(self, batches: int) -> bool:
         return (
             set(self.hyperparameters) == set(self.make_optimizer().hyperparameters)
+            and (self.order.dtype, self.order.dim()) == (torch.long, 1)
             and all(self.order.shape == value.shape for value in self.hyperparameters.values())
             and bool(((self.order >= 0) & (self.order < batches)).all())
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from limbeck.common.augmentation import transform_images
 from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.seeds import generator
+from limbeck.common.typed import check_types
 from limbeck.engine import Adam, Batch, InnerOptimizer, Momentum, Tensors
 from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluation.training.base import TrainingRecipe
@@ -55,6 +56,7 @@ class OrdinaryTraining(TrainingRecipe):
     flip: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, known in (("optimizer", ("adam", "sgd")), ("decay", ("constant", "cosine"))):
             if getattr(self, name) not in known:
                 raise unknown(name, str(getattr(self, name)), known)

@@ -82,7 +82,7 @@ class SyntheticData(Proxy):
         if run.weights:
             raise LimbeckError(
                 f"The set in {self.run} was learned for one fixed initialisation, so that other networks learn little "
-                "from it; learn one with --init random."
+                "from it; learn one with --init=random."
             )
         if self.steps is not None and not 1 <= self.steps <= run.steps:
             raise LimbeckError(f"steps is {self.steps}; the set in {self.run} has 1 to {run.steps}.")

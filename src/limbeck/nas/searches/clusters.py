@@ -138,7 +138,7 @@ def _check_answers(address: str) -> None:
     except OSError as error:
         raise LimbeckError(
             f"No Ray cluster answers at {address} ({error.strerror or error}); start one with 'ray start --head', or "
-            "use --ray local."
+            "use --ray=local."
         ) from None
 
 
@@ -159,7 +159,7 @@ def _in_time(connect: Any, address: str) -> None:
         reason = _last_line(failures[0]) if failures else f"no answer within {ANSWER_SECONDS / 2:.0f} s"
         raise LimbeckError(
             f"Could not connect to a Ray cluster at {address} ({reason}); start one with 'ray start --head', or use "
-            "--ray local."
+            "--ray=local."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -351,6 +352,8 @@ def _short(value: Any) -> str:
 
 
 def _alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return False  # there the question itself would be a Ctrl-C
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

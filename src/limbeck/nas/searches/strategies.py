@@ -7,6 +7,7 @@ from typing import Final, final
 
 from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.registry import Registry
+from limbeck.common.typed import check_types
 from limbeck.errors import LimbeckError, unknown
 from limbeck.nas.searches.evolution import propose_child
 from limbeck.nas.searches.parzen import propose_by_parzen
@@ -50,6 +51,7 @@ class SearchConfig:
     reduction: int = 3
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.strategy not in STRATEGIES:
             raise unknown("strategy", self.strategy, STRATEGIES)
         least_of = {"budget": 1, "batch": 1, "population": 1, "tournament": 1, "rungs": 2, "reduction": 2}

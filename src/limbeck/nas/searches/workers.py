@@ -232,7 +232,7 @@ def lost_workers(jobs: Sequence[Job]) -> LimbeckError:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, LimbeckError) else f"{type(error).__name__}: {error}"
+    return error.with_flags if isinstance(error, LimbeckError) else f"{type(error).__name__}: {error}"
 
 
 def _begin() -> None:

@@ -1,0 +1,102 @@
+"""Values of a wrong type, for every field of every config: one sentence that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limbeck import Config, InnerConfig, OuterConfig, PixelConfig
+from limbeck.attack.config import AttackSettings
+from limbeck.common.typed import check_types
+from limbeck.engine import SOURCES
+from limbeck.errors import LimbeckError
+from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.experiment.parts import EngineConfig, InitConfig
+from limbeck.experiment.recorded import construct
+from limbeck.experiment.settings import config_of
+from limbeck.methods import UnrolledConfig
+from limbeck.nas.searches.strategies import SearchConfig
+from limbeck.nas.training import Schedule
+from limbeck.pools.adapt import AdaptSettings
+from limbeck.pools.config import PoolConfig
+from limbeck.theory.bound import BoundConfig
+from limbeck.theory.distillation import RegressionConfig
+
+OWN = (
+    AdaptSettings, AttackSettings, BoundConfig, Config, EngineConfig, InitConfig, OrdinaryTraining, OuterConfig,
+    PoolConfig, RegressionConfig, Schedule, SearchConfig, UnrolledConfig,
+)  # fmt: skip
+"""Configs that are checked where they are made."""
+
+PARTS = (InnerConfig, *SOURCES.values())
+"""Those of the engine, which are checked where a setting is named, a file is read, or a ``Config`` holds them."""
+
+
+@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
+def test_no_field_takes_an_object(cls: type[Any]) -> None:
+    for field in dataclasses.fields(cls):
+        with pytest.raises(LimbeckError, match=f"{field.name}( is|')"):
+            cls(**{field.name: object()})
+
+
+@pytest.mark.parametrize("cls", PARTS, ids=lambda cls: cls.__name__)
+def test_no_recorded_field_takes_an_object(cls: type[Any]) -> None:
+    for field in dataclasses.fields(cls):
+        with pytest.raises(LimbeckError, match=f"{field.name} is.*it must be"):
+            construct(cls, {field.name: object()})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+        ({"inits": 1.5}, "inits is 1.5; it must be a whole number"),
+        ({"ipc": True}, "ipc is True; it must be a whole number"),
+        ({"lr": "0.1"}, "lr is '0.1'; it must be a number or None"),
+        ({"lr": 1e39}, r"lr is 1e\+39, which single precision cannot hold"),
+        ({"iterations": 10**400}, "iterations is too large a number.*at most 64 bits"),
+        ({"weight_norm": 1}, "weight_norm is 1; it must be True or False"),
+        ({"optimizer": 3}, "optimizer is 3; it must be one of gd, sgd, nesterov, adam"),
+        ({"family": 3}, "family is 3; it must be a list"),
+        ({"source": ["pixels"]}, "Unknown source"),
+    ],
+)
+def test_settings_of_a_wrong_type(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        config_of(settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "x"}, "source is 'x'; it must be a config of one"),
+        ({"init": "fixed"}, "init is 'fixed'; it must be an InitConfig"),
+        ({"engine": None}, "engine is None; it must be an EngineConfig"),
+        ({"family": [3]}, "family is .3.; it must be a tuple, each entry text"),
+        ({"source": PixelConfig(steps=2.5)}, "steps is 2.5"),  # type: ignore[arg-type]
+        ({"inner": InnerConfig(lr=1e39)}, "lr is 1e"),
+    ],
+)
+def test_parts_of_a_wrong_type(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        Config(**values)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    config = OuterConfig(iterations=np.int64(3), lr_images=np.float32(0.5))  # type: ignore[arg-type]
+    assert [type(value) for value in (config.iterations, config.lr_images)] == [int, float]
+    assert config == OuterConfig(iterations=3, lr_images=0.5)
+    assert Config(family=["mlp"]).family == ("mlp",)  # type: ignore[arg-type]
+
+
+def test_what_no_annotation_says_is_not_checked() -> None:
+    @dataclasses.dataclass
+    class Mine:
+        unknown: Nowhere  # type: ignore[name-defined]  # noqa: F821
+        number: float = math.nan
+
+    check_types(Mine(3, "text"))  # type: ignore[arg-type]
