@@ -12,7 +12,7 @@ import pytest
 from limbeck import Config, InnerConfig, OuterConfig, PixelConfig
 from limbeck.attack.config import AttackSettings
 from limbeck.common.typed import check_types
-from limbeck.engine import SOURCES
+from limbeck.engine import SOURCES, Remat
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.training import OrdinaryTraining
 from limbeck.experiment.parts import EngineConfig, InitConfig
@@ -28,12 +28,9 @@ from limbeck.theory.distillation import RegressionConfig
 
 OWN = (
     AdaptSettings, AttackSettings, BoundConfig, Config, EngineConfig, InitConfig, OrdinaryTraining, OuterConfig,
-    PoolConfig, RegressionConfig, Schedule, SearchConfig, UnrolledConfig,
+    InnerConfig, PoolConfig, RegressionConfig, Remat, Schedule, SearchConfig, UnrolledConfig, *SOURCES.values(),
 )  # fmt: skip
 """Configs that are checked where they are made."""
-
-PARTS = (InnerConfig, *SOURCES.values())
-"""Those of the engine, which are checked where a setting is named, a file is read, or a ``Config`` holds them."""
 
 
 @pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
@@ -43,7 +40,7 @@ def test_no_field_takes_an_object(cls: type[Any]) -> None:
             cls(**{field.name: object()})
 
 
-@pytest.mark.parametrize("cls", PARTS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
 def test_no_recorded_field_takes_an_object(cls: type[Any]) -> None:
     for field in dataclasses.fields(cls):
         with pytest.raises(LimbeckError, match=f"{field.name} is.*it must be"):
@@ -77,13 +74,17 @@ def test_settings_of_a_wrong_type(settings: dict[str, Any], message: str) -> Non
         ({"init": "fixed"}, "init is 'fixed'; it must be an InitConfig"),
         ({"engine": None}, "engine is None; it must be an EngineConfig"),
         ({"family": [3]}, "family is .3.; it must be a tuple, each entry text"),
-        ({"source": PixelConfig(steps=2.5)}, "steps is 2.5"),  # type: ignore[arg-type]
-        ({"inner": InnerConfig(lr=1e39)}, "lr is 1e"),
     ],
 )
 def test_parts_of_a_wrong_type(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LimbeckError, match=message):
         Config(**values)
+
+
+def test_parts_of_the_engine_are_checked_where_they_are_made() -> None:
+    for make, message in ((lambda: PixelConfig(steps=2.5), "steps is 2.5"), (lambda: InnerConfig(lr=1e39), "lr is 1e")):  # type: ignore[arg-type]
+        with pytest.raises(LimbeckError, match=message):
+            make()
 
 
 def test_numbers_of_numpy_become_plain_ones() -> None:

@@ -588,7 +588,7 @@ def test_wrong_settings(changes: dict[str, Any], said: str) -> None:
     [
         (lambda: {"workers": SearchWorkers(number=0)}, "workers is 0"),
         (lambda: {"max_time": 0}, "max_time is 0"),
-        (lambda: {"workers": SearchWorkers(gpus_per_worker=0.5)}, "give --ray"),
+        (lambda: {"workers": SearchWorkers(gpus_per_worker=0.5)}, "give ray, too"),
         (lambda: {"workers": SearchWorkers(gpus_per_worker=-1)}, "gpus_per_worker is -1"),
         (lambda: {"place": SearchPlace(resume=True)}, "kept nowhere"),
         (lambda: {"place": SearchPlace(resume=True, overwrite=True)}, "one of them"),
