@@ -19,7 +19,7 @@ DATA = tiny_data()
 def test_every_selection_gives_different_members_and_the_same_again(name: str, n: int) -> None:
     x_ND = torch.randn(30, 4, generator=generator(0, "x"))
     index_n = SELECTIONS[name](x_ND, n, generator(1, "select"))
-    assert index_n.shape == (n,) and len(set(index_n.tolist())) == n and 0 <= int(index_n.min())
+    assert index_n.shape == (n,) and len(set(index_n.tolist())) == n and int(index_n.min()) >= 0
     assert int(index_n.max()) < 30
     assert torch.equal(index_n, SELECTIONS[name](x_ND, n, generator(1, "select")))
 
@@ -42,7 +42,10 @@ def test_more_than_there_are_come_again(name: str) -> None:
 
 def test_herding_starts_nearest_to_the_mean_and_follows_it() -> None:
     x_ND = torch.tensor([[0.0], [1.0], [2.0], [9.0]])  # the mean is 3
-    assert select_by_herding(x_ND, 2, generator(0, "h")).tolist() == [2, 1]  # (2 + 1) / 2 is off by 1.5, (2 + 9) / 2 by 2.5
+    assert select_by_herding(x_ND, 2, generator(0, "h")).tolist() == [
+        2,
+        1,
+    ]  # (2 + 1) / 2 is off by 1.5, (2 + 9) / 2 by 2.5
 
 
 def test_k_center_goes_to_the_farthest() -> None:

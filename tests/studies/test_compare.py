@@ -21,7 +21,7 @@ DATA = tiny_data()
 def small(**values: Any) -> Comparison:
     return Comparison(
         **{"ipc": (1,), "methods": ("random", "dm"), "learner": "mlp,hidden=(8,)", "max_time": None, "iterations": 2,
-           "n": 2, "val_size": len(DATA.val_y)} | values
+           "n": 2, "epochs": 1, "val_size": len(DATA.val_y)} | values
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_wrong_input_is_one_sentence(change: dict[str, Any], sentence: str) -> N
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", "digits", "--learner", "linear", "--ipc", "1", "--methods", "random", "dm", "--iterations", "2"]
-    words += ["--max-time", "30", "--n", "2", "--val-size", "100", "--out", str(tmp_path / "c")]
+    words += ["--max-time", "30", "--n", "2", "--epochs", "1", "--val-size", "100", "--out", str(tmp_path / "c")]
     assert run([*words, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["method"] for row in rows] == ["random", "dm"]

@@ -98,7 +98,7 @@ Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["
 
 def _describe_validation(info: dict[str, Any]) -> str:
     """The accuracy by which the set was kept."""
-    if "validation" not in info:
+    if "selected" in info:
         return "It was not validated."
     accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
     if iteration < 0:

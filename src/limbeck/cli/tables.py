@@ -128,8 +128,7 @@ def show_table(run: Distilled, where: Path) -> Table:
     config = run.config
     batches, images, *shape = run.images.shape
     table = Table(title=str(where), title_justify="left", show_header=False)
-    validation = run.info.get("validation", {"accuracy": 0.0, "iteration": -1})
-    accuracy, iteration = validation["accuracy"], validation["iteration"]
+    accuracy, iteration = run.info["validation"]["accuracy"], run.info["validation"]["iteration"]
     rows = {} if config.attack is None else {"attack": _describe_attack(run, config.attack)}
     rows |= {
         "images": f"{batches * images} of {' x '.join(map(str, shape))}: {batches} batch(es) of {images}",

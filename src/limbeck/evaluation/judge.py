@@ -45,6 +45,9 @@ from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
 from limbeck.models import LearnerLike, RandomInit, name_learner
 
+MANY_STEPS_INITS = 20
+"""Initial weights by default where training is ordinary, of some hundred or thousand steps."""
+
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
 
@@ -72,7 +75,8 @@ def evaluate(
         run: the learned set.
         data: the task, or what ``load_data`` takes; by default what a run just made was given, or the one that it
             names.
-        n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
+        n: held-out initial weights; by default 200 for small networks and 40 for large ones, 20 where ordinary training
+            is tuned. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default.
         learner: the network that the set was learned for, its class or what makes it, where that was given in Python
@@ -170,7 +174,7 @@ class _Judge:
         most = init.held_out if pool else 200  # a pool holds out only so many
         few = run.config.outer.validate_inits if pool else 200
         fixed = bool(run.weights) and other is None
-        self.n = 1 if fixed else (n or min(most, 200 if small else 40))
+        self.n = 1 if fixed else (n or min(most, MANY_STEPS_INITS if use.tuned else 200 if small else 40))
         plan = plan_judging(learner, data, self.n, images=images, steps=recipe.count_steps(count), tell=tell)
         self.kernels = Kernels(learner, RealLoss(), plan.execution)
         self.initial = self._weights(self.n, "test")

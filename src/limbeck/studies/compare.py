@@ -57,6 +57,7 @@ class Comparison:
         max_time: seconds for learning each set.
         iterations: outer iterations of each at most; by default as the time allows.
         n: held-out initial weights for each score.
+        epochs: where tuning of ordinary training starts; by default some hundred steps.
         seed: of everything random.
         val_size: training examples set aside.
     """
@@ -68,6 +69,7 @@ class Comparison:
     max_time: float | None = 120.0
     iterations: int | None = None
     n: int = 10
+    epochs: int | None = None
     seed: int = 0
     val_size: int = 5000
 
@@ -218,6 +220,8 @@ def _one(
             seconds = time.monotonic() - begun
         scheduled = isinstance(run.training, LearnedSchedule)
         start = OrdinaryTraining.for_images(run.images.shape[0] * run.images.shape[1])
+        if comparison.epochs is not None:
+            start = dataclasses.replace(start, epochs=comparison.epochs)
         result = evaluate(
             run,
             data,
@@ -297,6 +301,7 @@ def _choose(
         info={
             "data": {"name": data.name, "sha256": data.sha256, "kind": data.kind},
             "selected": method,
+            "validation": {"accuracy": 0.0, "iteration": -1},
             "finished": True,
             "iterations": 0,
             "seconds": 0.0,

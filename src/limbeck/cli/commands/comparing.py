@@ -28,6 +28,7 @@ def compare(argv: list[str]) -> int:
         max_time=options.max_time,
         iterations=options.iterations,
         n=options.n,
+        epochs=options.epochs,
         seed=options.seed,
         val_size=options.val_size,
     )

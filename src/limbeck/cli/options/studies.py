@@ -140,6 +140,7 @@ class CompareOptions(Common):
         max_time: seconds for learning each set; judging comes after them.
         iterations: outer iterations of each at most.
         n: held-out initial weights for each score.
+        epochs: of ordinary training, where its tuning starts; by default some hundred steps.
         seed: of everything random.
         val_size: training examples set aside for all selection.
         out: folder; runs/compare-DATA by default.
@@ -155,6 +156,7 @@ class CompareOptions(Common):
     max_time: float | None = 120.0
     iterations: int | None = None
     n: int = 10
+    epochs: int | None = None
     seed: int = 0
     val_size: int = 5000
     out: Path | None = None
