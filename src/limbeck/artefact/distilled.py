@@ -225,7 +225,7 @@ class Distilled:
         Raises:
             LimbeckError: not such images, of another number of channels, or a picture that cannot be read.
         """
-        opened = open_pictures(images, self.config.data, self.kind, self.preprocessing, self.shape)
+        opened = open_pictures(images, self.config.data, self.info.get("data", {}), self.preprocessing, self.shape)
         return normalise(opened, self.preprocessing, self.shape)
 
     def dataset(self) -> TensorDataset:

@@ -350,7 +350,13 @@ class OuterLoop:
             weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
-                "data": {"name": self.data.name, "sha256": self.data.sha256, "kind": self.data.kind},
+                "data": {
+                    "name": self.data.name,
+                    "sha256": self.data.sha256,
+                    "kind": self.data.kind,
+                    "read_size": self.data.read_size and list(self.data.read_size),
+                    "deep": self.data.deep,
+                },
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
                 "calibration": self.calibration,
                 "finished": not interrupted,
