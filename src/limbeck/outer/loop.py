@@ -204,6 +204,8 @@ class OuterLoop:
         if self.folder is not None:  # at once: it must not be lost to whoever stops the verdict
             self.folder.finish(result)
         self.reporter.finish(progress, interrupted)
+        if interrupted and self.folder is not None:
+            self.reporter.message("go on with --resume")
         if self.verdict and not interrupted:
             kernels = self.family.members[0].kernels
             result = conclude(result, self.data, kernels, self.method, progress, self.reporter)
