@@ -74,7 +74,7 @@ def check_start(module: nn.Module, weights: Tensors, learner: str) -> None:
     wanted: dict[str, Tensor] = dict(trainable_parameters(module))
     wanted |= {name: module.get_buffer(name) for name in carried_names(module)}
     odd = sorted(wanted.keys() ^ weights.keys())
-    odd += [name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape]
+    odd += [name for name in sorted(wanted.keys() & weights.keys()) if wanted[name].shape != weights[name].shape]
     if odd:
         raise LimbeckError(
             f"The network is another than the one of {learner} that the set was learned for: its fixed initialisation "
