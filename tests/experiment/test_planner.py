@@ -455,7 +455,7 @@ def test_a_non_finite_loss_can_be_shown() -> None:
     reporter.update({"iteration": 1, "loss": None}, progress, 0.1)
     assert "loss nan" in text.getvalue()
     reporter.finish(progress, interrupted=True)
-    assert "go on with --resume" in text.getvalue()
+    assert "stopped; the work is kept" in text.getvalue()
     assert "-1" not in text.getvalue()
 
 
