@@ -10,7 +10,7 @@ from typing import Final
 
 _OPTION: Final = re.compile(
     r"'(?:limbeck|ray) [^']*'"  # a command stays as it is typed
-    r"|(?<![\w-])--(no-)?([a-z][a-z0-9-]*)(?:[= ](\d(?:[\d.e+-]*\d)?)\b|=([a-z][\w:]*))?"
+    r"|(?<![\w-])--(no-)?([a-z][a-z0-9-]*)(?:[= ](\d(?:[\d.e+-]*\d)?)\b|=([a-z/]\S*?)(?=[.,;:!?)\]]*(?:\s|$)))?"
 )
 _SWITCHES: Final = frozenset({"resume", "overwrite", "trust", "verdict", "every-step"})
 _NAMES: Final = MappingProxyType({"ipc": "images_per_class"})

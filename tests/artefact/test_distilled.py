@@ -121,7 +121,8 @@ def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "distilled.json").read_text())
     assert summary["schema"] == SCHEMA
     assert Config.from_json(summary["config"]) == result.config
-    assert summary["data"] == {"name": "arrays", "sha256": DATA.sha256, "kind": "images"}
+    read = {"kind": "images", "read_size": [8, 8], "deep": None}
+    assert summary["data"] == {"name": "arrays", "sha256": DATA.sha256, **read}
     assert {"limbeck", "torch", "python", "device", "threads"} == set(summary["versions"])
 
 

@@ -124,7 +124,7 @@ def test_what_is_there_stays_unless_the_user_says_so(exporter: Exporter, run: Di
     path = tmp_path / example.path
     export(random_set(tiny_config(pixels={"ipc": 2}), seed=1), path)
     before = content(path)
-    with pytest.raises(LimbeckError, match="exists; choose another out, or replace it with overwrite=True"):
+    with pytest.raises(LimbeckError, match="exists; choose another place, or replace it with overwrite=True"):
         export(run, path)
     assert content(path) == before
     assert export(run, path, overwrite=True) == 12
@@ -145,7 +145,7 @@ def test_nothing_is_ever_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LimbeckError, match="Could not write .*No space left on device.* choose another out"):
+    with pytest.raises(LimbeckError, match="Could not write .*No space left on device.* choose another place"):
         export(run, path, format=exporter.name, overwrite=True)
     assert content(tmp_path) == before and path.exists() == there
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_runs import random_set, tiny_config, tiny_data
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import BatchSampler, SequentialSampler
 
 import limbeck
 from limbeck.artefact.distilled import Distilled
@@ -231,12 +231,15 @@ def test_the_dataset_and_its_loader() -> None:
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     sampler = SequentialSampler(SET.dataset())
     assert torch.equal(next(iter(SET.loader(6, sampler=sampler)))[0], SET.images.flatten(0, 1))
+    by_batches = SET.loader(batch_sampler=BatchSampler(sampler, 4, drop_last=True))
+    assert [len(x) for x, _ in by_batches] == [4]
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda: SET.loader(0), "A DataLoader cannot be made with these options: batch_size should be a positive"),
+        (lambda: SET.loader(shuffle=True, batch_sampler=[[0]]), "batch_sampler option is mutually exclusive"),
         (lambda: SET.loader(4, sizes=3), "unexpected keyword argument 'sizes'"),
         (lambda: SET.train(plain(), training="sgd"), "training is 'sgd'; give a recipe, such as"),
         (lambda: SET.evaluate(tiny_data(), training=3), "training is 3; give a recipe, such as"),

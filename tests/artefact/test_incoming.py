@@ -225,6 +225,57 @@ def test_pictures_become_what_those_of_the_folder_became(shape: tuple[int, ...],
     assert torch.equal(run.preprocess((Image.open(files[0]), Image.open(files[1]))), expected[:2])
 
 
+def learned_from(source: str) -> tuple[Distilled, Tensor]:
+    """A set as if learned from a source, and all its training images, normalised."""
+    match = match_source(source)
+    data = limbeck.load_data(source)
+    recorded = {"kind": data.kind, "read_size": data.read_size, "deep": data.deep}
+    run = random_set(config=replace(tiny_config(), data=source), shape=data.image_shape)
+    run = replace(run, preprocessing=data.preprocessing, info=run.info | {"data": run.info["data"] | recorded})
+    x = match.read(None).change(match.changes, match.base).train[0]
+    return run, data.preprocessing.apply(torch.from_numpy(x))
+
+
+@pytest.mark.parametrize("values", ["floats", "dark"])
+def test_deep_pictures_of_small_numbers(values: str, tmp_path: Path) -> None:
+    for index in range(24):
+        x = RNG.random((8, 8)).astype(np.float32)
+        folder = tmp_path / "scans" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        if values == "floats":
+            Image.fromarray(x).save(folder / f"{index:02}.tif")
+        else:
+            Image.fromarray((x * 250).astype(np.uint16)).save(folder / f"{index:02}.png")
+    run, expected = learned_from(str(tmp_path / "scans"))
+    files = sorted((tmp_path / "scans").rglob("*.*"), key=lambda path: (path.parent.name, path.name))
+    assert torch.equal(run.preprocess([path for path in files if path.is_file()]), expected)
+    white = run.preprocess(Image.new("L", (8, 8), 255))  # as in loading, where it stays white beside 16 bits
+    assert torch.allclose(white, run.preprocess(torch.full((1, 1, 8, 8), 65535.0)))
+    older = replace(run, info=run.info | {"data": random_set().info["data"]})
+    assert torch.equal(older.preprocess(files[-1]), expected[-1:])
+
+
+@pytest.mark.parametrize("options", [",size=12", ",size=12,rotate=90", ""])
+def test_pictures_are_fitted_to_the_size_before_it_is_changed(options: str, tmp_path: Path) -> None:
+    x = RNG.integers(0, 256, (24, 20, 40)).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(24) % 2)
+    run, expected = learned_from(f"{tmp_path / 'mine.npz'}{options}")
+    assert torch.equal(run.preprocess([Image.fromarray(each) for each in x]), expected)
+
+
+def test_a_run_records_how_its_pictures_were_read(tmp_path: Path) -> None:
+    x = RNG.integers(0, 256, (24, 9, 8)).astype(np.uint8)
+    write_pictures(tmp_path / "pets", x, np.arange(24) % 2, ("a", "b"))
+    data = limbeck.load_data(f"{tmp_path / 'pets'},rotate=90")
+    limbeck.distill(tiny_config(iterations=1), data, out=tmp_path / "run")
+    run = limbeck.load(tmp_path / "run")
+    assert (run.info["data"]["read_size"], run.info["data"]["deep"]) == ([9, 8], False)
+    damaged = replace(run, info=run.info | {"data": run.info["data"] | {"read_size": [9]}})
+    damaged.save(tmp_path / "run")
+    with pytest.raises(LimbeckError, match="damaged: read_size is"):
+        limbeck.load(tmp_path / "run")
+
+
 def test_pictures_of_other_sizes_and_modes_are_fitted() -> None:
     large = Image.fromarray(RNG.integers(0, 256, (20, 40, 4)).astype(np.uint8), "RGBA")
     for channels in (1, 3):
@@ -254,6 +305,18 @@ def test_what_are_no_pictures(pictures: Any, message: str, tmp_path: Path, monke
     Path("notes.png").write_text("no picture")
     with pytest.raises(LimbeckError, match=message):
         of_bytes().preprocess(pictures)
+
+
+def test_opened_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    Image.fromarray(RNG.integers(0, 256, (64, 64)).astype(np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    with Image.open(tmp_path / "a.png") as closed:
+        pass
+    with Image.open(tmp_path / "b.png") as cut, pytest.raises(LimbeckError, match="Picture 0 cannot be read"):
+        of_bytes().preprocess(cut)
+    with pytest.raises(LimbeckError, match="Picture 1 cannot be read"):
+        of_bytes().preprocess([Image.new("L", (8, 8)), closed])
 
 
 def test_a_set_that_no_picture_fits() -> None:

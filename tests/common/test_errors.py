@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from limbeck.errors import DivergedError, LimbeckError, in_python
         ("leave it out with --no-verdict", "leave it out with verdict=False"),
         ("--lr 0.012, --seed 3.", "lr=0.012, seed=3."),
         ("--curriculum=none or --init=pool:FILE", "curriculum='none' or init='pool:FILE'"),
+        ("give --init=pool:/a/b-1.x, or (--start=noise).", "give init='pool:/a/b-1.x', or (start='noise')."),
         ("see 'limbeck show --help' (--lr)", "see 'limbeck show --help' (lr)"),
         ("my--run.npz -- ETA --", "my--run.npz -- ETA --"),
     ],
@@ -37,6 +39,13 @@ def test_options_by_their_names_in_python(typed: str, said: str) -> None:
 def test_an_error_comes_through_a_pickle_as_it_was() -> None:
     error = pickle.loads(pickle.dumps(DivergedError("lower --lr")))
     assert type(error) is DivergedError and (str(error), error.with_flags) == ("lower lr", "lower --lr")
+
+
+def test_errors_that_are_told_keep_their_flags() -> None:
+    """What is told goes to the command line as it is; only ``str`` of an error in Python has keyword arguments."""
+    told = re.compile(r"\b(?:tell|message)\(\s*f?[\"'][^)]*\{(?:str\()?error\)?[}!:]")
+    for path in Path(limbeck.__file__).parent.rglob("*.py"):
+        assert not told.search(path.read_text()), path
 
 
 def test_each_hears_of_an_occupied_folder_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,37 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
     assert Config(family=["mlp"]).family == ("mlp",)  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass
+class Grid:
+    """Tuples of a length and of none."""
+
+    rates: tuple[float, ...] = ()
+    sides: tuple[int, str] | None = None
+
+
+def test_entries_of_tuples_are_plain_numbers_too() -> None:
+    grid, kept = Grid(rates=(np.float32(0.5), np.float64(2))), (0.5, 2.0)
+    check_types(grid)
+    assert grid.rates == kept and [type(value) for value in grid.rates] == [float, float]
+    same = Grid(rates=kept)
+    check_types(same)
+    assert same.rates is kept
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sides": (1,)}, r"sides is \(1,\); it must be a tuple of 2 \(a whole number, text\) or None"),
+        ({"sides": [1, "a", 2]}, "it must be a tuple of 2"),
+        ({"rates": (1.0, 1e300)}, r"rates is 1e\+300, which single precision cannot hold"),
+        ({"rates": 3}, "it must be a tuple, each entry a number"),
+    ],
+)
+def test_tuples_of_a_wrong_length_or_range(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        check_types(Grid(**values))
+
+
 def test_what_no_annotation_says_is_not_checked() -> None:
     @dataclasses.dataclass
     class Mine:

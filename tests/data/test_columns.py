@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from limbeck.data import load
+from limbeck.data.readers.columns import table_of
+from limbeck.data.reading import Reading
 from limbeck.errors import LimbeckError
 
 HEAD = "length,width,species\n"
@@ -97,6 +99,13 @@ def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "trees.csv").write_bytes(b"\xff\xfe\x00,\x81")
     with pytest.raises(LimbeckError, match=r"not a readable \.csv file"):
         load(tmp_path / "trees.csv", label="y")
+
+
+def test_a_table_without_rows() -> None:
+    empty = table_of({"a": [], "y": []}, "none.parquet", Reading(label="y")).train
+    assert empty[0].shape == (0, 1)
+    with pytest.raises(LimbeckError, match="empty|no "):
+        load(empty, kind="table")
 
 
 def test_parquet_columns(tmp_path: Path) -> None:

@@ -210,6 +210,9 @@ def test_one_sentence_that_names_the_file(pets: Path, spoil: Callable[[Path], An
         ("pictres/", "There is no file or folder pictres/; .*; did you mean 'pictures'?"),
         ("pictres/train,size=8", "There is no file or folder pictres/train; .*; did you mean 'pictures'?"),
         ("nowhere/at/all", "There is no file or folder nowhere/at/all; .* directory\\.$"),
+        ("/zzzzzzzz/all", "There is no file or folder /zzzzzzzz/all\\.$"),
+        ("a" * 300, "There is no data set, folder or file 'aaa"),
+        ("a" * 300 + "/b,size=8", "There is no file or folder aaa"),
         ("zzz", "There is no data set, folder or file 'zzz'\\. Known"),
     ],
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from limbeck.engine import carried_names
 from limbeck.errors import LimbeckError
@@ -162,3 +163,30 @@ def test_as_many_as_cannot_be_is_one_sentence(case: str, sampler: str) -> None:
     for n in too_many:
         with pytest.raises(LimbeckError, match=rf"not {n}\b"):
             SAMPLERS[sampler](CASES[case], n, 0)
+
+
+class Symmetric(nn.Module):
+    """A parametrisation of torch's tutorial, which cannot be turned round."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.triu() + weight.triu(1).T
+
+
+def test_a_weight_that_cannot_be_taken_apart_keeps_its_parts() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    parametrize.register_parametrization(module[0], "weight", Symmetric())
+    drawn = draw(module, "reset", 2, seeded(0))
+    name = "0.parametrizations.weight.original"
+    assert torch.equal(drawn[name], module.get_parameter(name).expand(2, 3, 3))
+    assert not torch.equal(drawn["1.weight"][0], drawn["1.weight"][1])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_norms_of_weight_norm_are_drawn_with_their_weights(dim: int | None) -> None:
+    module = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3), dim=dim))  # type: ignore[arg-type]
+    with torch.no_grad():
+        module[0].weight_g.mul_(100)  # as training may have left it
+    drawn = draw(module, "reset", 2, seeded(0))
+    for g, v in zip(drawn["0.weight_g"], drawn["0.weight_v"], strict=True):
+        torch.testing.assert_close(g, torch.norm_except_dim(v, 2, -1 if dim is None else dim))

@@ -501,7 +501,9 @@ def hidden(kind: str) -> nn.Module:
 
 @pytest.mark.parametrize("kind", ["a closure", "a partial", "a bound method", "a bare parameter", "the object's dict"])
 def test_parameters_that_are_not_registered_are_refused(kind: str) -> None:
-    with pytest.raises(LimbeckError, match=r"uses a parameter that is not registered, of shape \(.*ModuleList"):
+    with pytest.raises(
+        LimbeckError, match=r"uses a parameter that is not registered, of shape \(.*ModuleList; or freeze it"
+    ):
         build_learner(hidden(kind), shape=SHAPE, num_classes=3)
 
 

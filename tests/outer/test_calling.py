@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import pickle
 import sys
 import threading
 from pathlib import Path
@@ -22,8 +23,8 @@ from limbeck.cli.main import run as cli
 from limbeck.engine import PixelConfig, RealConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
-from limbeck.experiment.console import ConsoleReporter, in_notebook, reporter_for
-from limbeck.experiment.progress import Silent
+from limbeck.experiment.console import in_notebook, reporter_for
+from limbeck.experiment.progress import InPython, Silent
 
 DATA = tiny_data()
 FAST: dict[str, Any] = {
@@ -341,7 +342,7 @@ def test_progress_is_shown_where_someone_looks(
 def test_a_notebook_is_known_by_its_kernel(shell: Any, notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
     assert in_notebook() == notebook
-    assert isinstance(reporter_for(), ConsoleReporter) == notebook
+    assert isinstance(reporter_for(), InPython) == notebook
     assert isinstance(reporter_for(False), Silent)
 
 
@@ -349,3 +350,25 @@ def test_a_reporter_of_ones_own_is_told_instead() -> None:
     recorder = Recorder()
     learn(MyNet, reporter=recorder, progress=True)
     assert recorder.interrupted is False and len(recorder.records) == 2
+
+
+def test_a_reporter_of_ones_own_is_told_of_keyword_arguments(tmp_path: Path) -> None:
+    told = Recorder(1)
+    learn("linear", out=tmp_path / "run", reporter=told, iterations=5)
+    assert told.interrupted and "go on with resume=True" in told.messages
+    assert not any("--" in text for text in told.messages)
+
+
+def test_a_setting_is_called_what_it_was_given_as() -> None:
+    for wrong in (2.5, 0):
+        with pytest.raises(LimbeckError, match="^images_per_class"):
+            learn("linear", images_per_class=wrong)
+        with pytest.raises(LimbeckError, match="^ipc"):
+            learn("linear", ipc=wrong)
+
+
+def test_the_data_is_at_hand_but_in_no_copy() -> None:
+    run = learn("linear", verdict=False)
+    assert run.kept_in(None).data is run.passing("linear").data is DATA
+    again = pickle.loads(pickle.dumps(run))
+    assert again.data is None and torch.equal(again.images, run.images)

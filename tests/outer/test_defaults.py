@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import Recorder, tiny_config, tiny_data
@@ -16,7 +17,7 @@ from limbeck.engine import InnerConfig, PixelConfig
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import OuterConfig
-from limbeck.outer.defaults import SIZES, fit_defaults
+from limbeck.outer.defaults import SIZES, describe_choice, fit_defaults
 from limbeck.outer.loop import distill
 
 DATA = tiny_data()
@@ -57,6 +58,15 @@ def test_the_learner_fits_the_data() -> None:
     assert fitted().learner == "mlp"  # 8 x 8 pixels
     x, y = torch.randn(60, 12, 2), torch.arange(60) % 3
     assert fit_defaults(Config(), limbeck.load_data((x, y), kind="series"), ALL).learner == "gru"
+
+
+@pytest.mark.parametrize(("side", "shrink"), [(47, None), (48, 2), (63, 2), (64, 2), (96, 3), (224, 7)])
+def test_large_pictures_are_seen_as_averages(side: int, shrink: int | None) -> None:
+    x = np.broadcast_to(np.zeros((1, 1, 1), np.uint8), (30, side, side))
+    data = limbeck.load_data((x, np.arange(30) % 3))
+    learner = fit_defaults(Config(), data, ALL).learner
+    assert learner == ("lenet" if shrink is None else f"stridednet,shrink={shrink}")
+    assert shrink is None or f"averages over {shrink} x {shrink}" in describe_choice(learner, data)
 
 
 def test_the_step_size_is_tried_recorded_and_kept(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Distilled:
         folder: the run directory that holds it, where its scores are kept, too; None for a set that is kept nowhere, as
             one that ``dataclasses.replace`` has changed.
         data: what it was learned from, where that was given in Python just now; never written, so None for a set that
-            was loaded.
+            was loaded, copied by ``pickle`` or ``copy``, or changed by ``dataclasses.replace``.
     """
 
     images: Tensor
@@ -77,6 +77,9 @@ class Distilled:
     info: dict[str, Any]
     folder: Path | None = field(default=None, init=False)
     data: TaskData | None = field(default=None, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"data": None}
 
     def __repr__(self) -> str:
         batches, images, *shape = self.images.shape
@@ -225,7 +228,7 @@ class Distilled:
         Raises:
             LimbeckError: not such images, of another number of channels, or a picture that cannot be read.
         """
-        opened = open_pictures(images, self.config.data, self.kind, self.preprocessing, self.shape)
+        opened = open_pictures(images, self.config.data, self.info.get("data", {}), self.preprocessing, self.shape)
         return normalise(opened, self.preprocessing, self.shape)
 
     def dataset(self) -> TensorDataset:
@@ -250,13 +253,15 @@ class Distilled:
 
     def kept_in(self, folder: Path | None) -> Self:
         """The same, known to lie in a run directory; nothing is written."""
-        run = copy.copy(self)
-        object.__setattr__(run, "folder", folder)
-        return run
+        return self._with(folder, self.data)
 
     def remembering(self, data: TaskData | None) -> Self:
         """The same with the data that it was learned from at hand, which ``evaluate`` then goes by."""
+        return self._with(self.folder, data)
+
+    def _with(self, folder: Path | None, data: TaskData | None) -> Self:
         run = copy.copy(self)
+        object.__setattr__(run, "folder", folder)
         object.__setattr__(run, "data", data)
         return run
 

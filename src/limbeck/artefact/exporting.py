@@ -46,7 +46,7 @@ def export(
     _refuse_run(path)
     exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
     if path.exists() and not overwrite:
-        raise LimbeckError(f"{path} exists; choose another --out, or replace it with --overwrite.")
+        raise LimbeckError(f"{path} exists; choose another place, or replace it with --overwrite.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -55,13 +55,13 @@ def export(
             if path.exists() and path.is_dir() != new.is_dir():
                 raise LimbeckError(
                     f"{path} is a {'folder' if path.is_dir() else 'file'}, but the format {exporter.name} writes "
-                    f"{exporter.writes}; choose another --out."
+                    f"{exporter.writes}; choose another place."
                 )
             _move(new, path)
             _remove_stale(new, path, exporter)
     except OSError as error:
         raise LimbeckError(
-            f"Could not write {path} ({error.strerror or error}); free some disk space or choose another --out."
+            f"Could not write {path} ({error.strerror or error}); free some disk space or choose another place."
         ) from None
     return run.images.shape[0] * run.images.shape[1]
 
@@ -104,12 +104,10 @@ def _move(new: Path, path: Path) -> None:
 def _refuse_run(path: Path) -> None:
     """Raise LimbeckError for a run directory, and for what a run keeps in it."""
     if RunDirectory(path).holds_run:
-        raise LimbeckError(
-            f"{path} is a run directory; choose a folder of its own as --out, such as {path / 'images'}."
-        )
+        raise LimbeckError(f"{path} is a run directory; choose a folder of its own, such as {path / 'images'}.")
     place = path.resolve()
     if place.name in OWN and RunDirectory(place.parent).holds_run:
-        raise LimbeckError(f"{path} belongs to the run in {place.parent}; choose another --out.")
+        raise LimbeckError(f"{path} belongs to the run in {place.parent}; choose another place.")
 
 
 def _remove_stale(new: Path, path: Path, exporter: Exporter) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data import Kind, Preprocessing
+from limbeck.data import Preprocessing
 from limbeck.data.arrays import Array, as_array
 from limbeck.data.readers.pictures import fit_pictures
 from limbeck.data.sources import changes_of
@@ -60,7 +61,7 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
 
 
 def open_pictures(
-    images: Any, source: str, kind: Kind, preprocessing: Preprocessing, shape: tuple[int, int, int]
+    images: Any, source: str, recorded: Mapping[str, Any], preprocessing: Preprocessing, shape: tuple[int, int, int]
 ) -> Any:
     """Pictures and paths of such, one or several, as those of a data set were loaded; anything else as it is.
 
@@ -69,8 +70,8 @@ def open_pictures(
     Args:
         images: whatever was given.
         source: of the data, with its options.
-        kind: of its examples.
-        preprocessing: of the set; its mean tells that the data's pictures were of more than 8 bits.
+        recorded: ``kind`` of its examples, ``read_size`` and ``deep`` as ``TaskData`` has them; older sets have less.
+        preprocessing: of the set; it tells what it can where it is not recorded whether pictures were deep.
         shape: (C, H, W) of the set's images.
 
     Returns:
@@ -82,16 +83,21 @@ def open_pictures(
     pictures = list(images) if isinstance(images, list | tuple) else [images]
     if not pictures or not all(isinstance(each, str | os.PathLike | Image.Image) for each in pictures):
         return images
-    channels, height, width = shape
+    channels, kind = shape[0], recorded.get("kind", "images")
     if kind != "images" or channels not in (1, 3):
         what = f"images of {channels} channels" if kind == "images" else f"{'rows of a ' * (kind == 'table')}{kind}"
         raise LimbeckError(f"The set was learned from {what}, which no picture has; give arrays.")
-    changes = [change for change in changes_of(source) if change.option not in ("size", "background")]
-    if sum(change.option == "rotate" and change.value % 180 == 90 for change in changes) % 2:  # sides are exchanged
-        height, width = width, height
+    changes = [change for change in changes_of(source) if change.option != "background"]
+    size = recorded.get("read_size")
+    if size is None:  # it is what the set's images had before they were turned, if they were pictures
+        changes = [change for change in changes if change.option != "size"]
+        turned = sum(change.option == "rotate" and change.value % 180 == 90 for change in changes) % 2
+        size = shape[:0:-1] if turned else shape[1:]
     grey = channels == 1 or any(change.option == "channels" for change in changes)
-    deep = preprocessing.scale == 1 and max(preprocessing.mean) > 255
-    x_NCHW = fit_pictures(pictures, (width, height), colour=not grey, deep=deep)
+    deep = recorded.get("deep") if grey else False
+    if deep is None:  # of arrays, or not recorded
+        deep = preprocessing.scale == 1 and (max(preprocessing.mean) > 255 or None)
+    x_NCHW = fit_pictures(pictures, (size[1], size[0]), colour=not grey, deep=deep)
     return apply_changes(x_NCHW, tuple(changes), source, "test")
 
 

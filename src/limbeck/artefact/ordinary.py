@@ -32,9 +32,10 @@ def loader_of(
     Raises:
         LimbeckError: options that a ``DataLoader`` refuses.
     """
-    if shuffle is None:
+    batched = options.get("batch_sampler") is not None  # it says itself how many there are, and in which order
+    if shuffle is None and not batched:
         shuffle = options.get("sampler") is None
     try:
-        return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, **options)
+        return DataLoader(dataset, batch_size=1 if batched else batch_size, shuffle=shuffle, **options)
     except (TypeError, ValueError) as error:
         raise LimbeckError(f"A DataLoader cannot be made with these options: {error}.") from error

@@ -32,6 +32,10 @@ PROVENANCE: Final[Mapping[str, Any]] = MappingProxyType({
 """What is said of how a set was made, wherever it is shown: types by name."""
 
 
+PICTURES: Final[Mapping[str, Any]] = MappingProxyType({"read_size": tuple[int, int] | None, "deep": bool | None})
+"""What is said of the data's images as they were read; sets from before it was do without."""
+
+
 def check_sound(run: Distilled, folder: Path) -> None:
     """Raise LimbeckError, which says what is wrong, for a set that was read from a folder and is none."""
     used = {name: value for name, value in run.training.tensors().items() if name != "order"}
@@ -51,6 +55,7 @@ def check_sound(run: Distilled, folder: Path) -> None:
         raise LimbeckError(f"{folder} is damaged: images, labels, step sizes and order do not fit together.")
     try:
         _check_recorded(PROVENANCE, run.info)
+        _check_recorded(PICTURES, dict.fromkeys(PICTURES) | run.info["data"])
         if run.info.get("verdict") is not None:
             _check_verdict(run.info["verdict"])
     except LimbeckError as error:
@@ -69,7 +74,7 @@ def check_start(module: nn.Module, weights: Tensors, learner: str) -> None:
     wanted: dict[str, Tensor] = dict(trainable_parameters(module))
     wanted |= {name: module.get_buffer(name) for name in carried_names(module)}
     odd = sorted(wanted.keys() ^ weights.keys())
-    odd += [name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape]
+    odd += [name for name in sorted(wanted.keys() & weights.keys()) if wanted[name].shape != weights[name].shape]
     if odd:
         raise LimbeckError(
             f"The network is another than the one of {learner} that the set was learned for: its fixed initialisation "

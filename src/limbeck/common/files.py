@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             part.unlink(missing_ok=True)
         raise LimbeckError(
             f"Could not write {path} ({error.strerror or error}); what was there before is untouched. "
-            "Free some disk space or choose another --out, then go on with --resume."
+            "Free some disk space or choose another place, then go on with --resume."
         ) from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import types
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -65,6 +66,8 @@ def fit_value(name: str, value: Any, wanted: Any) -> Any:
 
 
 def _check_range(name: str, value: Any) -> None:
+    for part in value if isinstance(value, tuple) else ():
+        _check_range(name, part)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise LimbeckError(f"{name} is too large a number; it must be a whole number of at most 64 bits.")
     if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
@@ -82,8 +85,10 @@ def _as(value: Any, wanted: Any) -> Any:
         fits = any(type(value) is type(choice) for choice in args)  # which of them, the config knows better
     elif origin is tuple and isinstance(value, list | tuple):
         each = args[:1] * len(value) if args[-1] is ... else args
-        parts = tuple(_as(part, one) for part, one in zip(value, each, strict=True))
-        return value if parts == value else parts
+        if len(value) != len(each):
+            raise TypeError
+        parts = tuple(map(_as, value, each))
+        return value if isinstance(value, tuple) and all(map(operator.is_, value, parts)) else parts
     else:
         kind = wanted if origin is None else origin
         fits = not isinstance(kind, type) or isinstance(value, kind)
@@ -108,6 +113,8 @@ def _describe(wanted: Any) -> str:
     if get_origin(wanted) is Literal:
         return f"one of {', '.join(map(str, args))}"
     if get_origin(wanted) is tuple:
-        return f"a tuple, each entry {_describe(args[0])}"
+        if args[-1] is ...:
+            return f"a tuple, each entry {_describe(args[0])}"
+        return f"a tuple of {len(args)} ({', '.join(map(_describe, args))})"
     name = getattr(get_origin(wanted) or wanted, "__name__", str(wanted))
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"

@@ -44,6 +44,8 @@ class TaskData:
         base_sha256: of the arrays as read, before options change them, so that equal digests mean the same images in
             the same order; ``sha256`` where nothing changes them, None where nobody computed it. Of pictures in folders
             it is that of the files.
+        read_size: (H, W) of the images as read, before options change them; None where nobody noted it.
+        deep: whether they were pictures of more than 8 bits, which are floats; None where they were no pictures.
         kind: what the examples are. A table of D features is (N, D, 1, 1), series of T steps are (N, C, 1, T).
     """
 
@@ -60,6 +62,8 @@ class TaskData:
     source: str | None = None
     split_seed: int | None = None
     base_sha256: str | None = None
+    read_size: tuple[int, int] | None = None
+    deep: bool | None = None
     kind: Kind = "images"
 
     def __repr__(self) -> str:

@@ -116,6 +116,8 @@ def load(
         source=match.text,
         split_seed=seed,
         base_sha256=read.known_by or (read.sha256() if match.changes else digest),
+        read_size=read.train[0].shape[2:],
+        deep=read.train[0].dtype == np.float32 if read.pictured else None,
         kind=raw.kind or "images",
     )
 

@@ -38,6 +38,8 @@ class Raw:
         channels: which axis of an image is the channels; None to tell it from the sizes.
         known_by: SHA-256 of the source itself, for one whose arrays depend on how it is read; None for that of the
             arrays.
+        pictured: whether the examples were pictures, which the reader brought to the size that was asked for; those
+            of more than 8 bits are float32.
         random: whether the images were drawn at random and will be others next time: then ``known_by`` counts.
     """
 
@@ -48,6 +50,7 @@ class Raw:
     kind: Kind | None = None
     channels: Channels | None = None
     known_by: str | None = None
+    pictured: bool = False
     random: bool = False
 
     @property

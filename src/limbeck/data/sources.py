@@ -6,12 +6,12 @@ A source that is text, a name or a path, may have options after it that change i
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 from torch.utils.data import Dataset
 
@@ -24,6 +24,8 @@ from limbeck.data.readers import READERS, Reader
 from limbeck.data.reading import Reading
 from limbeck.data.variants import Change, read_words
 from limbeck.errors import LimbeckError
+
+_MOST_COMPARED: Final = 2000  # entries of a folder among which a misspelt one is looked for
 
 Source: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Dataset[Any]
 
@@ -93,8 +95,8 @@ def match_source(source: object, readers: Sequence[Reader] = READERS, reading: R
             both = written.joined(said, base)
             text = f"{os.fspath(source)}{both.beyond(written)}"
             return Match(reader=reader, base=base, changes=changes, reading=both, text=text)
-        place = Path(source) if Path(source).exists() else Path(base)  # a file's name may have commas
-        if not place.exists():
+        place = Path(source) if _is_there(Path(source)) else Path(base)  # a file's name may have commas
+        if not _is_there(place):
             raise _missing(base)
         what = f"{'the file' if place.is_file() else 'the folder'} {place}"
     else:
@@ -114,7 +116,7 @@ def split_source(source: str, readers: Sequence[Reader] = READERS) -> tuple[str,
     >>> split_source("runs/a,b.npz,invert=True")
     ('runs/a,b.npz', ['invert=True'])
     """
-    beginnings = [*accumulate(source.split(","), lambda left, right: f"{left},{right}")]
+    beginnings = [*itertools.accumulate(source.split(","), lambda left, right: f"{left},{right}")]
     base = next((text for text in reversed(beginnings) if _reader_of(text, readers)), None)
     if base is None:
         base, *words = split_words(source)
@@ -191,21 +193,32 @@ def _looks_like_path(base: str) -> bool:
 def _missing(base: str) -> LimbeckError:
     """The error for a name or place that leads nowhere, with the nearest that there is."""
     lost = Path(base)
-    while not lost.parent.exists():
+    while not _is_there(lost.parent):
         lost = lost.parent
     try:
-        beside = [str(path) for path in lost.parent.iterdir()]
+        beside = [str(path) for path in itertools.islice(lost.parent.iterdir(), _MOST_COMPARED)]
     except OSError:
         beside = []
     a_path = _looks_like_path(base)
     near = difflib.get_close_matches(str(lost), beside if a_path else [*known_names(), *beside], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     if a_path:
-        return LimbeckError(f"There is no file or folder {base}; it is looked for in the current directory{hint}")
+        where = "" if lost.is_absolute() else "; it is looked for in the current directory"
+        return LimbeckError(f"There is no file or folder {base}{where}{hint}")
     return LimbeckError(
         f"There is no data set, folder or file '{base}'{hint} Known data sets: {', '.join(known_names())}."
     )
 
 
 def _reader_of(base: object, readers: Sequence[Reader]) -> Reader | None:
-    return next((reader for reader in readers if reader.can_read(base)), None)
+    try:
+        return next((reader for reader in readers if reader.can_read(base)), None)
+    except OSError:  # text too long for a file's name
+        return None
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
@@ -13,9 +12,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from limbeck.engine import Execution
-from limbeck.errors import in_python
 from limbeck.experiment.config import Config
-from limbeck.experiment.progress import Progress, Reporter, Silent
+from limbeck.experiment.progress import InPython, Progress, Reporter, Silent
 
 MOST_NAMES = 5  # learners of a family that are called by name
 
@@ -24,12 +22,11 @@ MOST_NAMES = 5  # learners of a family that are called by name
 class ConsoleReporter(Reporter):
     """A progress bar on a terminal, one line per validation elsewhere; always on the console that it is given.
 
-    Where a run has a ``folder``, that is named when it begins. Messages are written for the command line; ``wording``
-    brings them to another form.
+    Where a run has a ``folder``, that is named when it begins.
     """
 
-    def __init__(self, console: Console, *, folder: Path | None = None, wording: Callable[[str], str] = str) -> None:
-        self._console, self._folder, self._wording = console, folder, wording
+    def __init__(self, console: Console, *, folder: Path | None = None) -> None:
+        self._console, self._folder = console, folder
         self._bar: Bar | None = None
         self._begun = time.monotonic()
         self._spent_at_start: float | None = None
@@ -39,7 +36,7 @@ class ConsoleReporter(Reporter):
 
     def message(self, text: str) -> None:
         self._console.print(
-            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {self._wording(text)}",
+            f"[dim]{time.monotonic() - self._begun:6.1f} s[/dim]  {text}",
             highlight=False,
             soft_wrap=True,
         )
@@ -95,7 +92,7 @@ class ConsoleReporter(Reporter):
 
     def finish(self, progress: Progress, interrupted: bool) -> None:
         self.close()
-        word = "stopped; the work is kept, go on with --resume" if interrupted else "done"
+        word = "stopped; the work is kept" if interrupted else "done"
         if not interrupted and progress.iteration < self._planned:
             word = f"time is up before {self._planned} iterations"
         best = f"best validation accuracy {progress.best:.2f} % at iteration {progress.best_iteration}"
@@ -133,7 +130,7 @@ def reporter_for(progress: bool | None = None, *, folder: Path | None = None) ->
     shown = (in_notebook() or sys.stderr.isatty()) if progress is None else progress
     if not shown:
         return Silent()
-    return ConsoleReporter(Console(stderr=True, highlight=False), folder=folder, wording=in_python)
+    return InPython(ConsoleReporter(Console(stderr=True, highlight=False), folder=folder))
 
 
 def _describe_learners(config: Config) -> str:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, final
 
 from limbeck.engine import Execution
+from limbeck.errors import in_python
 from limbeck.experiment.config import Config
 
 
@@ -81,6 +82,29 @@ class Several(Reporter):
     def close(self) -> None:
         for reporter in self._reporters:
             reporter.close()
+
+
+@final
+class InPython(Reporter):
+    """Passes everything on, messages with keyword arguments in the place of the command line's flags."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def message(self, text: str) -> None:
+        self._reporter.message(in_python(text))
+
+    def start(self, config: Config, execution: Execution, progress: Progress) -> None:
+        self._reporter.start(config, execution, progress)
+
+    def update(self, record: dict[str, Any], progress: Progress, spent: float) -> None:
+        self._reporter.update(record, progress, spent)
+
+    def finish(self, progress: Progress, interrupted: bool) -> None:
+        self._reporter.finish(progress, interrupted)
+
+    def close(self) -> None:
+        self._reporter.close()
 
 
 def once(tell: Callable[[str], None]) -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -37,6 +38,16 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
     Raises:
         LimbeckError: an unknown setting, one that does not belong to the source, or a value that does not fit.
     """
+    try:
+        return _config_of(settings, learner, data)
+    except LimbeckError as error:
+        said = error.with_flags
+        for name in settings.keys() & _SYNONYMS.keys():  # a setting is called what it was given as
+            said = re.sub(rf"(?<!-)\b{_SYNONYMS[name]}\b", name, said)
+        raise type(error)(said) from error
+
+
+def _config_of(settings: Mapping[str, Any], learner: LearnerLike, data: str) -> Config:
     values = {_SYNONYMS.get(name, name): value for name, value in settings.items() if value is not None}
     source = values.pop("source", "pixels")
     family = values.pop("family", ())

@@ -66,7 +66,8 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     for parameter in traced.parameters:  # the module's own have been replaced by copies that are none
         raise LimbeckError(
             f"The learner's forward pass uses a parameter that is not registered, of shape {tuple(parameter.shape)}, "
-            "so it would not be trained; make its layer an attribute of the module, or put it into nn.ModuleList."
+            "so it would not be trained; make its layer an attribute of the module, or put it into nn.ModuleList; "
+            "or freeze it (requires_grad_(False)) if it is not to be trained."
         )
     if traced.names or drawn:
         raise LimbeckError(

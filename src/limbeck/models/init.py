@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
+from torch.nn.utils.weight_norm import WeightNorm
 
 from limbeck.common.seeds import own_state
 from limbeck.engine import KEYS, Noisy, carried_names, copy_module, trainable_parameters
@@ -363,11 +364,15 @@ def reset(module: nn.Module) -> nn.Module:
                 with parametrize.cached():  # a weight that is composed is one tensor, drawn into and taken apart again
                     draw_anew()
                     for leaf in getattr(layer, "parametrizations", ()):
-                        with contextlib.suppress(NotImplementedError):
+                        with contextlib.suppress(NotImplementedError, RuntimeError):  # it cannot be taken apart
                             setattr(layer, leaf, getattr(layer, leaf))
             for leaf in ("weight_orig", "weight_v"):  # what hooks compose a weight of
                 if isinstance(getattr(layer, leaf, None), nn.Parameter):
                     layer.get_parameter(leaf).copy_(layer.weight)  # type: ignore[arg-type]
+            for hook in layer._forward_pre_hooks.values():
+                if isinstance(hook, WeightNorm) and hook.name == "weight":
+                    norms = torch.norm_except_dim(layer.get_parameter("weight_v"), 2, hook.dim)
+                    layer.get_parameter("weight_g").copy_(norms)
         for name, value in frozen.items():
             fresh.get_parameter(name).copy_(value)
     return fresh

@@ -12,7 +12,7 @@ from limbeck.data.sources import Source
 from limbeck.errors import LimbeckError
 from limbeck.experiment.config import Config
 from limbeck.experiment.console import reporter_for
-from limbeck.experiment.progress import Reporter
+from limbeck.experiment.progress import InPython, Reporter
 from limbeck.experiment.settings import config_of
 from limbeck.models import LearnerLike
 from limbeck.outer.defaults import SIZES
@@ -106,9 +106,9 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
     place = {name: options.pop(name) for name in _PLACE if name in options}
     progress = place.pop("progress", None)
     place.setdefault("verdict", True)
-    if place.get("reporter") is None:
-        out = place.get("out")
-        place["reporter"] = reporter_for(progress, folder=None if out is None else Path(out))
+    out, own = place.get("out"), place.get("reporter")
+    folder = None if out is None else Path(out)
+    place["reporter"] = reporter_for(progress, folder=folder) if own is None else InPython(own)
     if config is not None:
         if options:
             raise LimbeckError(

@@ -89,7 +89,7 @@ def _learner_for(data: TaskData) -> str | None:
     if data.kind == "table" or side < SMALL_SIDE:
         return "mlp"
     if side >= LARGE_SIDE:  # ten steps of learning at full size take minutes on a CPU, averages a second
-        return f"stridednet,shrink={side // SEEN_SIDE}"
+        return f"stridednet,shrink={max(2, round(side / SEEN_SIDE))}"
     return None
 
 

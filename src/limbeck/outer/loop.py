@@ -202,6 +202,8 @@ class OuterLoop:
         if self.folder is not None:  # at once: it must not be lost to whoever stops the verdict
             self.folder.finish(result)
         self.reporter.finish(progress, interrupted)
+        if interrupted and self.folder is not None:
+            self.reporter.message("go on with --resume")
         if self.verdict and not interrupted:
             kernels = self.family.members[0].judged
             result = conclude(result, self.data, kernels, self.method, progress, self.reporter)
@@ -307,7 +309,13 @@ class OuterLoop:
             weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
-                "data": {"name": self.data.name, "sha256": self.data.sha256, "kind": self.data.kind},
+                "data": {
+                    "name": self.data.name,
+                    "sha256": self.data.sha256,
+                    "kind": self.data.kind,
+                    "read_size": self.data.read_size and list(self.data.read_size),
+                    "deep": self.data.deep,
+                },
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
                 "calibration": self.validator.calibration,
                 "finished": not interrupted,

@@ -164,7 +164,7 @@ def run_study(
                 config, out=folder, device=device, data_dir=data_dir, resume=going_on, overwrite=True, reporter=reporter
             )
         except DivergedError as error:
-            tell(f"{variant.label}: {error}")
+            tell(f"{variant.label}: {error.with_flags}")
             diverged = True
             run = Distilled.load(folder, trust=config.trusted) if (folder / ARTEFACT).is_file() else None
         if run is not None and not run.info["finished"] and not diverged:

@@ -140,7 +140,7 @@ def table_of(columns: Mapping[str, Sequence[Any]], what: object, reading: Readin
             continue
         if np.isnan(column).any():
             missing[name] = int(np.isnan(column).sum())
-        features[name] = column.reshape(len(column), -1)  # lists of one length are several features
+        features[name] = column[:, None] if column.ndim == 1 else column  # lists of one length are several features
     _refuse_columns(what, wrong, missing)
     if not features:
         raise LimbeckError(f"{what} has no column besides the labels; a table needs at least one feature.")

@@ -77,6 +77,7 @@ class FolderReader(Reader):
             test=(x[train:], labels[train:]) if "test" in parts else None,
             kind="images",
             channels="first",
+            pictured=True,
             known_by=_digest(folder, files),
         )
 

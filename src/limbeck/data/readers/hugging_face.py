@@ -134,13 +134,14 @@ def read_parts(source: Any, what: str, reading: Reading) -> Raw:
     if image is None:
         raw = _table(joined, train, label, what, reading, "test" in parts)
         return replace(raw, class_names=class_names)
-    items, channels = _examples(joined, image, label, what, reading, _dtype_of(features.get(image)))
+    items, channels, pictured = _examples(joined, image, label, what, reading, _dtype_of(features.get(image)))
     known_by = random_source([items], what)
     return Raw(
         train=(items.x[:train], items.y[:train]),
         test=(items.x[train:], items.y[train:]) if "test" in parts else None,
         class_names=class_names,
         channels=channels,
+        pictured=pictured,
         known_by=known_by,
         random=known_by is not None,
     )
@@ -247,8 +248,8 @@ def _dtype_of(feature: Any) -> str | None:
 
 def _examples(
     rows: _Joined, image: str, label: str, what: str, reading: Reading, dtype: str | None
-) -> tuple[Items, Any]:
-    """Images and labels: pictures of any size and mode as those in folders, others as they are."""
+) -> tuple[Items, Any, bool]:
+    """Images and labels, where the channels are, and whether they were pictures, of any size and mode as in folders."""
 
     def item(index: int) -> tuple[Any, Any]:
         row = rows[index]
@@ -263,11 +264,11 @@ def _examples(
     first = item(0)[0]
     if not hasattr(first, "getbands"):
         items = read_items(item, len(rows), what, channels=reading.channels)
-        return items, items.channels
+        return items, items.channels, False
     forms = [form_of(item(i)[0], f"Picture {i} of {what}") for i in range(len(rows))]
     x = read_pictures(lambda i: item(i)[0], forms, what, size=reading.size, name=lambda i: f"picture {i} of {what}")
     labels = read_items(lambda i: (x[i], item(i)[1]), len(rows), what, channels="first")
-    return labels, "first"
+    return labels, "first", True
 
 
 def _table(rows: _Joined, train: int, label: str, what: str, reading: Reading, has_test: bool) -> Raw:

@@ -105,7 +105,7 @@ def _unreadable(path: Path, error: Exception) -> LimbeckError:
 
 
 def fit_pictures(
-    pictures: Sequence[str | os.PathLike[str] | Image.Image], size: Size, *, colour: bool, deep: bool
+    pictures: Sequence[str | os.PathLike[str] | Image.Image], size: Size, *, colour: bool, deep: bool | None
 ) -> Array:
     """Pictures in the form that others have already: (N, 3, H, W) or (N, 1, H, W), bytes, or float32 where deep.
 
@@ -113,25 +113,35 @@ def fit_pictures(
         pictures: opened, or the paths of their files.
         size: width and height to which they are scaled and cut.
         colour: whether they become RGB; otherwise grey.
-        deep: whether the others are grey of more than 8 bits.
+        deep: whether the others are grey of more than 8 bits; None where these may be so or not.
 
     Raises:
         LimbeckError: a picture that cannot be read, or of more than 8 bits where the others have not.
     """
+    names = [f"Picture {i}" if isinstance(each, Image.Image) else os.fspath(each) for i, each in enumerate(pictures)]
+    forms = [_form_of_given(each, name) for each, name in zip(pictures, names, strict=True)]
+    odd = next((name for name, form in zip(names, forms, strict=True) if form.deep), None)
+    if odd is not None and deep is False:
+        raise LimbeckError(f"{odd} is grey of more than 8 bits, those of the set are not; convert it to 8 bits.")
+    deep = deep or odd is not None
     fitted = []
-    for index, each in enumerate(pictures):
-        name, picture = f"Picture {index}", each
-        if not isinstance(picture, Image.Image):
-            name = os.fspath(picture)
-            form, picture = form_of_file(Path(picture)), picture_of_file(Path(picture))
-        else:
-            form = form_of(picture, name)
-        if form.deep and not deep:
-            raise LimbeckError(f"{name} is grey of more than 8 bits, those of the set are not; convert it to 8 bits.")
-        upright = ImageOps.exif_transpose(picture)
-        pixels = np.asarray(_fit(_convert(upright, colour, deep), size))
+    for each in pictures:
+        picture = each if isinstance(each, Image.Image) else picture_of_file(Path(each))
+        pixels = np.asarray(_fit(_convert(ImageOps.exif_transpose(picture), colour, deep), size))
         fitted.append(pixels.transpose(2, 0, 1) if colour else pixels[None])
     return np.stack(fitted)
+
+
+def _form_of_given(picture: str | os.PathLike[str] | Image.Image, name: str) -> Form:
+    """That of an opened picture, which is decoded for that, or of a file."""
+    if not isinstance(picture, Image.Image):
+        return form_of_file(Path(picture))
+    try:
+        picture.load()
+    except Exception as error:  # each format has errors of its own, a closed picture has others
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise LimbeckError(f"{name} cannot be read ({why}); open a sound one, and leave it open.") from error
+    return form_of(picture, name)
 
 
 def read_pictures(
