@@ -108,7 +108,10 @@ def evaluate(
     if data is None:
         name = run.config.data
         if not is_named(name):
-            raise LimbeckError(f"The run was learned from data given in Python ('{name}'); give it again, as --data.")
+            raise LimbeckError(
+                f"The run was learned from '{name}', which is not there any more, or was given in Python; give "
+                "the data again, as --data."
+            )
         data = task_of(run.config, data_dir=data_dir, device=device)
     elif not isinstance(data, TaskData):
         data = load(data, data_dir=data_dir, val_size=run.config.val_size, seed=run.config.split)

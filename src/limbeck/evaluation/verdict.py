@@ -26,7 +26,7 @@ from limbeck.evaluation.train_and_score import Scores, score, train, train_each
 
 Word = Literal["above", "level", "below", "failed"]
 
-FEW, MANY = 4, 16
+FEW, MANY = 8, 16
 """Networks that a score is over, at least and at most."""
 
 SETS: Final = 5
@@ -63,7 +63,7 @@ class Standing:
     step_size: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.error:.1f} %"
+        return f"{self.mean:.1f} ± {self.error:.1f} %" if self.error else f"{self.mean:.1f} %"
 
 
 @final
@@ -97,7 +97,7 @@ class Verdict:
         """All of it in a line or two, as the command line has it."""
         figures = (
             f"{self.learned} of validation data, against {self.random} with as many random real images and "
-            f"{self.kmeans} with k-means"
+            f"{self.kmeans} with k-means ({self.n} initial weight{'s' if self.n > 1 else ''})"
         )
         if self.word == "above":
             return f"verdict: above random real images: {figures}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import torch
+
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.devices import describe_load
 from limbeck.data import TaskData
 from limbeck.engine import Kernels, PixelConfig, RealLoss
 from limbeck.evaluation.verdict import Verdict, compare, decide
@@ -64,6 +67,9 @@ def explain(verdict: Verdict, config: Config, progress: Progress, classes: int) 
     if progress.iteration < FEW_ITERATIONS:
         reasons.append(f"{progress.iteration} iterations are few")
         advice.append("more --max-time or --iterations, or fewer --steps or --inits, which make them faster")
+        if describe_load(torch.get_num_threads()) is not None:
+            reasons.append("the machine is busy")
+            advice.append("one thread (--threads 1)")
     elif progress.best_iteration >= 0.9 * progress.iteration:
         reasons.append("it was still getting better at the end")
         advice.append("more --max-time or --iterations")

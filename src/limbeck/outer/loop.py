@@ -16,7 +16,7 @@ from typing import Any, Final, final
 import torch
 
 from limbeck.artefact.distilled import Distilled
-from limbeck.common.devices import Device, usable_device
+from limbeck.common.devices import Device, describe_load, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
@@ -111,6 +111,9 @@ class OuterLoop:
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
         config.require_trust()
+        busy = describe_load(torch.get_num_threads())
+        if busy is not None:
+            reporter.message(busy)
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
         self.rngs = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -27,6 +28,9 @@ STEP_SIZES: Final = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 SETS: Final = 4
 """Sets of real images on which each is tried: which images it is matters more than which initial weights."""
+
+PART: Final = 0.1
+"""The part of a limited time after which no further set is tried."""
 
 INITS: Final = 2
 """Held-out initial weights for each set."""
@@ -49,21 +53,24 @@ def with_step_size(
         return config.settled()
     real = dataclasses.replace(config, source=dataclasses.replace(config.source, start="real"))
     rng = generator(config.seed, "start")
-    sources = [real.source.build(gather_materials(real, data, rng)) for _ in range(SETS)]
     method = config.method.build(None)
     family = Family.of(learners[:1], method, dataclasses.replace(execution, compiled=False))
     count = min(INITS, config.outer.validate_inits) if family.resampled else 1
-    accuracies = {}
-    for lr in sizes:
-        constant = torch.tensor(lr, device=data.train_x.device, dtype=torch.float32)
-        means = []
-        for index, source in enumerate(sources):
-            with torch.no_grad():
-                params = source.parameters()
-                lessons = [source.batch(params, t) for t in range(source.steps)]
+    seconds, begun = PART * (config.outer.max_time or math.inf), time.monotonic()
+    means: dict[float, list[float]] = {lr: [] for lr in sizes}
+    for index in range(SETS):
+        spent = time.monotonic() - begun
+        if index and spent + spent / index > seconds:
+            break
+        source = real.source.build(gather_materials(real, data, rng))
+        with torch.no_grad():
+            params = source.parameters()
+            lessons = [source.batch(params, t) for t in range(source.steps)]
+        for lr in sizes:
+            constant = torch.tensor(lr, device=data.train_x.device, dtype=torch.float32)
             batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in lessons]
-            means.append(family.validate(partial(iter, batches), data, count, config.seed + 3 + index).mean)
-        accuracies[lr] = torch.tensor(means)
+            means[lr].append(family.validate(partial(iter, batches), data, count, config.seed + 3 + index).mean)
+    accuracies = {lr: torch.tensor(values) for lr, values in means.items()}
     best = choose(accuracies)
     reporter.message(
         f"step size {best:g} to start from: trained on real images, networks reach {accuracies[best].mean():.1f} % "
@@ -86,7 +93,8 @@ def choose(accuracies: Mapping[float, Tensor]) -> float:
 
     def as_good(lr: float) -> bool:
         difference = accuracies[best] - accuracies[lr]
-        return float(difference.mean()) <= float(difference.std()) / math.sqrt(len(difference))
+        spread = float(difference.std()) if len(difference) > 1 else 0.0
+        return float(difference.mean()) <= spread / math.sqrt(len(difference))
 
     good = [lr for lr in accuracies if lr == best or as_good(lr)]
     return good[(len(good) - 1) // 2]
