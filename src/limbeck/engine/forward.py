@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -120,21 +121,43 @@ def differentiable(module: nn.Module) -> Iterator[None]:
             mha.set_fastpath_enabled(before[1])
 
 
+def call_with(module: nn.Module, tensors: Tensors, inputs: tuple[Any, ...]) -> Any:
+    """A module's output with these parameters and buffers, by their first names; what it assigns is in them afterwards.
+
+    ``functional_call`` alone replaces a tensor of a layer with two names twice, and leaves the replacement there.
+    """
+    names = _first_names(module)
+    given = {place: tensors[name] for place, name in names.items() if name in tensors}
+    output = functional_call(module, given, inputs, tie_weights=False)
+    tensors.update({name: given[name] for name in tensors if name in given})
+    return output
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """The name of every parameter's and buffer's place, each once, and the first name of the tensor that lies there."""
+    owners: dict[Tensor, str] = {}
+    return {
+        place: owners.setdefault(value, place)
+        for path, layer in module.named_modules()
+        for table in (layer._parameters, layer._buffers)
+        for leaf, value in table.items()
+        if value is not None
+        for place in (f"{path}.{leaf}" if path else leaf,)
+    }
+
+
 @contextlib.contextmanager
 def holding(module: nn.Module, tensors: Tensors) -> Iterator[None]:
     """Within it, a module has these parameters and buffers.
 
     Activation checkpoints run parts of a module again in the backward pass, when ``functional_call`` is over.
     """
-    aliases: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    owners: dict[int, str] = {}
-    for path, layer in module.named_modules():
-        for table in (layer._parameters, layer._buffers):
-            for leaf, value in table.items():
-                if value is not None:  # a tied parameter has the name of its first place
-                    name = owners.setdefault(id(value), f"{path}.{leaf}".lstrip("."))
-                    aliases.setdefault(name, []).append((table, leaf))
-    places = [(table, leaf, value) for name, value in tensors.items() for table, leaf in aliases.get(name, [])]
+    places: list[tuple[dict[str, Any], str, Tensor]] = []
+    for place, name in _first_names(module).items():
+        if name in tensors:
+            path, _, leaf = place.rpartition(".")
+            layer = module.get_submodule(path)
+            places.append((layer._parameters if leaf in layer._parameters else layer._buffers, leaf, tensors[name]))
     before = [table[leaf] for table, leaf, _ in places]
     try:
         for table, leaf, value in places:

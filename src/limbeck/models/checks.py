@@ -11,14 +11,21 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, copy_module, hidden_layers, is_simple, logits_of, trainable_parameters
+from limbeck.engine import (
+    call_with,
+    carried_names,
+    copy_module,
+    hidden_layers,
+    is_simple,
+    logits_of,
+    trainable_parameters,
+)
 from limbeck.errors import LimbeckError
 from limbeck.models.replay import Replayed, random_calls
 
@@ -199,17 +206,18 @@ def _dry_run(
 
     What it draws by other means than torch's operators goes to ``used``.
     """
-    parameters = {name: _float32(p) for name, p in (dict(module.named_parameters()) | (weights or {})).items()}
-    buffers = {name: _float32(b) for name, b in module.named_buffers()}
+    buffers = dict(module.named_buffers())
+    own = dict(module.named_parameters()) | buffers | (weights or {})
+    tensors = {name: _float32(value) for name, value in own.items()}
     with own_state(seed), torch.no_grad(), _watching(set() if used is None else used):
         try:
-            output = functional_call(module, (parameters, buffers), (x_NCHW.clone(),))
+            output = call_with(module, tensors, (x_NCHW.clone(),))
         except Exception as error:
             raise LimbeckError(
                 f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
                 f"{describe_error(error)}."
             ) from error
-    return logits_of(output), buffers
+    return logits_of(output), {name: tensors[name] for name in buffers}
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.common.registry import Registry
 from limbeck.common.seeds import own_state
+from limbeck.engine import call_with
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
 from limbeck.models.checks import check, describe_error, refuse_blind, refuse_unsupported
@@ -132,7 +132,7 @@ def build_generator(
         buffers = {key: value.clone() for key, value in module.named_buffers()}
         with torch.no_grad(), own_state(other):
             try:
-                tried.append(functional_call(module, buffers, inputs))
+                tried.append(call_with(module, buffers, inputs))
             except Exception as error:
                 raise LimbeckError(
                     f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
