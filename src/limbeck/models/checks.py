@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
 from limbeck.engine import (
+    Carrying,
     call_with,
     carried_names,
     copy_module,
@@ -172,6 +173,8 @@ def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """
     replayed = any(isinstance(layer, Replayed) for layer in module.modules())
     for path, layer in module.named_modules():
+        if isinstance(layer, Carrying) or "forward" in vars(layer):  # that may do anything
+            continue
         where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
         if layer.training and _dropout(layer) > 0 and not replayed:
             raise LimbeckError(

@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, copy_module, is_simple
+from limbeck.engine import Carrying, carried_names, copy_module, is_simple
 from limbeck.models.replay import Replayed, random_calls
 from limbeck.models.stateful import with_carried_state
 
@@ -61,7 +61,10 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     if is_simple(module):
         return module
-    kept = any(isinstance(m, _NormBase) and m.training and m.track_running_stats for m in module.modules())
+    kept = any(
+        isinstance(m, _NormBase) and m.training and m.track_running_stats and not isinstance(m, Carrying)
+        for m in module.modules()
+    )
     traced = random_calls()
     with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
