@@ -46,6 +46,10 @@ _SIMPLE: Final = (
 nothing at random."""
 
 
+_OWN: Final = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
+
+
 def logits_of(output: Any) -> Any:
     """The logits in what a network returns: itself, ``.logits``, an entry ``logits``, the first or the only tensor.
 
@@ -85,7 +89,7 @@ def copy_module(module: nn.Module) -> nn.Module:
     kept: dict[int, Any] = {}
     for layer in module.modules():
         for value in vars(layer).values():
-            for item in value if isinstance(value, (list, tuple)) else [value]:
+            for item in _items_in(value, 3):
                 if isinstance(item, Tensor) and not isinstance(item, nn.Parameter) and not item.is_leaf:
                     try:
                         kept[id(item)] = item.detach().clone()
@@ -174,19 +178,43 @@ def hidden_layers(module: nn.Module) -> list[str]:
     hidden = []
     for path, layer in module.named_modules():
         for name, value in vars(layer).items():
-            if any(item not in known and _learns(item) for item in _modules_in(value, 3)):
+            boxed = () if isinstance(value, nn.Module) else _items_in(value, 3)
+            if any(isinstance(item, nn.Module) and item not in known and _learns(item) for item in boxed):
                 hidden.append(f"{path}.{name}".lstrip("."))
     return hidden
 
 
-def _modules_in(value: Any, depth: int) -> Iterator[nn.Module]:
-    """Modules in lists, tuples, sets and dicts, at most so deep within each other."""
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
-    for item in items if depth else ():
-        if isinstance(item, nn.Module):
-            yield item
-        else:
-            yield from _modules_in(item, depth - 1)
+def _items_in(value: Any, depth: int) -> Iterator[Any]:
+    """A value, or what lies in lists, tuples, sets and dicts, at most so deep within each other."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        yield value
+    elif depth:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _items_in(item, depth - 1)
+
+
+@contextlib.contextmanager
+def leaving_no_trace(module: nn.Module) -> Iterator[None]:
+    """Within it, a module may keep what it likes in attributes, lists, dicts and sets; after it, all is as it was.
+
+    What is computed within a transform of torch's, such as an entry of a cache, is of no use outside.
+    """
+    own = [(vars(layer), vars(layer).copy()) for layer in module.modules()]
+    boxes = [
+        (box, box.copy())
+        for _, values in own
+        for name, box in values.items()
+        if isinstance(box, (dict, list, set)) and name not in _OWN
+    ]
+    try:
+        yield
+    finally:
+        for attributes, values in own:
+            attributes.clear()
+            attributes.update(values)
+        for box, items in boxes:
+            box.clear()
+            box.extend(items) if isinstance(box, list) else box.update(items)
 
 
 def _learns(module: nn.Module) -> bool:

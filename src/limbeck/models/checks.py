@@ -28,6 +28,7 @@ from limbeck.engine import (
     trainable_parameters,
 )
 from limbeck.errors import LimbeckError
+from limbeck.models.kept import kept_values
 from limbeck.models.replay import Replayed, random_calls
 
 
@@ -61,11 +62,18 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     generator = torch.Generator().manual_seed(0)
     x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(next(iter(trainable.values())).device)
     kept, drawn = _plain_values(module), set[str]()
+    simple = is_simple(module)
+    other = module if simple else copy_module(module)
     with random_calls() as traced:
         logits, buffers = _dry_run(module, x_NCHW, seed=1, used=drawn)
         changed = [name for name, value in _plain_values(module).items() if value != kept.get(name, value)]
-        if not drawn and not is_simple(module):
-            _dry_run(copy_module(module).eval(), x_NCHW, seed=1, used=drawn)
+        if not drawn and not simple:
+            predicted = _dry_run(copy_module(module).eval(), x_NCHW, seed=1, used=drawn)[0]
+    if not simple and not changed:
+        _dry_run(other, x_NCHW.flip(0) * 2 + 1, seed=2)
+        before = kept_values(other)
+        again = _dry_run(other, x_NCHW, seed=2)[0]
+        changed = [name for name, value in kept_values(other).items() if value != before.get(name)]
     if changed:
         raise LimbeckError(
             f"The learner's forward pass changes '{changed[0]}', which inner training does not carry, so a step could "
@@ -98,12 +106,22 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
                 f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
                 "use a layer without running statistics."
             )
-    again = logits if is_simple(module) else _dry_run(module, x_NCHW, seed=2)[0]
-    if not torch.equal(logits, again) and not (logits.isnan().any() or again.isnan().any()):
+    if simple:
+        return
+    if _differ(logits, again):
         raise LimbeckError(
-            "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
-            "turn dropout and noise off (p=0)."
+            "The learner gives two different outputs for the same images, so its forward pass draws random numbers or "
+            "keeps something of earlier images; turn noise off (p=0), and keep statistics in buffers (register_buffer)."
         )
+    if _differ(predicted, _dry_run(other.eval(), x_NCHW, seed=1)[0]):
+        raise LimbeckError(
+            "The learner keeps something of the images it is trained on in plain attributes, which inner training does "
+            "not carry; keep it in buffers (register_buffer)."
+        )
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return not torch.equal(one, other) and not (one.isnan().any() or other.isnan().any())
 
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
