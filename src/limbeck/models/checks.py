@@ -233,7 +233,7 @@ def _dry_run(
     with own_state(seed), torch.no_grad(), _watching(set() if used is None else used):
         try:
             output = call_with(module, tensors, (x_NCHW.clone(),))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LimbeckError(
                 f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
                 f"{describe_error(error)}."

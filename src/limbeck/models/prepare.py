@@ -34,7 +34,7 @@ def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """
     module = unwrap(module)
     if any(isinstance(layer, LazyModuleMixin) for layer in module.modules()):
-        with contextlib.suppress(Exception), torch.no_grad():
+        with contextlib.suppress(Exception, SystemExit), torch.no_grad():
             module(_images(shape))
     elif any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
         module = module.float()
@@ -66,7 +66,7 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
         for m in module.modules()
     )
     traced = random_calls()
-    with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
+    with contextlib.suppress(Exception, SystemExit), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
         before = dict(tried.named_buffers())
         versions = {name: buffer._version for name, buffer in before.items()}
@@ -82,7 +82,7 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     if not kept and not traced.names and not traced.replaceable:
         return module
     replayed = Replayed(module)
-    with contextlib.suppress(Exception):  # named by the checks that follow, too
+    with contextlib.suppress(Exception, SystemExit):  # named by the checks that follow, too
         replayed.find_statistics(_images(shape))
     return replayed
 

@@ -133,7 +133,7 @@ def build_generator(
         with torch.no_grad(), own_state(other):
             try:
                 tried.append(call_with(module, buffers, inputs))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LimbeckError(
                     f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
                     f"{describe_error(error)}."
@@ -162,7 +162,7 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
             module = function(shape=shape, num_classes=num_classes, latent=latent)
         except LimbeckError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LimbeckError(
                 f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
                 f"latent={latent}: {describe_error(error)}."
@@ -211,7 +211,7 @@ def _from_factory(
             module = _call(function, arguments, optional=arguments.keys() - options.keys())
         except LimbeckError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise LimbeckError(
                 f"The learner '{name}' failed when called with ({called}): {describe_error(error)}."
