@@ -102,3 +102,13 @@ def first_seen(self: Keeping, x: Tensor) -> Tensor:
 def test_what_a_step_could_not_repeat_is_refused(change: Change, kept: Any, message: str) -> None:
     with pytest.raises(LimbeckError, match=message):
         build_learner(Keeping(change, kept), shape=SHAPE, num_classes=CLASSES)
+
+
+def leave(*_: Any) -> Any:
+    raise SystemExit(3)
+
+
+def test_a_network_does_not_end_the_program() -> None:
+    for learner in (Keeping(leave, None), leave):
+        with pytest.raises(LimbeckError, match="SystemExit"):
+            build_learner(learner, shape=SHAPE, num_classes=CLASSES)
