@@ -156,7 +156,7 @@ def _normal_of(
     **_: Any,
 ) -> Tensor:
     given = [each for each in (mean, std) if isinstance(each, Tensor)]
-    shape = torch.broadcast_tensors(*given)[0].shape if given else _shape((size,))
+    shape = (given[0] + given[-1]).shape if given else _shape((size,))
     return mean + std * _normal(noise, shape, given[0] if given else None, dtype)
 
 
