@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.artefact.soundness import check_start
-from limbeck.engine import GeneratorConfig
+from limbeck.engine import GeneratorConfig, call_with
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import generator_for, initial_weights, network_for
 
@@ -98,4 +97,4 @@ def make_batches(
         z_MZ = torch.randn(len(y_M), source.latent, generator=rng)
         y_MK = torch.nn.functional.one_hot(y_M, run.num_classes).float()
         with torch.no_grad():
-            yield functional_call(module, run.generator, (z_MZ, y_MK)), y_MK
+            yield call_with(module, run.generator, (z_MZ, y_MK)), y_MK
