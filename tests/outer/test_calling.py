@@ -246,9 +246,48 @@ def test_going_on_needs_it_once_more(tmp_path: Path) -> None:
     assert not stopped.info["finished"]
     with pytest.raises(LimbeckError, match="pass it \\(learner=Cell\\)"):
         limbeck.distill(stopped.config.with_learner("linear"), DATA, out=folder, resume=True)
-    resumed = learn(cell, out=folder, resume=True)
+    resumed = learn(cell, out=folder, resume=True, iterations=4)
     assert torch.equal(resumed.images, limbeck.load(whole).images)
-    assert torch.equal(learn(cell, out=folder, resume=True).network().out.weight, resumed.network().out.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(
+        learn(cell, out=folder, resume=True, iterations=4).network().out.weight, resumed.network().out.weight
+    )  # type: ignore[union-attr, arg-type]
+
+
+def test_budgets_for_going_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = learn("linear", out=folder, iterations=2)
+    assert learn("linear", out=folder, resume=True, iterations=3).info["iterations"] == 3
+    assert learn("linear", out=folder, resume=True, iterations=3).info["iterations"] == 3
+    longer = limbeck.distill(first.config, DATA, out=folder, resume=True, iterations=4, max_time=600)
+    assert longer.info["iterations"] == 4
+    assert longer.config.outer.max_time == 600
+    with pytest.raises(LimbeckError, match="leave out iterations"):
+        limbeck.distill(first.config, DATA, iterations=4)
+
+
+@pytest.mark.parametrize("init", ["fixed", "random"])
+def test_going_on_with_another_network_is_refused(tmp_path: Path, init: str) -> None:
+    wide, options = local(), {"init": init, "inits": 1, "out": tmp_path / "run"}
+    learn(wide, **options)
+    narrow = functools.partial(local(), width=3)
+    with pytest.raises(LimbeckError, match=r"hidden\.bias, hidden\.weight"):
+        learn(narrow, **options, resume=True, iterations=4)
+    assert learn(wide, **options, resume=True, iterations=4).info["iterations"] == 4
+
+
+def test_going_on_from_another_fixed_start_is_refused(tmp_path: Path) -> None:
+    class Cell(MyNet):
+        bias = 0.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            nn.init.constant_(self.hidden.bias, Cell.bias)
+
+    options = {"init": "fixed", "inits": 1, "out": tmp_path / "run"}
+    learn(Cell, **options)
+    Cell.bias = 1.0
+    with pytest.raises(LimbeckError, match="begins from other weights"):
+        learn(Cell, **options, resume=True, iterations=4)
 
 
 def test_another_network_in_its_place_is_refused(tmp_path: Path) -> None:

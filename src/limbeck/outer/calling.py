@@ -58,6 +58,8 @@ def distill(
     verdict: bool = ...,
     progress: bool | None = ...,
     reporter: Reporter | None = ...,
+    iterations: int | None = ...,
+    max_time: float | None = ...,
 ) -> Distilled: ...
 
 
@@ -78,7 +80,8 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
             - ``out``: run directory; nothing is written without one.
             - ``device``: where to compute, ``cpu`` by default.
             - ``data_dir``: where data sets are looked for first.
-            - ``resume``: go on from the checkpoint in ``out``; the settings recorded there count.
+            - ``resume``: go on from the checkpoint in ``out``; the settings recorded there count, but for
+              ``iterations`` and ``max_time``, over all sittings, where they are given.
             - ``overwrite``: replace a run that ``out`` already holds.
             - ``trust``: with ``resume``, import code that the run in ``out`` names.
             - ``verdict``: at the end, compare learned images with as many random real ones and k-means, on validation
@@ -106,6 +109,8 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
     place = {name: options.pop(name) for name in _PLACE if name in options}
     progress = place.pop("progress", None)
     place.setdefault("verdict", True)
+    if place.get("resume"):
+        place |= {name: options.pop(name) for name in _BUDGETS if name in options}
     out, own = place.get("out"), place.get("reporter")
     folder = None if out is None else Path(out)
     place["reporter"] = reporter_for(progress, folder=folder) if own is None else InPython(own)
@@ -128,6 +133,7 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
 
 
 _PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "verdict", "progress", "reporter")
+_BUDGETS = ("iterations", "max_time")
 
 
 def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], place: dict[str, Any]) -> Distilled:

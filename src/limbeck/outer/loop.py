@@ -158,6 +158,8 @@ class OuterLoop:
         self.before = self.progress.elapsed
         self.source = source.compile() if self.execution.compiled else source
         self.family = Family.of(learners, self.method, self.execution, config.attack)
+        if checkpoint is not None:
+            self.family.check_same(checkpoint.networks, checkpoint.theta)
         self.setup = Setup(
             learners=self.family,
             method=self.method,
@@ -383,4 +385,6 @@ class OuterLoop:
             execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
+            networks=self.family.shapes,
+            theta={name: value.cpu().clone() for name, value in self.family.theta.items()},
         )
