@@ -235,6 +235,48 @@ def test_images_that_stay_the_same_are_known_by_themselves() -> None:
     assert first.sha256 != second.sha256
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ma.masked_less(X, 9), Y, r"training images are masked.*x\.filled\(0\)"),
+        (X, np.ma.masked_equal(Y, 2), r"training labels are masked"),
+        (X * 1e-3 + 1e6, Y, r"1000000 to 1000000\.255, which single precision cannot tell apart; subtract their mean"),
+        (X.astype(np.int64) + 2**40, Y, "single precision cannot tell apart"),
+        (np.full((N, 8, 8), 3.5), Y, "All pixels of all training images are 3.5"),
+        (torch.empty(N, 8, 8, device="meta"), Y, "training images are a tensor that cannot be read .*meta device"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), Y, "cannot be read"),
+        (X, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), "labels.* cannot be read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_what_hides_or_loses_its_values_is_refused(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        load((x, y))
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.requires_grad_,
+        lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.qint32),
+        lambda x: torch.complex(x, -x).conj().imag,
+        lambda x: x.to(torch.float8_e4m3fn),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_tensors_of_every_make(like: Any) -> None:
+    x = torch.from_numpy(X // 16).float()  # which eight bits hold
+    assert torch.equal(load((like(x.clone()), Y)).train_x, load((x, Y)).train_x)
+
+
+def test_an_array_of_arrays() -> None:
+    ragged = np.empty(N, object)
+    ragged[:] = list(X)
+    with pytest.raises(LimbeckError, match=r"array of arrays; make one of them, as with np\.stack"):
+        load((ragged, Y))
+
+
 # --- what is shown, what is held -------------------------------------------------------------------------------------
 
 
@@ -252,7 +294,7 @@ def test_a_task_says_what_it_is() -> None:
         "test",
     ]
     assert [row.split()[0] for row in rows] == ["ape", "cat", "dog"] and total.split() == ["all", "40", "10", "10"]
-    colours = load((np.zeros((300, 5, 5, 3)), np.arange(300) % 50))
+    colours = load((np.eye(5)[np.zeros((300, 5, 3), int)].transpose(0, 1, 3, 2), np.arange(300) % 50))
     assert "5 × 5 RGB images, floats, 50 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)" in colours.summary()
     assert len(str(colours).splitlines()) == 27 and "…" in str(colours)
 
@@ -260,6 +302,7 @@ def test_a_task_says_what_it_is() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (28, 28, 1)])
 def test_bytes_are_copied_once(shape: tuple[int, int, int]) -> None:
     x = np.zeros((40_000, *shape), np.uint8)
+    x[0] = 1
     y = np.arange(40_000) % 4
     tracemalloc.start()
     load(((x, y), (x[:4000], y[:4000])))
