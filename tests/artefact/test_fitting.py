@@ -43,6 +43,12 @@ class Returns(nn.Module):
         return self.wrap(self.net(x_NCHW))
 
 
+def test_training_that_runs_away_is_told_of() -> None:
+    model = Returns(lambda logits: logits * torch.inf)
+    with pytest.warns(UserWarning, match="training ran away"):
+        SET.train(model)
+
+
 def expected() -> Tensor:
     return SET.train(plain())[1].weight.detach()  # type: ignore[index, union-attr, return-value]
 

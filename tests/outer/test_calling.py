@@ -290,6 +290,24 @@ def test_going_on_from_another_fixed_start_is_refused(tmp_path: Path) -> None:
         learn(Cell, **options, resume=True, iterations=4)
 
 
+class Detached(MyNet):
+    """Its output has no gradient in its weights; or only its images have none."""
+
+    def __init__(self, whole: bool = True) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return super().forward(x_NCHW).detach() if self.whole else super().forward(x_NCHW.detach())
+
+
+def test_what_has_no_gradient_is_not_learned() -> None:
+    with pytest.raises(LimbeckError, match="Training does not change the network"):
+        learn(Detached())
+    with pytest.warns(UserWarning, match="images that are learned do not change"):
+        learn(Detached(whole=False))
+
+
 def test_another_network_in_its_place_is_refused(tmp_path: Path) -> None:
     learn(local(), init="fixed", inits=1, out=tmp_path / "run")
     with pytest.raises(LimbeckError, match="other names or shapes"):

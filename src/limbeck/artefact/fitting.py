@@ -89,7 +89,7 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
     parameters = trainable(model)
     device, dtype = place_of(model)
     params = {name: _precise(p.detach()) for name, p in parameters.items()}
-    state = State(params, optimizer.init(params))
+    state, last = State(params, optimizer.init(params)), torch.zeros(())
     for batch in batches:
         x_MCHW = batch.x_MCHW.to(device, dtype, copy=True)  # a model may work in place
         y_MK = batch.y_MK.to(device, copy=True)
@@ -99,6 +99,7 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
             raise LimbeckError(
                 "The model's output does not depend on its parameters by way of gradients; train() needs them."
             )
+        last = loss.detach()
         grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
         h = {name: value.to(device) for name, value in batch.h.items()}
         with torch.no_grad():
@@ -106,6 +107,13 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
             state = optimizer.update(state, dict(zip(parameters, precise, strict=True)), h)
             for name, parameter in parameters.items():
                 parameter.copy_(state.params[name])
+    results = [last, *parameters.values()]
+    if device.type != "meta" and not all(bool(value.isfinite().all()) for value in results):
+        warnings.warn(
+            "training ran away: the model's loss or weights are not finite any more (NaN or infinite); it needs "
+            "another start, smaller steps, or single precision",
+            stacklevel=3,
+        )
 
 
 def call(model: nn.Module, x_MCHW: Tensor) -> Any:

@@ -5,6 +5,7 @@ Shapes: B inits, K classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias, final
@@ -110,6 +111,27 @@ class Family:
                 "The network begins from other weights than the fixed ones that the run learned for; resume it with "
                 "the same network, or begin a new run (--out)."
             )
+
+    def say_no_gradient(self, batches: Sequence[Batch], seed: int) -> None:
+        """Warn that the gradient in the images, or in all that is learned, was zero.
+
+        Raises:
+            LimbeckError: training does not change the weights of any network either.
+        """
+        for member, shapes in zip(self.members, self.shapes, strict=True):
+            start = member.initial.validation(1, seed)
+            trained = train(member.kernels, batches, start)
+            if any(not torch.equal(trained[name], start[name]) for name in shapes):
+                warnings.warn(
+                    "the images that are learned do not change: in the first iteration the gradient in them is exactly "
+                    "zero; look for what the network does to its images that has none, such as rounding or detach()",
+                    stacklevel=2,
+                )
+                return
+        raise LimbeckError(
+            "Training does not change the network: its output gives its parameters no gradient, as after detach() or "
+            "argmax(), or the step size is 0; so nothing can be learned for it."
+        )
 
     def draw(self, rng: torch.Generator) -> Trainable:
         """The learner that is trained next."""
