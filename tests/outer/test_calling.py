@@ -290,6 +290,48 @@ def test_going_on_from_another_fixed_start_is_refused(tmp_path: Path) -> None:
         learn(Cell, **options, resume=True, iterations=4)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"out": 5}, {"data_dir": 5}, {"reporter": 5}, {"verdict": "no"}, {"progress": "no"}, {"resume": "no"},
+        {"device": 5}, {"overwrite": 1},
+    ],
+)  # fmt: skip
+def test_where_and_how_of_a_wrong_type(option: dict[str, Any]) -> None:
+    with pytest.raises(LimbeckError, match=f"{next(iter(option))} is .*; it must be "):
+        learn("linear", **option)
+
+
+def test_what_is_asked_of_a_run_of_a_wrong_type(tmp_path: Path) -> None:
+    run = learn("linear", verdict=False)
+    asks: list[Any] = [
+        lambda: run.evaluate(DATA, n=1.5), lambda: run.evaluate(DATA, n="a"), lambda: run.evaluate(DATA, baselines=5),
+        lambda: run.evaluate(DATA, seed="a"), lambda: run.network("a"), lambda: run.train(seed="a"),
+        lambda: run.batches(seed="a"), lambda: limbeck.export(run, 5), lambda: limbeck.load(None),
+        lambda: run.loader(sampler=3), lambda: run.generate("a"),
+    ]  # fmt: skip
+    for ask in asks:
+        with pytest.raises(LimbeckError, match="it must "):
+            ask()
+    with pytest.raises(LimbeckError, match="nodev"):
+        run.batches(device="nodev")
+    rows = run.evaluate(DATA, n=2, baselines="random").rows
+    assert [row.row for row in rows] == ["distilled", "random"]
+
+
+class Halving(MyNet):
+    """Leaves the last image of an odd number out."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return super().forward(x_NCHW[: len(x_NCHW) // 2 * 2])
+
+
+def test_an_output_for_each_image() -> None:
+    data = limbeck.load_data((torch.randn(60, 8, 8), torch.arange(60) % 3), val_size=9)
+    with pytest.raises(LimbeckError, match="gives 8 outputs for 9 images"):
+        learn(Halving(), data, lr=0.1, images_per_class=2)
+
+
 class Detached(MyNet):
     """Its output has no gradient in its weights; or only its images have none."""
 

@@ -27,6 +27,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         LimbeckError: nothing, or parameters that were made in inference mode.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(parameter.is_complex() for parameter in parameters.values()):
+        raise LimbeckError("The model has complex parameters, which are not supported; split each into two real ones.")
     if not parameters:
         raise LimbeckError(
             "The model has nothing to train; give it at least one parameter with requires_grad=True (frozen ones: "
@@ -128,7 +130,7 @@ def call(model: nn.Module, x_MCHW: Tensor) -> Any:
         raise
     except Exception as error:
         colour = ""
-        if x_MCHW.shape[1] == 1:
+        if x_MCHW.shape[1] == 1 and _takes(model, 3):
             colour = (
                 "; if it takes three channels, repeat the grey one in front of it: "
                 "nn.Sequential(limbeck.GreyToColour(), model)"
@@ -137,6 +139,12 @@ def call(model: nn.Module, x_MCHW: Tensor) -> Any:
             f"The model fails on images of shape {tuple(x_MCHW.shape[1:])} (channels, height, width): "
             f"{describe_error(error)}{colour}."
         ) from error
+
+
+def _takes(model: nn.Module, channels: int) -> bool:
+    """Whether the first of a model's convolutions wants so many channels."""
+    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    return getattr(next(convolutions, None), "in_channels", None) == channels
 
 
 def logits_of(output: Any, shape: tuple[int, ...]) -> Tensor:

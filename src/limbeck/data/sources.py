@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from limbeck.common.files import relative_path
 from limbeck.common.naming import split_words
@@ -105,7 +105,22 @@ def match_source(source: object, readers: Sequence[Reader] = READERS, reading: R
             return Match(reader=reader, base=source, reading=said)
         what = f"this {type(source).__name__}"
     *others, last = (reader.takes for reader in readers)
-    raise LimbeckError(f"Cannot read data from {what}; give {', '.join(others)}, or {last}.")
+    raise LimbeckError(f"Cannot read data from {what}; {_remedy(source)}give {', '.join(others)}, or {last}.")
+
+
+def _remedy(source: object) -> str:
+    """What makes data of some that no reader takes, for an error."""
+    if isinstance(source, DataLoader):
+        return "its data set is loader.dataset; "
+    if isinstance(source, list) and len(source) == 2:
+        return "make it a tuple, (x, y); "
+    if isinstance(source, list):
+        return "of pairs make two arrays, x, y = map(np.stack, zip(*pairs)), and give (x, y); "
+    if isinstance(source, dict):
+        return "give its images and labels as a tuple, (d['x'], d['y']); "
+    if hasattr(source, "to_numpy"):
+        return "of a table give (table[features].to_numpy(), table[label].to_numpy()); "
+    return ""
 
 
 def split_source(source: str, readers: Sequence[Reader] = READERS) -> tuple[str, list[str]]:

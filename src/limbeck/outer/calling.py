@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any, Final, overload
+
+import torch
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.typed import fit_value
 from limbeck.data import TaskData, load
 from limbeck.data.sources import Source
 from limbeck.errors import LimbeckError
@@ -106,7 +110,7 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
             "not what that names, as in distill(config, data)."
         )
     named |= dict(zip(wanted, given, strict=False))
-    place = {name: options.pop(name) for name in _PLACE if name in options}
+    place = {name: fit_value(name, options.pop(name), kind) for name, kind in _PLACE.items() if name in options}
     progress = place.pop("progress", None)
     place.setdefault("verdict", True)
     if place.get("resume"):
@@ -132,7 +136,17 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
     return _distill_data(named["data"], named["learner"], options, place)
 
 
-_PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "verdict", "progress", "reporter")
+_PLACE: Final = MappingProxyType({
+    "out": str | os.PathLike | None,
+    "device": str | torch.device,
+    "data_dir": str | os.PathLike | None,
+    "resume": bool,
+    "overwrite": bool,
+    "trust": bool,
+    "verdict": bool,
+    "progress": bool | None,
+    "reporter": Reporter | None,
+})  # fmt: skip
 _BUDGETS = ("iterations", "max_time")
 
 
