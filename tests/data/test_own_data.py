@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from data_files import Items
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data import TaskData, load
 from limbeck.errors import LimbeckError
@@ -268,6 +269,42 @@ def test_what_hides_or_loses_its_values_is_refused(x: Any, y: Any, message: str)
 def test_tensors_of_every_make(like: Any) -> None:
     x = torch.from_numpy(X // 16).float()  # which eight bits hold
     assert torch.equal(load((like(x.clone()), Y)).train_x, load((x, Y)).train_x)
+
+
+class NoisyLabels(Dataset[Any]):
+    """The same images with other labels each time."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return X[index], int(torch.randint(3, ()))
+
+
+def test_random_labels_are_noticed() -> None:
+    with pytest.warns(UserWarning, match="the labels of NoisyLabels are others whenever they are read"):
+        load(NoisyLabels())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))), r"give its data set, loader\.dataset"),
+        ([X, Y], r"as a tuple, \(x, y\)"),
+        ({"x": X, "y": Y}, r"as a tuple, \(x, y\)"),
+        (list(zip(X, Y, strict=True)), r"np\.stack"),
+        ((X, None), r"nothing beside the images: give \(x, y\)"),
+        (((X, Y), None), r"nothing beside the images: give \(x, y\)"),
+    ],
+)
+def test_what_is_nearly_data_says_what_is(source: Any, message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        load(source)
+
+
+def test_members_of_an_enumeration_are_called_by_their_names() -> None:
+    colours = list(Enum("Colour", "red green blue"))
+    assert load((X, [colours[y] for y in Y])).class_names == ("blue", "green", "red")
 
 
 def test_an_array_of_arrays() -> None:

@@ -104,22 +104,25 @@ def match_source(source: object, readers: Sequence[Reader] = READERS, reading: R
         if reader is not None:
             return Match(reader=reader, base=source, reading=said)
         what = f"this {type(source).__name__}"
+    remedy = _remedy(source)
+    if remedy:
+        raise LimbeckError(f"Cannot read data from {what}; give {remedy}.")
     *others, last = (reader.takes for reader in readers)
-    raise LimbeckError(f"Cannot read data from {what}; {_remedy(source)}give {', '.join(others)}, or {last}.")
+    raise LimbeckError(f"Cannot read data from {what}; give {', '.join(others)}, or {last}.")
 
 
 def _remedy(source: object) -> str:
-    """What makes data of some that no reader takes, for an error."""
+    """What to give in place of some sources that no reader takes, for an error; empty for others."""
     if isinstance(source, DataLoader):
-        return "its data set is loader.dataset; "
+        return "its data set, loader.dataset"
     if isinstance(source, list) and len(source) == 2:
-        return "make it a tuple, (x, y); "
+        return "images and labels as a tuple, (x, y)"
     if isinstance(source, list):
-        return "of pairs make two arrays, x, y = map(np.stack, zip(*pairs)), and give (x, y); "
+        return "images and labels as a tuple (x, y) of two arrays, as with x, y = map(np.stack, zip(*pairs))"
     if isinstance(source, dict):
-        return "give its images and labels as a tuple, (d['x'], d['y']); "
+        return "its images and labels as a tuple, (x, y)"
     if hasattr(source, "to_numpy"):
-        return "of a table give (table[features].to_numpy(), table[label].to_numpy()); "
+        return "features and labels as a tuple, (table[features].to_numpy(), table[label].to_numpy())"
     return ""
 
 
