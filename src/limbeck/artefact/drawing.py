@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.artefact.soundness import check_start
+from limbeck.common.typed import fit_value
 from limbeck.engine import GeneratorConfig, call_with
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import generator_for, initial_weights, network_for
@@ -36,6 +37,7 @@ def make_network(run: Distilled, seed: int) -> nn.Module:
     Raises:
         LimbeckError: the network has other parameters than the fixed initialisation.
     """
+    seed = fit_value("seed", seed, int)
     module = network_for(run.config, run.shape, run.num_classes)
     if run.weights:
         weights = run.weights
@@ -71,6 +73,7 @@ def draw_batches(run: Distilled, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def generate(run: Distilled, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """New images (n, C, H, W) of a generator and their class indices (n,), balanced; see ``Distilled.generate``."""
+    n, seed = fit_value("n", n, int), fit_value("seed", seed, int)
     if n < 1:
         raise LimbeckError(f"n is {n}; at least one image must be asked for.")
     source = run.config.source

@@ -20,7 +20,7 @@ from limbeck.common.devices import Device, describe_load, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import Tensors, with_prefix
+from limbeck.engine import Batch, Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores
 from limbeck.evaluation.training import LearnedSchedule
@@ -161,6 +161,8 @@ class OuterLoop:
         self.before = self.progress.elapsed
         self.source = source.compile() if self.execution.compiled else source
         self.family = Family.of(learners, self.method, self.execution, config.attack)
+        if checkpoint is not None:
+            self.family.check_same(checkpoint.networks, checkpoint.theta)
         self.setup = Setup(
             learners=self.family,
             method=self.method,
@@ -246,6 +248,9 @@ class OuterLoop:
         """Read what iterations saw: guard against divergence, write the records, the last one with a validation."""
         progress = self.progress
         records = self.journal.read()
+        params, idle = self.source.parameters(), self.setup.optimizer.idle()
+        if records and records[0]["iteration"] == 1 and idle and ("images" in idle or idle == params.keys()):
+            self.family.say_no_gradient(self._batches(params), self.config.seed)
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
@@ -326,9 +331,13 @@ class OuterLoop:
             count = self.config.outer.validate_inits if self.family.resampled else 1
         params = self.source.parameters() if params is None else params
         with torch.no_grad():
-            batches = [self.source.batch(params, t) for t in range(self.source.steps)]
-            batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in batches]
+            batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in self._batches(params)]
         return self.family.validate(batches, self.data, count, self.config.seed + stream)
+
+    @torch.no_grad()
+    def _batches(self, params: Tensors) -> list[Batch]:
+        """What a network is trained on, step by step."""
+        return [self.source.batch(params, t) for t in range(self.source.steps)]
 
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
@@ -386,4 +395,6 @@ class OuterLoop:
             execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
+            networks=self.family.shapes,
+            theta={name: value.cpu().clone() for name, value in self.family.theta.items()},
         )
