@@ -43,6 +43,22 @@ class Returns(nn.Module):
         return self.wrap(self.net(x_NCHW))
 
 
+def test_only_what_wants_colour_is_told_of_it() -> None:
+    with pytest.raises(LimbeckError, match="GreyToColour"):
+        SET.train(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)))
+    with pytest.raises(LimbeckError, match="fails on images") as caught:
+        SET.train(nn.Sequential(nn.Flatten(), nn.Linear(7, 3)))
+    assert "GreyToColour" not in str(caught.value)
+    with pytest.raises(LimbeckError, match="complex parameters"):
+        SET.train(nn.Linear(8, 3, dtype=torch.complex64))
+
+
+def test_training_that_runs_away_is_told_of() -> None:
+    model = Returns(lambda logits: logits * torch.inf)
+    with pytest.warns(UserWarning, match="training ran away"):
+        SET.train(model)
+
+
 def expected() -> Tensor:
     return SET.train(plain())[1].weight.detach()  # type: ignore[index, union-attr, return-value]
 

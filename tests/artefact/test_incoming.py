@@ -53,6 +53,32 @@ def test_the_scale_is_recognised(images: Any) -> None:
     assert x_NCHW.dtype == torch.float32 and torch.allclose(x_NCHW, expected(), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        BYTES.numpy()[..., ::-1].copy()[..., ::-1],  # another order of memory, and of bytes
+        BYTES.numpy().astype(">i4"),
+        BYTES.numpy().astype(">f8"),
+        BYTES.numpy().astype(np.longdouble),
+        BYTES.to(torch.uint16),
+        BYTES.float().to_sparse(),
+        BYTES.float().requires_grad_(),
+    ],
+)
+def test_numbers_of_every_make(images: Any) -> None:
+    x_NCHW = of_bytes().preprocess(images)
+    assert not x_NCHW.requires_grad and torch.allclose(x_NCHW, expected(), atol=1e-5)
+
+
+def test_what_is_no_number_is_told_of() -> None:
+    broken = BYTES.float()
+    broken[0, 0, 0, 0] = torch.nan
+    with pytest.warns(UserWarning, match="some of the numbers of the images are NaN"):
+        of_bytes().preprocess(broken)
+    with pytest.raises(LimbeckError, match="given images are masked"):
+        of_bytes().preprocess(np.ma.masked_less(BYTES.numpy(), 9))
+
+
 def test_a_black_image_has_no_scale() -> None:
     assert torch.allclose(of_bytes().preprocess(torch.zeros(1, 1, 8, 8)), torch.tensor(-2.0))
     assert torch.allclose(of_bytes().preprocess(torch.ones(1, 1, 8, 8, dtype=torch.bool)), torch.tensor(2.0))

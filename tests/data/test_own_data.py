@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from data_files import Items
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from limbeck.data import TaskData, load
 from limbeck.errors import LimbeckError
@@ -235,6 +236,84 @@ def test_images_that_stay_the_same_are_known_by_themselves() -> None:
     assert first.sha256 != second.sha256
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ma.masked_less(X, 9), Y, r"training images are masked.*x\.filled\(0\)"),
+        (X, np.ma.masked_equal(Y, 2), r"training labels are masked"),
+        (X * 1e-3 + 1e6, Y, r"1000000 to 1000000\.255, which single precision cannot tell apart; subtract their mean"),
+        (X.astype(np.int64) + 2**40, Y, "single precision cannot tell apart"),
+        (np.full((N, 8, 8), 3.5), Y, "All pixels of all training images are 3.5"),
+        (torch.empty(N, 8, 8, device="meta"), Y, "training images are a tensor that cannot be read .*meta device"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), Y, "cannot be read"),
+        (X, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), "labels.* cannot be read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_what_hides_or_loses_its_values_is_refused(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        load((x, y))
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.requires_grad_,
+        lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.qint32),
+        lambda x: torch.complex(x, -x).conj().imag,
+        lambda x: x.to(torch.float8_e4m3fn),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_tensors_of_every_make(like: Any) -> None:
+    x = torch.from_numpy(X // 16).float()  # which eight bits hold
+    assert torch.equal(load((like(x.clone()), Y)).train_x, load((x, Y)).train_x)
+
+
+class NoisyLabels(Dataset[Any]):
+    """The same images with other labels each time."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return X[index], int(torch.randint(3, ()))
+
+
+def test_random_labels_are_noticed() -> None:
+    with pytest.warns(UserWarning, match="the labels of NoisyLabels are others whenever they are read"):
+        load(NoisyLabels())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))), r"give its data set, loader\.dataset"),
+        ([X, Y], r"as a tuple, \(x, y\)"),
+        ({"x": X, "y": Y}, r"as a tuple, \(x, y\)"),
+        (list(zip(X, Y, strict=True)), r"np\.stack"),
+        ((X, None), r"nothing beside the images: give \(x, y\)"),
+        (((X, Y), None), r"nothing beside the images: give \(x, y\)"),
+    ],
+)
+def test_what_is_nearly_data_says_what_is(source: Any, message: str) -> None:
+    with pytest.raises(LimbeckError, match=message):
+        load(source)
+
+
+def test_members_of_an_enumeration_are_called_by_their_names() -> None:
+    colours = list(Enum("Colour", "red green blue"))
+    assert load((X, [colours[y] for y in Y])).class_names == ("blue", "green", "red")
+
+
+def test_an_array_of_arrays() -> None:
+    ragged = np.empty(N, object)
+    ragged[:] = list(X)
+    with pytest.raises(LimbeckError, match=r"array of arrays; make one of them, as with np\.stack"):
+        load((ragged, Y))
+
+
 # --- what is shown, what is held -------------------------------------------------------------------------------------
 
 
@@ -252,7 +331,7 @@ def test_a_task_says_what_it_is() -> None:
         "test",
     ]
     assert [row.split()[0] for row in rows] == ["ape", "cat", "dog"] and total.split() == ["all", "40", "10", "10"]
-    colours = load((np.zeros((300, 5, 5, 3)), np.arange(300) % 50))
+    colours = load((np.eye(5)[np.zeros((300, 5, 3), int)].transpose(0, 1, 3, 2), np.arange(300) % 50))
     assert "5 × 5 RGB images, floats, 50 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)" in colours.summary()
     assert len(str(colours).splitlines()) == 27 and "…" in str(colours)
 
@@ -260,6 +339,7 @@ def test_a_task_says_what_it_is() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (28, 28, 1)])
 def test_bytes_are_copied_once(shape: tuple[int, int, int]) -> None:
     x = np.zeros((40_000, *shape), np.uint8)
+    x[0] = 1
     y = np.arange(40_000) % 4
     tracemalloc.start()
     load(((x, y), (x[:4000], y[:4000])))

@@ -15,7 +15,16 @@ from torch.func import functional_call, jvp
 from limbeck.engine import Execution, Learner, Remat, Unroll, carried_names
 from limbeck.engine.compiling import Compiled
 from limbeck.errors import LimbeckError
-from limbeck.models import Augmented, BatchNorm, Dropout, build, draw, with_carried_state, with_fresh_noise
+from limbeck.models import (
+    Augmented,
+    BatchNorm,
+    Dropout,
+    build,
+    build_learner,
+    draw,
+    with_carried_state,
+    with_fresh_noise,
+)
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (4, 3, 5), (4, 3, 5, 2), (1, 3, 2, 2)])
@@ -221,3 +230,44 @@ def test_what_cannot_be_compiled_is_run_as_it_is() -> None:
     with pytest.warns(UserWarning, match="it is run uncompiled"):
         assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 2.0))
     assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 2.0))  # told once
+
+
+class Reading(nn.Module):
+    """A network that looks at its layers, and runs them from a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, momentum=0.3), nn.Dropout2d(0.5)
+        self.head = nn.Linear(2, CLASSES)
+        self.order = [self.conv, self.norm, self.drop]
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.norm, nn.BatchNorm2d) and isinstance(self.drop, nn.Dropout2d)
+        assert (self.norm.num_features, self.norm.eps, self.norm.momentum, self.norm.affine) == (2, 1e-5, 0.3, True)
+        assert self.order == [self.conv, self.norm, self.drop] and not self.drop.inplace
+        for layer in self.order:
+            x = layer(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_layers_that_are_carried_are_what_they_were() -> None:
+    built = build_learner(Reading(), shape=(1, 3, 3), num_classes=CLASSES)
+    assert set(carried_names(built)) == {"norm.running_mean", "norm.running_var", "drop.key"}
+    norm = with_carried_state(nn.BatchNorm1d(3))
+    norm.reset_parameters()
+    assert "momentum=0.1" in repr(norm)
+    copy.deepcopy(norm).load_state_dict(norm.state_dict())
+
+
+def test_hooks_of_layers_that_are_carried_run() -> None:
+    for layer in (nn.BatchNorm1d(4), nn.Dropout(0.5)):
+        layer.register_forward_hook(lambda module, given, output: output * 0 + 7)
+        assert torch.equal(with_carried_state(layer)(torch.ones(3, 4)), torch.full((3, 4), 7.0))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(4), lambda: nn.Dropout(0.5)])
+def test_a_layers_own_forward_is_left_alone(make: Callable[[], nn.Module]) -> None:
+    layer = make()
+    layer.forward = lambda x: x + 7
+    assert torch.equal(with_carried_state(layer)(torch.ones(3, 4)), torch.full((3, 4), 8.0))
+    build_learner(nn.Sequential(nn.Flatten(), nn.Linear(9, 4), layer, nn.Linear(4, 3)), shape=(1, 3, 3), num_classes=3)

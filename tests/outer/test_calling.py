@@ -273,9 +273,108 @@ def test_going_on_needs_it_once_more(tmp_path: Path) -> None:
     assert not stopped.info["finished"]
     with pytest.raises(LimbeckError, match="pass it \\(learner=Cell\\)"):
         limbeck.distill(stopped.config.with_learner("linear"), DATA, out=folder, resume=True)
-    resumed = learn(cell, out=folder, resume=True)
+    resumed = learn(cell, out=folder, resume=True, iterations=4)
     assert torch.equal(resumed.images, limbeck.load(whole).images)
-    assert torch.equal(learn(cell, out=folder, resume=True).network().out.weight, resumed.network().out.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(
+        learn(cell, out=folder, resume=True, iterations=4).network().out.weight, resumed.network().out.weight
+    )  # type: ignore[union-attr, arg-type]
+
+
+def test_budgets_for_going_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = learn("linear", out=folder, iterations=2)
+    assert learn("linear", out=folder, resume=True, iterations=3).info["iterations"] == 3
+    assert learn("linear", out=folder, resume=True, iterations=3).info["iterations"] == 3
+    longer = limbeck.distill(first.config, DATA, out=folder, resume=True, iterations=4, max_time=600)
+    assert longer.info["iterations"] == 4
+    assert longer.config.outer.max_time == 600
+    with pytest.raises(LimbeckError, match="leave out iterations"):
+        limbeck.distill(first.config, DATA, iterations=4)
+
+
+@pytest.mark.parametrize("init", ["fixed", "random"])
+def test_going_on_with_another_network_is_refused(tmp_path: Path, init: str) -> None:
+    wide, options = local(), {"init": init, "inits": 1, "out": tmp_path / "run"}
+    learn(wide, **options)
+    narrow = functools.partial(local(), width=3)
+    with pytest.raises(LimbeckError, match=r"hidden\.bias, hidden\.weight"):
+        learn(narrow, **options, resume=True, iterations=4)
+    assert learn(wide, **options, resume=True, iterations=4).info["iterations"] == 4
+
+
+def test_going_on_from_another_fixed_start_is_refused(tmp_path: Path) -> None:
+    class Cell(MyNet):
+        bias = 0.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            nn.init.constant_(self.hidden.bias, Cell.bias)
+
+    options = {"init": "fixed", "inits": 1, "out": tmp_path / "run"}
+    learn(Cell, **options)
+    Cell.bias = 1.0
+    with pytest.raises(LimbeckError, match="begins from other weights"):
+        learn(Cell, **options, resume=True, iterations=4)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"out": 5}, {"data_dir": 5}, {"reporter": 5}, {"verdict": "no"}, {"progress": "no"}, {"resume": "no"},
+        {"device": 5}, {"overwrite": 1},
+    ],
+)  # fmt: skip
+def test_where_and_how_of_a_wrong_type(option: dict[str, Any]) -> None:
+    with pytest.raises(LimbeckError, match=f"{next(iter(option))} is .*; it must be "):
+        learn("linear", **option)
+
+
+def test_what_is_asked_of_a_run_of_a_wrong_type(tmp_path: Path) -> None:
+    run = learn("linear", verdict=False)
+    asks: list[Any] = [
+        lambda: run.evaluate(DATA, n=1.5), lambda: run.evaluate(DATA, n="a"), lambda: run.evaluate(DATA, baselines=5),
+        lambda: run.evaluate(DATA, seed="a"), lambda: run.network("a"), lambda: run.train(seed="a"),
+        lambda: run.batches(seed="a"), lambda: limbeck.export(run, 5), lambda: limbeck.load(None),
+        lambda: run.loader(sampler=3), lambda: run.generate("a"),
+    ]  # fmt: skip
+    for ask in asks:
+        with pytest.raises(LimbeckError, match="it must "):
+            ask()
+    with pytest.raises(LimbeckError, match="nodev"):
+        run.batches(device="nodev")
+    rows = run.evaluate(DATA, n=2, baselines="random").rows
+    assert [row.row for row in rows] == ["distilled", "random"]
+
+
+class Halving(MyNet):
+    """Leaves the last image of an odd number out."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return super().forward(x_NCHW[: len(x_NCHW) // 2 * 2])
+
+
+def test_an_output_for_each_image() -> None:
+    data = limbeck.load_data((torch.randn(60, 8, 8), torch.arange(60) % 3), val_size=9)
+    with pytest.raises(LimbeckError, match="gives 8 outputs for 9 images"):
+        learn(Halving(), data, lr=0.1, images_per_class=2)
+
+
+class Detached(MyNet):
+    """Its output has no gradient in its weights; or only its images have none."""
+
+    def __init__(self, whole: bool = True) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return super().forward(x_NCHW).detach() if self.whole else super().forward(x_NCHW.detach())
+
+
+def test_what_has_no_gradient_is_not_learned() -> None:
+    with pytest.raises(LimbeckError, match="Training does not change the network"):
+        learn(Detached())
+    with pytest.warns(UserWarning, match="images that are learned do not change"):
+        learn(Detached(whole=False))
 
 
 def test_another_network_in_its_place_is_refused(tmp_path: Path) -> None:

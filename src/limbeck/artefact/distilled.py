@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from limbeck.artefact.schema import ENTRIES, SCHEMA, read_artefact, restore_trai
 from limbeck.artefact.soundness import check_sound, check_start, class_names
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import write_json, write_tensors
+from limbeck.common.typed import fit_value
 from limbeck.data import Kind, Preprocessing, TaskData
 from limbeck.data.sources import Source
 from limbeck.engine import Batch, LabelKind, Learner, Tensors, with_prefix
@@ -160,6 +162,7 @@ class Distilled:
         Raises:
             LimbeckError: a seed for a set that leaves nothing to chance, or whose noise is not recorded.
         """
+        device, seed = usable_device(device), fit_value("seed", seed, int | None)
         if seed is None or not isinstance(self.training, LearnedSchedule):
             return self.training.batches(self.images, self.labels, device=device, seed=seed or 0)
         return self.training.pair(draw_batches(self, seed), device)
@@ -190,6 +193,7 @@ class Distilled:
                 without a model, one that is not at hand (see ``passing``).
         """
         recipe, fresh = chosen_recipe(training, self.training), model is None
+        seed = fit_value("seed", seed, int)
         with gradients():
             model = self.network() if model is None else model
             if not isinstance(model, nn.Module):
@@ -303,7 +307,7 @@ class Distilled:
         *,
         n: int | None = None,
         seed: int = 0,
-        baselines: Sequence[str] | None = (),
+        baselines: str | Sequence[str] | None = (),
         training: TrainingRecipe | None = None,
         learner: LearnerLike | None = None,
         device: Device = "cpu",
@@ -314,17 +318,8 @@ class Distilled:
         Without data, on that which a run just made was given, or which its name leads to. Without baselines, unless
         some are named; None stands for all.
         """
-        return evaluate(
-            self,
-            data,
-            n=n,
-            seed=seed,
-            baselines=baselines,
-            training=training,
-            learner=learner,
-            device=device,
-            progress=progress,
-        )
+        named: dict[str, Any] = {"training": training, "learner": learner, "device": device, "progress": progress}
+        return evaluate(self, data, n=n, seed=seed, baselines=baselines, **named)
 
     def summary(self, folder: Path | None = None) -> dict[str, Any]:
         """What ``limbeck show`` prints: schema, sizes, recipe, step sizes, scores; paths relative to a folder."""
@@ -377,7 +372,7 @@ class Distilled:
         Raises:
             LimbeckError: not a run directory, damaged, or of a schema version newer than this Limbeck knows.
         """
-        folder = Path(folder)
+        folder = Path(fit_value("path", folder, str | os.PathLike))
         summary, tensors = read_artefact(folder)
         try:
             run = cls(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.artefact.soundness import check_start
-from limbeck.engine import GeneratorConfig
+from limbeck.common.typed import fit_value
+from limbeck.engine import GeneratorConfig, call_with
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import generator_for, initial_weights, network_for
 
@@ -37,6 +37,7 @@ def make_network(run: Distilled, seed: int) -> nn.Module:
     Raises:
         LimbeckError: the network has other parameters than the fixed initialisation.
     """
+    seed = fit_value("seed", seed, int)
     module = network_for(run.config, run.shape, run.num_classes)
     if run.weights:
         weights = run.weights
@@ -72,6 +73,7 @@ def draw_batches(run: Distilled, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def generate(run: Distilled, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """New images (n, C, H, W) of a generator and their class indices (n,), balanced; see ``Distilled.generate``."""
+    n, seed = fit_value("n", n, int), fit_value("seed", seed, int)
     if n < 1:
         raise LimbeckError(f"n is {n}; at least one image must be asked for.")
     source = run.config.source
@@ -98,4 +100,4 @@ def make_batches(
         z_MZ = torch.randn(len(y_M), source.latent, generator=rng)
         y_MK = torch.nn.functional.one_hot(y_M, run.num_classes).float()
         with torch.no_grad():
-            yield functional_call(module, run.generator, (z_MZ, y_MK)), y_MK
+            yield call_with(module, run.generator, (z_MZ, y_MK)), y_MK

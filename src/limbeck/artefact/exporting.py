@@ -14,6 +14,7 @@ from limbeck.artefact.exporters import EXPORTERS, Exporter
 from limbeck.artefact.run_directory import OWN, RunDirectory
 from limbeck.common.files import flush_to_disk, write_atomically
 from limbeck.common.registry import Registry
+from limbeck.common.typed import fit_value
 from limbeck.errors import LimbeckError
 
 
@@ -42,7 +43,7 @@ def export(
         LimbeckError: there is something at ``path`` already, it belongs to a run, it cannot be written, an unknown
             format, or two exporters of one name.
     """
-    path = Path(path)
+    path = Path(fit_value("path", path, str | os.PathLike))
     _refuse_run(path)
     exporter = exporter_of(path, exporters) if format is None else exporter_named(format, exporters)
     if path.exists() and not overwrite:

@@ -27,6 +27,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         LimbeckError: nothing, or parameters that were made in inference mode.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(parameter.is_complex() for parameter in parameters.values()):
+        raise LimbeckError("The model has complex parameters, which are not supported; split each into two real ones.")
     if not parameters:
         raise LimbeckError(
             "The model has nothing to train; give it at least one parameter with requires_grad=True (frozen ones: "
@@ -89,7 +91,7 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
     parameters = trainable(model)
     device, dtype = place_of(model)
     params = {name: _precise(p.detach()) for name, p in parameters.items()}
-    state = State(params, optimizer.init(params))
+    state, last = State(params, optimizer.init(params)), torch.zeros(())
     for batch in batches:
         x_MCHW = batch.x_MCHW.to(device, dtype, copy=True)  # a model may work in place
         y_MK = batch.y_MK.to(device, copy=True)
@@ -99,6 +101,7 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
             raise LimbeckError(
                 "The model's output does not depend on its parameters by way of gradients; train() needs them."
             )
+        last = loss.detach()
         grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)  # a part may be unused
         h = {name: value.to(device) for name, value in batch.h.items()}
         with torch.no_grad():
@@ -106,6 +109,13 @@ def fit(model: nn.Module, batches: Iterable[Batch], optimizer: InnerOptimizer) -
             state = optimizer.update(state, dict(zip(parameters, precise, strict=True)), h)
             for name, parameter in parameters.items():
                 parameter.copy_(state.params[name])
+    results = [last, *parameters.values()]
+    if device.type != "meta" and not all(bool(value.isfinite().all()) for value in results):
+        warnings.warn(
+            "training ran away: the model's loss or weights are not finite any more (NaN or infinite); it needs "
+            "another start, smaller steps, or single precision",
+            stacklevel=3,
+        )
 
 
 def call(model: nn.Module, x_MCHW: Tensor) -> Any:
@@ -120,7 +130,7 @@ def call(model: nn.Module, x_MCHW: Tensor) -> Any:
         raise
     except Exception as error:
         colour = ""
-        if x_MCHW.shape[1] == 1:
+        if x_MCHW.shape[1] == 1 and _takes(model, 3):
             colour = (
                 "; if it takes three channels, repeat the grey one in front of it: "
                 "nn.Sequential(limbeck.GreyToColour(), model)"
@@ -129,6 +139,12 @@ def call(model: nn.Module, x_MCHW: Tensor) -> Any:
             f"The model fails on images of shape {tuple(x_MCHW.shape[1:])} (channels, height, width): "
             f"{describe_error(error)}{colour}."
         ) from error
+
+
+def _takes(model: nn.Module, channels: int) -> bool:
+    """Whether the first of a model's convolutions wants so many channels."""
+    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    return getattr(next(convolutions, None), "in_channels", None) == channels
 
 
 def logits_of(output: Any, shape: tuple[int, ...]) -> Tensor:

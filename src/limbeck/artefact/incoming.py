@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from limbeck.data import Preprocessing
-from limbeck.data.arrays import Array, as_array
+from limbeck.data.arrays import Array, as_array, plain_tensor
 from limbeck.data.readers.pictures import fit_pictures
 from limbeck.data.sources import changes_of
 from limbeck.data.variants import apply_changes
@@ -43,11 +43,18 @@ def normalise(images: Any, preprocessing: Preprocessing, shape: tuple[int, int, 
     Raises:
         LimbeckError: no images, of another number of channels, or not of real numbers.
     """
-    x = images if isinstance(images, Tensor) else _as_tensor(as_array(images, "given images"))
+    if isinstance(images, Tensor):
+        x = plain_tensor(images, "given images")
+        if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch computes little with them
+            x = x.to(torch.int64)
+    else:
+        x = _as_tensor(as_array(images, "given images"))
     if x.is_complex():
         raise LimbeckError(f"Images must be real numbers, got {x.dtype}.")
     if x.numel() == 0:
         raise LimbeckError(f"There are no images to normalise (shape {tuple(x.shape)}).")
+    if x.is_floating_point() and bool(x.isnan().any()):
+        _warn("some of the numbers of the images are NaN, and so are what networks make of them; repair them first")
     x_NCHW = _of_rows(x, shape)
     if x_NCHW is None:
         x_NCHW = _channels_first(x, shape)
@@ -107,7 +114,9 @@ def _as_tensor(array: Array) -> Tensor:
         raise LimbeckError(f"Images must be real numbers, got dtype {array.dtype}.")
     if array.dtype.kind in "ui" and array.dtype != np.uint8:  # torch computes little with the other unsigned ones
         array = array.astype(np.int64)
-    return torch.tensor(array)
+    if array.dtype.itemsize > 8:  # longer doubles are unknown to torch, as are other orders of bytes and of memory
+        array = array.astype(np.float64)
+    return torch.tensor(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
 def _of_rows(x: Tensor, shape: tuple[int, int, int]) -> Tensor | None:

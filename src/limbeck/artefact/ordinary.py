@@ -5,7 +5,7 @@ Shapes: S batches, M images a batch, N = S·M images, K classes; C, H, W of an i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -35,6 +35,9 @@ def loader_of(
     batched = options.get("batch_sampler") is not None  # it says itself how many there are, and in which order
     if shuffle is None and not batched:
         shuffle = options.get("sampler") is None
+    for name in ("sampler", "batch_sampler"):
+        if not isinstance(options.get(name), Iterable | None):
+            raise LimbeckError(f"{name} is {options[name]!r:.60}; it must give indices when it is gone through.")
     try:
         return DataLoader(dataset, batch_size=1 if batched else batch_size, shuffle=shuffle, **options)
     except (TypeError, ValueError) as error:

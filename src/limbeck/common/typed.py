@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import operator
+import os
 import types
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -107,6 +108,7 @@ def _number(value: Any, wanted: type[Any]) -> Any:
 def _describe(wanted: Any) -> str:
     """A type in words, after "it must be"."""
     known = {int: "a whole number", float: "a number", bool: "True or False", str: "text", types.NoneType: "None"}
+    known[os.PathLike] = "a path"
     if wanted in known:
         return known[wanted]
     args = get_args(wanted)

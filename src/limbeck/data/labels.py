@@ -6,6 +6,7 @@ Shapes: N examples, K classes.
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import Final
 
 import numpy as np
@@ -85,6 +86,8 @@ def _of_objects(y: Array, what: str) -> Array:
     missing = sum(value is None or (isinstance(value, float) and value != value) for value in y.ravel().tolist())
     if missing:
         raise LimbeckError(f"{missing} of the {what} labels are missing; fill them in or leave them out.")
+    if all(issubclass(kind, Enum) for kind in kinds) and kinds:
+        return np.array([value.name for value in y.ravel().tolist()]).reshape(y.shape)
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise LimbeckError(f"The {what} labels must be all numbers or all texts, got {names or 'none'}.")
 

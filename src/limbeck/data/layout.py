@@ -18,6 +18,8 @@ from limbeck.errors import LimbeckError
 
 CHANNELS: Final = (1, 3, 4)  # grey, RGB, RGB and alpha: the sizes that mark an axis as channels
 NOUNS: Final[Mapping[Kind, str]] = MappingProxyType({"images": "images", "table": "rows", "series": "series"})
+_ROUNDING: Final = 1e-12  # numbers that differ by less than this part of their size are equal but for rounding,
+_LOST: Final = 3e-6  # and by less than this they have too few steps of single precision between them
 _AT_ONCE: Final = 1 << 24  # numbers that are looked at at a time
 
 
@@ -95,10 +97,28 @@ def examples_NCHW(values: object, what: str, *, kind: Kind | None = None, channe
         x = x.transpose(0, 3, 1, 2)
     if x.dtype == np.uint8 and found == "images":
         return x
+    _refuse_far_from_zero(x, what, noun)
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which the next check reports
         x = x.astype(np.float32, copy=False)
     refuse_not_finite(x, what, noun)
     return x
+
+
+def _refuse_far_from_zero(x_NCHW: Array, what: str, noun: str) -> None:
+    """Raise LimbeckError for numbers that differ, but not in single precision any more."""
+    if x_NCHW.dtype.itemsize < 4 or x_NCHW.dtype == np.float32:
+        return
+    low_C, high_C = (reduce(x_NCHW, axis=(0, 2, 3)).astype(np.float64) for reduce in (np.min, np.max))
+    with np.errstate(over="ignore", invalid="ignore"):
+        part_C = (high_C - low_C) / np.maximum(np.abs(low_C), np.abs(high_C))
+    lost_C = (part_C > _ROUNDING) & (part_C < _LOST)
+    if lost_C.any():
+        place = int(lost_C.argmax())
+        raise LimbeckError(
+            f"The {what} {noun} are from {low_C[place]:.10g} to {high_C[place]:.10g}"
+            f"{'' if len(lost_C) == 1 else f' in channel {place}' if noun == 'images' else f' in column {place}'}, "
+            "which single precision cannot tell apart; subtract their mean before you give them."
+        )
 
 
 def ask_for_channels(shape: tuple[int, ...], what: str) -> Channels:

@@ -110,6 +110,11 @@ class Raw:
             LimbeckError: says what does not fit.
         """
         check_pair(*self.train, "training", self.noun)
+        x_NCHW = self.train[0]
+        if self.kind in (None, "images") and x_NCHW.min() == x_NCHW.max():
+            raise LimbeckError(
+                f"All pixels of all training images are {x_NCHW.flat[0]:g}; there is nothing to learn from them."
+            )
         if self.test is None:
             return
         check_pair(*self.test, "test", self.noun)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from limbeck.common.files import relative_path
 from limbeck.common.naming import split_words
@@ -104,8 +104,26 @@ def match_source(source: object, readers: Sequence[Reader] = READERS, reading: R
         if reader is not None:
             return Match(reader=reader, base=source, reading=said)
         what = f"this {type(source).__name__}"
+    remedy = _remedy(source)
+    if remedy:
+        raise LimbeckError(f"Cannot read data from {what}; give {remedy}.")
     *others, last = (reader.takes for reader in readers)
     raise LimbeckError(f"Cannot read data from {what}; give {', '.join(others)}, or {last}.")
+
+
+def _remedy(source: object) -> str:
+    """What to give in place of some sources that no reader takes, for an error; empty for others."""
+    if isinstance(source, DataLoader):
+        return "its data set, loader.dataset"
+    if isinstance(source, list) and len(source) == 2:
+        return "images and labels as a tuple, (x, y)"
+    if isinstance(source, list):
+        return "images and labels as a tuple (x, y) of two arrays, as with x, y = map(np.stack, zip(*pairs))"
+    if isinstance(source, dict):
+        return "its images and labels as a tuple, (x, y)"
+    if hasattr(source, "to_numpy"):
+        return "features and labels as a tuple, (table[features].to_numpy(), table[label].to_numpy())"
+    return ""
 
 
 def split_source(source: str, readers: Sequence[Reader] = READERS) -> tuple[str, list[str]]:

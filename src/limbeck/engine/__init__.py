@@ -6,6 +6,7 @@ s_{t+1} = step(s_t, batch_t, h_t);  L(s_T);  the adjoint gives ∂L/∂batch_t a
 from limbeck.engine.adjoint import ADJOINTS, Adjoint, MetaGradient, RealBatch, Remat, Unroll
 from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.forward import (
+    call_with,
     copy_module,
     detach_all,
     differentiable,
@@ -88,6 +89,7 @@ __all__ = [
     "Tensors",
     "Unroll",
     "add",
+    "call_with",
     "carried_names",
     "copy_module",
     "detach_all",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -43,6 +44,10 @@ _SIMPLE: Final = (
 )
 """Layers of torch that are known to do nothing but compute, where they do not work in place: alike in every mode, and
 nothing at random."""
+
+
+_OWN: Final = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
 
 
 def logits_of(output: Any) -> Any:
@@ -84,7 +89,7 @@ def copy_module(module: nn.Module) -> nn.Module:
     kept: dict[int, Any] = {}
     for layer in module.modules():
         for value in vars(layer).values():
-            for item in value if isinstance(value, (list, tuple)) else [value]:
+            for item in _items_in(value, 3):
                 if isinstance(item, Tensor) and not isinstance(item, nn.Parameter) and not item.is_leaf:
                     try:
                         kept[id(item)] = item.detach().clone()
@@ -120,21 +125,43 @@ def differentiable(module: nn.Module) -> Iterator[None]:
             mha.set_fastpath_enabled(before[1])
 
 
+def call_with(module: nn.Module, tensors: Tensors, inputs: tuple[Any, ...]) -> Any:
+    """A module's output with these parameters and buffers, by their first names; what it assigns is in them afterwards.
+
+    ``functional_call`` alone replaces a tensor of a layer with two names twice, and leaves the replacement there.
+    """
+    names = _first_names(module)
+    given = {place: tensors[name] for place, name in names.items() if name in tensors}
+    output = functional_call(module, given, inputs, tie_weights=False)
+    tensors.update({name: given[name] for name in tensors if name in given})
+    return output
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """The name of every parameter's and buffer's place, each once, and the first name of the tensor that lies there."""
+    owners: dict[Tensor, str] = {}
+    return {
+        place: owners.setdefault(value, place)
+        for path, layer in module.named_modules()
+        for table in (layer._parameters, layer._buffers)
+        for leaf, value in table.items()
+        if value is not None
+        for place in (f"{path}.{leaf}" if path else leaf,)
+    }
+
+
 @contextlib.contextmanager
 def holding(module: nn.Module, tensors: Tensors) -> Iterator[None]:
     """Within it, a module has these parameters and buffers.
 
     Activation checkpoints run parts of a module again in the backward pass, when ``functional_call`` is over.
     """
-    aliases: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    owners: dict[int, str] = {}
-    for path, layer in module.named_modules():
-        for table in (layer._parameters, layer._buffers):
-            for leaf, value in table.items():
-                if value is not None:  # a tied parameter has the name of its first place
-                    name = owners.setdefault(id(value), f"{path}.{leaf}".lstrip("."))
-                    aliases.setdefault(name, []).append((table, leaf))
-    places = [(table, leaf, value) for name, value in tensors.items() for table, leaf in aliases.get(name, [])]
+    places: list[tuple[dict[str, Any], str, Tensor]] = []
+    for place, name in _first_names(module).items():
+        if name in tensors:
+            path, _, leaf = place.rpartition(".")
+            layer = module.get_submodule(path)
+            places.append((layer._parameters if leaf in layer._parameters else layer._buffers, leaf, tensors[name]))
     before = [table[leaf] for table, leaf, _ in places]
     try:
         for table, leaf, value in places:
@@ -151,19 +178,43 @@ def hidden_layers(module: nn.Module) -> list[str]:
     hidden = []
     for path, layer in module.named_modules():
         for name, value in vars(layer).items():
-            if any(item not in known and _learns(item) for item in _modules_in(value, 3)):
+            boxed = () if isinstance(value, nn.Module) else _items_in(value, 3)
+            if any(isinstance(item, nn.Module) and item not in known and _learns(item) for item in boxed):
                 hidden.append(f"{path}.{name}".lstrip("."))
     return hidden
 
 
-def _modules_in(value: Any, depth: int) -> Iterator[nn.Module]:
-    """Modules in lists, tuples, sets and dicts, at most so deep within each other."""
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
-    for item in items if depth else ():
-        if isinstance(item, nn.Module):
-            yield item
-        else:
-            yield from _modules_in(item, depth - 1)
+def _items_in(value: Any, depth: int) -> Iterator[Any]:
+    """A value, or what lies in lists, tuples, sets and dicts, at most so deep within each other."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        yield value
+    elif depth:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _items_in(item, depth - 1)
+
+
+@contextlib.contextmanager
+def leaving_no_trace(module: nn.Module) -> Iterator[None]:
+    """Within it, a module may keep what it likes in attributes, lists, dicts and sets; after it, all is as it was.
+
+    What is computed within a transform of torch's, such as an entry of a cache, is of no use outside.
+    """
+    own = [(vars(layer), vars(layer).copy()) for layer in module.modules()]
+    boxes = [
+        (box, box.copy())
+        for _, values in own
+        for name, box in values.items()
+        if isinstance(box, (dict, list, set)) and name not in _OWN
+    ]
+    try:
+        yield
+    finally:
+        for attributes, values in own:
+            attributes.clear()
+            attributes.update(values)
+        for box, items in boxes:
+            box.clear()
+            box.extend(items) if isinstance(box, list) else box.update(items)
 
 
 def _learns(module: nn.Module) -> bool:

@@ -17,10 +17,19 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vjp
+from torch.func import grad, jvp, vjp
 
 from limbeck.engine.carried import Carrying, carried_names
-from limbeck.engine.forward import copy_module, differentiable, holding, in_evaluation, is_simple, logits_of
+from limbeck.engine.forward import (
+    call_with,
+    copy_module,
+    differentiable,
+    holding,
+    in_evaluation,
+    is_simple,
+    leaving_no_trace,
+    logits_of,
+)
 from limbeck.engine.optim import GradientDescent, InnerOptimizer
 from limbeck.engine.state import Batch, State, Tensors, add
 
@@ -97,8 +106,11 @@ class Learner:
         return self.loss(logits_MK, y_MK), {name: network[name] for name in buffers}
 
     def _logits(self, module: nn.Module, network: Tensors, x_MCHW: Tensor) -> Tensor:
-        # A module that may work in place gets images of its own.
-        output = functional_call(module, network, (x_MCHW if self.simple else x_MCHW.clone(),))
+        if self.simple or torch.compiler.is_compiling():
+            output = call_with(module, network, (x_MCHW if self.simple else x_MCHW.clone(),))
+        else:  # it may work in place, so it gets images of its own
+            with leaving_no_trace(module):
+                output = call_with(module, network, (x_MCHW.clone(),))
         logits: Tensor = logits_of(output)
         return logits
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from limbeck.common.devices import Device, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
+from limbeck.common.typed import fit_value
 from limbeck.data import TaskData, is_named, load
 from limbeck.data.sources import Source
 from limbeck.engine import Batch, Kernels, Learner, Momentum, RealLoss, State, Tensors
@@ -58,7 +59,7 @@ def evaluate(
     *,
     n: int | None = None,
     seed: int = 0,
-    baselines: Sequence[str] | None = None,
+    baselines: str | Sequence[str] | None = None,
     learner: LearnerLike | None = None,
     learners: Sequence[LearnerLike] = (),
     every_step: bool = False,
@@ -78,7 +79,7 @@ def evaluate(
         n: held-out initial weights; by default 200 for small networks and 40 for large ones, 20 where ordinary training
             is tuned. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
-        baselines: which to run, all by default.
+        baselines: which to run, all by default; a name or several.
         learner: the network that the set was learned for, its class or what makes it, where that was given in Python
             and is not at hand.
         learners: other learners to train on the set, a row for each: what carries over to networks that it was not
@@ -101,6 +102,10 @@ def evaluate(
             than the run was made from.
     """
     device = usable_device(device)
+    n, seed = fit_value("n", n, int | None), fit_value("seed", seed, int)
+    baselines = (
+        (baselines,) if isinstance(baselines, str) else fit_value("baselines", baselines, tuple[str, ...] | None)
+    )
     names = check_baselines(baseline_names() if baselines is None else baselines)
     if n is not None and n < 1:
         raise LimbeckError(f"n is {n}; at least one initial weight is needed.")

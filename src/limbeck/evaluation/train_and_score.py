@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.engine import Batch, Kernels, Tensors
+from limbeck.errors import LimbeckError
 
 
 @final
@@ -154,6 +155,12 @@ def confusion(kernels: Kernels, params: Tensors, examples: Iterable[tuple[Tensor
     counts = [torch.zeros(inits(part), classes * classes, dtype=torch.float32) for part in parts]
     for x_NCHW, y_N in examples:
         for part, count in zip(parts, counts, strict=True):
-            pairs_BN = y_N * classes + kernels.predict(part, x_NCHW).argmax(-1)
+            logits_BNK = kernels.predict(part, x_NCHW)
+            if logits_BNK.shape[1] != len(y_N):
+                raise LimbeckError(
+                    f"The network gives {logits_BNK.shape[1]} outputs for {len(y_N)} images; it must give one row of "
+                    "logits for each image, however many there are."
+                )
+            pairs_BN = y_N * classes + logits_BNK.argmax(-1)
             count += torch.stack([torch.bincount(row, minlength=classes * classes) for row in pairs_BN.cpu()])
     return torch.cat(counts).view(-1, classes, classes)

@@ -11,15 +11,24 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, copy_module, hidden_layers, is_simple, logits_of, trainable_parameters
+from limbeck.engine import (
+    Carrying,
+    call_with,
+    carried_names,
+    copy_module,
+    hidden_layers,
+    is_simple,
+    logits_of,
+    trainable_parameters,
+)
 from limbeck.errors import LimbeckError
+from limbeck.models.kept import kept_values
 from limbeck.models.replay import Replayed, random_calls
 
 
@@ -53,11 +62,18 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
     generator = torch.Generator().manual_seed(0)
     x_NCHW = torch.randn(2, *shape, generator=generator, dtype=torch.float32).to(next(iter(trainable.values())).device)
     kept, drawn = _plain_values(module), set[str]()
+    simple = is_simple(module)
+    other = module if simple else copy_module(module)
     with random_calls() as traced:
         logits, buffers = _dry_run(module, x_NCHW, seed=1, used=drawn)
         changed = [name for name, value in _plain_values(module).items() if value != kept.get(name, value)]
-        if not drawn and not is_simple(module):
-            _dry_run(copy_module(module).eval(), x_NCHW, seed=1, used=drawn)
+        if not drawn and not simple:
+            predicted = _dry_run(copy_module(module).eval(), x_NCHW, seed=1, used=drawn)[0]
+    if not simple and not changed:
+        _dry_run(other, x_NCHW.flip(0) * 2 + 1, seed=2)
+        before = kept_values(other)
+        again = _dry_run(other, x_NCHW, seed=2)[0]
+        changed = [name for name, value in kept_values(other).items() if value != before.get(name)]
     if changed:
         raise LimbeckError(
             f"The learner's forward pass changes '{changed[0]}', which inner training does not carry, so a step could "
@@ -90,12 +106,22 @@ def check(module: nn.Module, shape: tuple[int, int, int], num_classes: int) -> N
                 f"The learner's forward pass updates its buffer '{name}', which inner training does not carry; "
                 "use a layer without running statistics."
             )
-    again = logits if is_simple(module) else _dry_run(module, x_NCHW, seed=2)[0]
-    if not torch.equal(logits, again) and not (logits.isnan().any() or again.isnan().any()):
+    if simple:
+        return
+    if _differ(logits, again):
         raise LimbeckError(
-            "The learner gives two different outputs for the same images, so its forward pass draws random numbers; "
-            "turn dropout and noise off (p=0)."
+            "The learner gives two different outputs for the same images, so its forward pass draws random numbers or "
+            "keeps something of earlier images; turn noise off (p=0), and keep statistics in buffers (register_buffer)."
         )
+    if _differ(predicted, _dry_run(other.eval(), x_NCHW, seed=1)[0]):
+        raise LimbeckError(
+            "The learner keeps something of the images it is trained on in plain attributes, which inner training does "
+            "not carry; keep it in buffers (register_buffer)."
+        )
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return not torch.equal(one, other) and not (one.isnan().any() or other.isnan().any())
 
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
@@ -165,6 +191,8 @@ def refuse_unsupported(module: nn.Module, kind: str = "learner") -> None:
     """
     replayed = any(isinstance(layer, Replayed) for layer in module.modules())
     for path, layer in module.named_modules():
+        if isinstance(layer, Carrying) or "forward" in vars(layer):  # that may do anything
+            continue
         where = f"The {kind}'s layer '{path or '(itself)'}' ({type(layer).__name__})"
         if layer.training and _dropout(layer) > 0 and not replayed:
             raise LimbeckError(
@@ -199,17 +227,18 @@ def _dry_run(
 
     What it draws by other means than torch's operators goes to ``used``.
     """
-    parameters = {name: _float32(p) for name, p in (dict(module.named_parameters()) | (weights or {})).items()}
-    buffers = {name: _float32(b) for name, b in module.named_buffers()}
+    buffers = dict(module.named_buffers())
+    own = dict(module.named_parameters()) | buffers | (weights or {})
+    tensors = {name: _float32(value) for name, value in own.items()}
     with own_state(seed), torch.no_grad(), _watching(set() if used is None else used):
         try:
-            output = functional_call(module, (parameters, buffers), (x_NCHW.clone(),))
-        except Exception as error:
+            output = call_with(module, tensors, (x_NCHW.clone(),))
+        except (Exception, SystemExit) as error:
             raise LimbeckError(
                 f"The learner fails on images of shape {tuple(x_NCHW.shape[1:])} (channels, height, width): "
                 f"{describe_error(error)}."
             ) from error
-    return logits_of(output), buffers
+    return logits_of(output), {name: tensors[name] for name in buffers}
 
 
 def _float32(tensor: Tensor) -> Tensor:

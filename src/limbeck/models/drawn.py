@@ -146,6 +146,29 @@ def _exponential_into(noise: Noisy, given: Tensor, lambd: float = 1.0, **_: Any)
     return given.copy_(-torch.log1p(-_uniform(noise, given.shape, given)) / lambd)
 
 
+def _normal_of(
+    noise: Noisy,
+    mean: float | Tensor = 0.0,
+    std: float | Tensor = 1.0,
+    size: Any = (),
+    *,
+    dtype: torch.dtype | None = None,
+    **_: Any,
+) -> Tensor:
+    given = [each for each in (mean, std) if isinstance(each, Tensor)]
+    shape = (given[0] + given[-1]).shape if given else _shape((size,))
+    return mean + std * _normal(noise, shape, given[0] if given else None, dtype)
+
+
+def _randint(noise: Noisy, *bounds: Any, low: int = 0, dtype: torch.dtype = torch.long, **given: Any) -> Tensor:
+    """``torch.randint(low=0, high, size)``."""
+    *bounds_given, size = (*bounds, given["size"]) if "size" in given else bounds
+    high = given["high"] if "high" in given else bounds_given.pop()
+    low = bounds_given[0] if bounds_given else low
+    number: Tensor = low + ((high - low) * _uniform(noise, _shape((size,)))).floor()
+    return number.to(dtype)
+
+
 def _hardsigmoid(noise: Noisy, x: Tensor, inplace: bool = False) -> Tensor:
     return _into(x, F.relu6(x + 3) / 6, inplace)  # of torch's own there is no second derivative
 
@@ -267,7 +290,13 @@ DRAWN: Final = MappingProxyType[Any, Handler](
         F.feature_alpha_dropout: _channel_alpha_dropout,
         F.rrelu: _rrelu,
         F.hardsigmoid: _hardsigmoid,
+        torch.normal: _normal_of,
+        torch.randint: _randint,
+        torch.rrelu: _rrelu,
         torch.dropout: _dropout,
+        torch.feature_dropout: _channel_dropout,
+        torch.alpha_dropout: _alpha_dropout,
+        torch.feature_alpha_dropout: _channel_alpha_dropout,
         F.dropout: _dropout,
         F.dropout1d: _unbatched(_channel_dropout, 2),
         F.dropout2d: _channel_dropout,

@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from limbeck.common.seeds import own_state
-from limbeck.engine import carried_names, copy_module, is_simple
+from limbeck.engine import Carrying, carried_names, copy_module, is_simple
 from limbeck.models.replay import Replayed, random_calls
 from limbeck.models.stateful import with_carried_state
 
@@ -34,7 +34,7 @@ def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """
     module = unwrap(module)
     if any(isinstance(layer, LazyModuleMixin) for layer in module.modules()):
-        with contextlib.suppress(Exception), torch.no_grad():
+        with contextlib.suppress(Exception, SystemExit), torch.no_grad():
             module(_images(shape))
     elif any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
         module = module.float()
@@ -61,9 +61,12 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     module = with_carried_state(module)
     if is_simple(module):
         return module
-    kept = any(isinstance(m, _NormBase) and m.training and m.track_running_stats for m in module.modules())
+    kept = any(
+        isinstance(m, _NormBase) and m.training and m.track_running_stats and not isinstance(m, Carrying)
+        for m in module.modules()
+    )
     traced = random_calls()
-    with contextlib.suppress(Exception), torch.no_grad(), own_state(0):
+    with contextlib.suppress(Exception, SystemExit), torch.no_grad(), own_state(0):
         tried = copy_module(module).cpu()
         before = dict(tried.named_buffers())
         versions = {name: buffer._version for name, buffer in before.items()}
@@ -79,7 +82,7 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     if not kept and not traced.names and not traced.replaceable:
         return module
     replayed = Replayed(module)
-    with contextlib.suppress(Exception):  # named by the checks that follow, too
+    with contextlib.suppress(Exception, SystemExit):  # named by the checks that follow, too
         replayed.find_statistics(_images(shape))
     return replayed
 

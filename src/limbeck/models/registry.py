@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.common.naming import read_options, split_words
 from limbeck.common.registry import Registry
 from limbeck.common.seeds import own_state
+from limbeck.engine import call_with
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models.cells import CellNet
 from limbeck.models.checks import check, describe_error, refuse_blind, refuse_unsupported
@@ -132,8 +132,8 @@ def build_generator(
         buffers = {key: value.clone() for key, value in module.named_buffers()}
         with torch.no_grad(), own_state(other):
             try:
-                tried.append(functional_call(module, buffers, inputs))
-            except Exception as error:
+                tried.append(call_with(module, buffers, inputs))
+            except (Exception, SystemExit) as error:
                 raise LimbeckError(
                     f"The generator '{name}' fails on noise ({batch}, {latent}) and labels ({batch}, {num_classes}): "
                     f"{describe_error(error)}."
@@ -162,7 +162,7 @@ def _own_generator(name: str, shape: Shape, num_classes: int, latent: int) -> nn
             module = function(shape=shape, num_classes=num_classes, latent=latent)
         except LimbeckError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LimbeckError(
                 f"The generator '{name}' failed when called with shape={shape}, num_classes={num_classes} and "
                 f"latent={latent}: {describe_error(error)}."
@@ -211,7 +211,7 @@ def _from_factory(
             module = _call(function, arguments, optional=arguments.keys() - options.keys())
         except LimbeckError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise LimbeckError(
                 f"The learner '{name}' failed when called with ({called}): {describe_error(error)}."

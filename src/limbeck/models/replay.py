@@ -8,6 +8,7 @@ statistics are carried in the learner's state (see ``limbeck.engine.carried``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import torch
@@ -110,6 +111,7 @@ class _Replacements:
         self.assigned, self.drawn = dict(ASSIGNED), dict(DRAWN)
 
 
+_OTHER_NAMES: Final = MappingProxyType({"from": "low", "to": "high", "train": "training"})
 _REPLACEMENTS: Final = _Replacements()
 
 
@@ -126,7 +128,7 @@ class _Replacing(TorchFunctionMode):
         assigning = _REPLACEMENTS.assigned.get(func)
         if assigning is not None:
             return assigning(self.noise, *args, **(kwargs or {}))
-        given = {"low" if key == "from" else "high" if key == "to" else key: v for key, v in (kwargs or {}).items()}
+        given = {_OTHER_NAMES.get(key, key): value for key, value in (kwargs or {}).items()}
         handler = _REPLACEMENTS.drawn.get(func)
         if handler is None or given.get("generator") is not None or given.get("out") is not None:
             return func(*args, **(kwargs or {}))  # what draws from elsewhere is found by ``random_calls``

@@ -7,7 +7,8 @@ variance for constants. These are written in plain operations. Shapes: N images,
 
 from __future__ import annotations
 
-from typing import final
+from types import MappingProxyType
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,7 @@ from limbeck.engine import Carrying, Noisy
 from limbeck.errors import LimbeckError
 from limbeck.models.replay import momentum_of
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
-
-@final
 class BatchNorm(Carrying):
     """``nn.BatchNorm1d``, ``2d`` and ``3d`` with running statistics (Ioffe and Szegedy 2015), equal in every value.
 
@@ -60,12 +57,16 @@ class BatchNorm(Carrying):
             shift_C = shift_C + self.bias
         return x_NCHW * scale_C.view(shape) + shift_C.view(shape)
 
+    def reset_running_stats(self) -> None:
+        """Statistics as at the start: mean 0 and variance 1."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+
     def _move(self, running_C: Tensor, batch_C: Tensor) -> Tensor:
         batch_C = batch_C if self.carrying else batch_C.detach()
         return (1 - self.momentum) * running_C + self.momentum * batch_C
 
 
-@final
 class Dropout(Noisy):
     """Dropout (Srivastava et al. 2014) of entries, or of whole channels, with probability ``p`` in [0, 1].
 
@@ -125,43 +126,74 @@ class Augmented(Noisy):
         return moved
 
 
-def with_carried_state(module: nn.Module) -> nn.Module:
-    """The module with its batch normalisations that keep statistics, and its dropout, in the form that is carried.
+class CarriedBatchNorm1d(BatchNorm, nn.BatchNorm1d):  # type: ignore[misc]
+    """``nn.BatchNorm1d`` as it is carried."""
 
+
+class CarriedBatchNorm2d(BatchNorm, nn.BatchNorm2d):  # type: ignore[misc]
+    """``nn.BatchNorm2d`` as it is carried."""
+
+
+class CarriedBatchNorm3d(BatchNorm, nn.BatchNorm3d):  # type: ignore[misc]
+    """``nn.BatchNorm3d`` as it is carried."""
+
+
+class CarriedDropout(Dropout, nn.Dropout):
+    """``nn.Dropout`` as it is carried."""
+
+    channels, unbatched = False, None
+
+
+class CarriedDropout1d(Dropout, nn.Dropout1d):
+    """``nn.Dropout1d`` as it is carried."""
+
+    channels, unbatched = True, 2
+
+
+class CarriedDropout2d(Dropout, nn.Dropout2d):
+    """``nn.Dropout2d`` as it is carried."""
+
+    channels, unbatched = True, None
+
+
+class CarriedDropout3d(Dropout, nn.Dropout3d):
+    """``nn.Dropout3d`` as it is carried."""
+
+    channels, unbatched = True, 4
+
+
+_BATCH_NORMS: Final = MappingProxyType[type, type](
+    {nn.BatchNorm1d: CarriedBatchNorm1d, nn.BatchNorm2d: CarriedBatchNorm2d, nn.BatchNorm3d: CarriedBatchNorm3d}
+)
+_DROPOUTS: Final = MappingProxyType[type, type](
+    {
+        nn.Dropout: CarriedDropout,
+        nn.Dropout1d: CarriedDropout1d,
+        nn.Dropout2d: CarriedDropout2d,
+        nn.Dropout3d: CarriedDropout3d,
+    }
+)
+
+
+def with_carried_state(module: nn.Module) -> nn.Module:
+    """The module, whose batch normalisations that keep statistics, and whose dropout, are from now on carried.
+
+    They stay the same objects, with their hooks and attributes, and become instances of a class derived from theirs.
     Layers that are in evaluation mode are left alone: that is how a user turns dropout off. So are layers of derived
-    classes, which may do more than their base does.
+    classes or with a ``forward`` of their own, which may do more than their class does, and dropout in place.
 
     Raises:
         LimbeckError: a batch normalisation that averages over all batches (``momentum=None``).
     """
-    counterparts: dict[nn.Module, nn.Module] = {}  # a layer in two places stays one layer
-    for layer in list(module.modules()):
-        for name, child in layer._modules.items():
-            if child is not None:
-                if child not in counterparts:
-                    counterparts[child] = _counterpart(child)
-                if counterparts[child] is not child:
-                    setattr(layer, name, counterparts[child])
-    return _counterpart(module)
-
-
-def _counterpart(layer: nn.Module) -> nn.Module:
-    """The layer's counterpart, or itself."""
-    kind = type(layer)
-    if isinstance(layer, _BatchNorm) and layer.training and kind in _BATCH_NORMS and layer.track_running_stats:
-        return _batch_norm(layer)
-    if isinstance(layer, _DropoutNd) and layer.training and kind in _DROPOUTS and layer.p > 0:
-        unbatched = {nn.Dropout1d: 2, nn.Dropout3d: 4}.get(kind)
-        return Dropout(layer.p, channels=kind is not nn.Dropout, unbatched=unbatched)
-    return layer
-
-
-def _batch_norm(layer: _BatchNorm) -> BatchNorm:
-    norm = BatchNorm(layer.num_features, eps=layer.eps, momentum=momentum_of(layer), affine=layer.affine)
-    own = layer.running_mean
-    if own is not None:
-        norm.to(device=own.device, dtype=own.dtype)
-    norm.load_state_dict(layer.state_dict(), strict=False)
-    for name, parameter in layer.named_parameters():
-        norm.get_parameter(name).requires_grad_(parameter.requires_grad)
-    return norm.train(layer.training)
+    for layer in module.modules():
+        kind = type(layer)
+        if not layer.training or "forward" in vars(layer):
+            continue
+        if isinstance(layer, _BatchNorm) and kind in _BATCH_NORMS and layer.track_running_stats:
+            momentum_of(layer)
+            layer.num_batches_tracked = None  # counted in place, and of use only without a momentum
+            layer.__class__ = _BATCH_NORMS[kind]
+        elif isinstance(layer, _DropoutNd) and kind in _DROPOUTS and layer.p > 0 and not layer.inplace:
+            layer.register_buffer("key", torch.zeros((), dtype=torch.float32))
+            layer.__class__ = _DROPOUTS[kind]
+    return module

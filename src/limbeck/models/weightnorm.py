@@ -7,8 +7,9 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from limbeck.engine import call_with
 
 _SMALLEST = 1e-12
 """Added to ‖V‖², so that a direction of zeros has a gradient that is merely large."""
@@ -44,7 +45,7 @@ class WeightNorm(nn.Module):
             others = tuple(d for d in range(direction.ndim) if d != dim)
             norm = (direction.square().sum(others, keepdim=True) + _SMALLEST).sqrt()
             weights[name] = length.view(norm.shape) * direction / norm
-        output: Tensor = functional_call(self.module, weights, inputs)
+        output: Tensor = call_with(self.module, weights, inputs)
         return output
 
 

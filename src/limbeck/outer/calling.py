@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any, Final, overload
+
+import torch
 
 from limbeck.artefact.distilled import Distilled
+from limbeck.common.typed import fit_value
 from limbeck.data import TaskData, load
 from limbeck.data.sources import Source
 from limbeck.errors import LimbeckError
@@ -58,6 +62,8 @@ def distill(
     verdict: bool = ...,
     progress: bool | None = ...,
     reporter: Reporter | None = ...,
+    iterations: int | None = ...,
+    max_time: float | None = ...,
 ) -> Distilled: ...
 
 
@@ -78,7 +84,8 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
             - ``out``: run directory; nothing is written without one.
             - ``device``: where to compute, ``cpu`` by default.
             - ``data_dir``: where data sets are looked for first.
-            - ``resume``: go on from the checkpoint in ``out``; the settings recorded there count.
+            - ``resume``: go on from the checkpoint in ``out``; the settings recorded there count, but for
+              ``iterations`` and ``max_time``, over all sittings, where they are given.
             - ``overwrite``: replace a run that ``out`` already holds.
             - ``trust``: with ``resume``, import code that the run in ``out`` names.
             - ``verdict``: at the end, compare learned images with as many random real ones and k-means, on validation
@@ -103,9 +110,11 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
             "not what that names, as in distill(config, data)."
         )
     named |= dict(zip(wanted, given, strict=False))
-    place = {name: options.pop(name) for name in _PLACE if name in options}
+    place = {name: fit_value(name, options.pop(name), kind) for name, kind in _PLACE.items() if name in options}
     progress = place.pop("progress", None)
     place.setdefault("verdict", True)
+    if place.get("resume"):
+        place |= {name: options.pop(name) for name in _BUDGETS if name in options}
     out, own = place.get("out"), place.get("reporter")
     folder = None if out is None else Path(out)
     place["reporter"] = reporter_for(progress, folder=folder) if own is None else InPython(own)
@@ -127,7 +136,18 @@ def distill(first: Any = None, second: Any = None, /, **options: Any) -> Distill
     return _distill_data(named["data"], named["learner"], options, place)
 
 
-_PLACE = ("out", "device", "data_dir", "resume", "overwrite", "trust", "verdict", "progress", "reporter")
+_PLACE: Final = MappingProxyType({
+    "out": str | os.PathLike | None,
+    "device": str | torch.device,
+    "data_dir": str | os.PathLike | None,
+    "resume": bool,
+    "overwrite": bool,
+    "trust": bool,
+    "verdict": bool,
+    "progress": bool | None,
+    "reporter": Reporter | None,
+})  # fmt: skip
+_BUDGETS = ("iterations", "max_time")
 
 
 def _distill_data(source: Any, learner: LearnerLike, settings: dict[str, Any], place: dict[str, Any]) -> Distilled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -18,7 +18,10 @@ from limbeck.experiment.progress import Progress
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything that the next iteration depends on: three states of the outer optimiser and the generators."""
+    """Everything that the next iteration depends on: three states of the outer optimiser and the generators.
+
+    And what it is learned for: the shapes of each network's parameters by name, and a fixed θ₀; none in older ones.
+    """
 
     progress: Progress
     current: Tensors
@@ -29,10 +32,13 @@ class Checkpoint:
     execution: dict[str, Any]
     data_sha256: str
     threads: int
+    networks: Any = None
+    theta: Tensors = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Replace the folder's checkpoint; the previous one stays loadable until the new one is complete."""
         tensors = {f"generator.{name}": value for name, value in self.generators.items()}
+        tensors |= {f"theta.{name}": value for name, value in self.theta.items()}
         for part in ("current", "good", "best"):
             tensors |= {f"{part}.{name}": value for name, value in getattr(self, part).items()}
         metadata = {
@@ -41,6 +47,7 @@ class Checkpoint:
             "execution": self.execution,
             "data": self.data_sha256,
             "threads": self.threads,
+            "networks": self.networks,
         }
         write_tensors(folder / "checkpoint" / "state.safetensors", tensors, metadata)
 
@@ -70,6 +77,8 @@ class Checkpoint:
                 execution=metadata["execution"],
                 data_sha256=metadata.get("data", ""),
                 threads=metadata.get("threads", torch.get_num_threads()),
+                networks=metadata.get("networks"),
+                theta=with_prefix(tensors, "theta."),
             )
         except (KeyError, TypeError) as error:
             raise LimbeckError(f"{path} is damaged or from another version ({error}).") from None

@@ -5,14 +5,16 @@ Shapes: B inits, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, final
 
 import torch
 
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors, trainable_parameters
+from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores, score, train
 from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.build import initial_weights, network_for, warn_of_equal_starts
@@ -92,6 +94,54 @@ class Family:
         if self.resampled:
             return {}
         return {name: value[0] for name, value in self.members[0].initial.held_out(1, 0).items()}
+
+    @property
+    def shapes(self) -> list[dict[str, list[int]]]:
+        """The shapes of what training changes in each network, by name."""
+        return [
+            {name: list(value.shape) for name, value in trainable_parameters(member.kernels.learner.module).items()}
+            for member in self.members
+        ]
+
+    def check_same(self, shapes: Sequence[Mapping[str, list[int]]] | None, theta: Tensors) -> None:
+        """Raise LimbeckError unless a run began with these networks: their ``shapes``, and θ₀ of a fixed start.
+
+        None and no tensors are of a run that did not record them.
+        """
+        for now, then in zip(self.shapes, shapes or (), strict=False):
+            odd = sorted(name for name in {**now, **then} if now.get(name) != then.get(name))
+            if odd:
+                raise LimbeckError(
+                    f"The network is another than the one that the run began with: {', '.join(odd[:3])}"
+                    f"{', ...' if len(odd) > 3 else ''} {'have' if len(odd) > 1 else 'has'} another shape or name; "
+                    "resume it with the same network, or begin a new run (--out)."
+                )
+        if not all(torch.allclose(value.cpu(), theta.get(name, value.cpu())) for name, value in self.theta.items()):
+            raise LimbeckError(
+                "The network begins from other weights than the fixed ones that the run learned for; resume it with "
+                "the same network, or begin a new run (--out)."
+            )
+
+    def say_no_gradient(self, batches: Sequence[Batch], seed: int) -> None:
+        """Warn that the gradient in the images, or in all that is learned, was zero.
+
+        Raises:
+            LimbeckError: training does not change the weights of any network either.
+        """
+        for member, shapes in zip(self.members, self.shapes, strict=True):
+            start = member.initial.validation(1, seed)
+            trained = train(member.kernels, batches, start)
+            if any(not torch.equal(trained[name], start[name]) for name in shapes):
+                warnings.warn(
+                    "the images that are learned do not change: in the first iteration the gradient in them is exactly "
+                    "zero; look for what the network does to its images that has none, such as rounding or detach()",
+                    stacklevel=2,
+                )
+                return
+        raise LimbeckError(
+            "Training does not change the network: its output gives its parameters no gradient, as after detach() or "
+            "argmax(), or the step size is 0; so nothing can be learned for it."
+        )
 
     def draw(self, rng: torch.Generator) -> Trainable:
         """The learner that is trained next."""

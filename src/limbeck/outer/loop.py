@@ -20,7 +20,7 @@ from limbeck.common.devices import Device, describe_load, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import with_prefix
+from limbeck.engine import Batch, Tensors, with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import gather_materials
 from limbeck.experiment.compilers import use_compile_cache
@@ -160,6 +160,8 @@ class OuterLoop:
         self.validator = Validator(
             source=self.source, family=self.family, data=self.data, config=config, tell=reporter.message, recipe=usage
         )
+        if checkpoint is not None:
+            self.family.check_same(checkpoint.networks, checkpoint.theta)
         self.setup = Setup(
             learners=self.family,
             method=self.method,
@@ -244,6 +246,9 @@ class OuterLoop:
         """Read what iterations saw: guard against divergence, write the records, the last one with a validation."""
         progress = self.progress
         records = self.journal.read()
+        params, idle = self.source.parameters(), self.setup.optimizer.idle()
+        if records and records[0]["iteration"] == 1 and idle and ("images" in idle or idle == params.keys()):
+            self.family.say_no_gradient(self._batches(params), self.config.seed)
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
@@ -295,6 +300,11 @@ class OuterLoop:
             self.good = self.setup.optimizer.tensors()
         return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
 
+    @torch.no_grad()
+    def _batches(self, params: Tensors) -> list[Batch]:
+        """What a network is trained on, step by step."""
+        return [self.source.batch(params, t) for t in range(self.source.steps)]
+
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
         progress = self.progress
@@ -343,4 +353,6 @@ class OuterLoop:
             execution=asdict(self.execution),
             data_sha256=self.data.sha256,
             threads=torch.get_num_threads(),
+            networks=self.family.shapes,
+            theta={name: value.cpu().clone() for name, value in self.family.theta.items()},
         )

@@ -68,6 +68,11 @@ class OuterOptimizer:
         for name, value in source.project(self._params).items():
             self._params[name].copy_(value)
 
+    def idle(self) -> frozenset[str]:
+        """The parameters whose gradients were exactly zero in all steps."""
+        moments = {name: self._adam.state.get(value, {}).get("exp_avg") for name, value in self._params.items()}
+        return frozenset(name for name, moment in moments.items() if moment is not None and not moment.any())
+
     def restart(self) -> None:
         """Forget Adam's moments. An entry that has had no gradient so far would take its first steps far too large:
         the correction for moments that start at 0 counts the iterations in which the entry took no part."""

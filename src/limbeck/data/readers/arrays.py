@@ -7,6 +7,7 @@ from typing import Any, final
 
 from limbeck.data.raw import Raw
 from limbeck.data.readers.base import Reader
+from limbeck.errors import LimbeckError
 
 
 @final
@@ -26,6 +27,10 @@ class ArraysReader(Reader):
 
     def read(self, source: tuple[Any, Any], data_dir: Path | None) -> Raw:
         """As they are."""
+        if source[1] is None:
+            raise LimbeckError(
+                "There is nothing beside the images: give (x, y), or with a test set ((x, y), (x_test, y_test))."
+            )
         return Raw(train=source)
 
 

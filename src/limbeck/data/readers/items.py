@@ -87,7 +87,13 @@ def read_items(
                 )
             labels.append(y)
         again = sorted({int(i) for i in np.linspace(0, count - 1, min(_READ_TWICE, count))})
-        changed = any(not np.array_equal(x[i], _like(first_x, item(i)[0], i), equal_nan=_float(x)) for i in again)
+        read = {i: item(i) for i in again}
+        changed = any(not np.array_equal(x[i], _like(first_x, read[i][0], i), equal_nan=_float(x)) for i in again)
+        noisy = any(str(labels[i]) != str(_label(read[i][1], i)) for i in again)
+    if noisy:
+        warnings.warn(
+            f"the labels of {what} are others whenever they are read; those that were read first are used", stacklevel=2
+        )
     return Items(x=x, y=np.stack(labels), channels=axis, random=changed)
 
 

@@ -16,11 +16,11 @@ from typing import Literal, Self, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.typed import check_types
 from limbeck.engine.compiling import Compiled
+from limbeck.engine.forward import call_with
 from limbeck.engine.schedule import InnerConfig, Schedule, ScheduleGradients
 from limbeck.engine.source.base import Group, Pull, Pullback, Source
 from limbeck.engine.source.config import LabelKind, Materials, SourceConfig
@@ -240,8 +240,8 @@ class Generator(Source):
     def reproduction_error(self, weights: Tensors, encoder: Tensors, x_MCHW: Tensor, y_MK: Tensor) -> Tensor:
         """Mean over pixels of (x − G(E(x), y))², a scalar."""
         assert self.encoder is not None
-        z_MZ = functional_call(self.encoder, encoder, (x_MCHW,))
-        images = functional_call(self.module, weights, (z_MZ, y_MK))
+        z_MZ = call_with(self.encoder, encoder, (x_MCHW,))
+        images = call_with(self.module, weights, (z_MZ, y_MK))
         return F.mse_loss(images, x_MCHW)
 
     def start_from(self, x_TMCHW: Tensor, weights: Tensors, encoder: Tensors) -> None:
@@ -254,7 +254,7 @@ class Generator(Source):
                         self._params[prefix + name].copy_(value)
             if "z" in self._params:
                 for z_MZ, x_MCHW in zip(self._params["z"], x_TMCHW, strict=True):
-                    z_MZ.copy_(functional_call(self.encoder, encoder, (x_MCHW,)))
+                    z_MZ.copy_(call_with(self.encoder, encoder, (x_MCHW,)))
 
     @property
     def images_at_once(self) -> int:
@@ -274,7 +274,7 @@ class Generator(Source):
         """Images (M, C, H, W) and label distributions (M, K) from noise and labels, logits where these are learned."""
         if self.config.classes == "learned":
             y_MK = torch.softmax(y_MK, dim=-1)
-        images: Tensor = functional_call(self.module, weights, (z_MZ, y_MK))
+        images: Tensor = call_with(self.module, weights, (z_MZ, y_MK))
         return images, y_MK
 
     def rows(self, step: int) -> Tensor:

@@ -13,13 +13,12 @@ from typing import Any, Final, TypeAlias, cast, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.common.registry import Registry
 from limbeck.common.seeds import generator
-from limbeck.engine import Tensors
+from limbeck.engine import Tensors, call_with
 from limbeck.errors import LimbeckError, unknown
 from limbeck.models import BatchNorm, draw
 from limbeck.models.nets import ChannelResponseNorm
@@ -99,7 +98,7 @@ def synflow(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) ->
         if isinstance(layer, (*_NORMS, *_ACTIVATIONS))
     ]
     try:
-        flow = functional_call(module, weights | magnitudes, (ones_2CHW,)).sum() / 2
+        flow = call_with(module, weights | magnitudes, (ones_2CHW,)).sum() / 2
     finally:
         for hook in hooks:
             hook.remove()
@@ -115,7 +114,7 @@ def jacob_cov(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) 
     is highest where images pull in different directions. NaN for a network whose gradient is constant over pixels.
     """
     images = x_NCHW.clone().requires_grad_()
-    (slopes_NCHW,) = torch.autograd.grad(functional_call(module, weights, (images,)).sum(), images)
+    (slopes_NCHW,) = torch.autograd.grad(call_with(module, weights, (images,)).sum(), images)
     correlation_NN = torch.corrcoef(slopes_NCHW.flatten(1))
     if not correlation_NN.isfinite().all():
         return float("nan")
@@ -131,7 +130,7 @@ def naswot(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) -> 
     those that pass, for a sigmoid those whose output is above a half. −∞ where two images have the same code.
     """
     with _Codes() as recorder:
-        functional_call(module, weights, (x_NCHW,))
+        call_with(module, weights, (x_NCHW,))
     if not recorder.codes:
         raise LimbeckError(
             "naswot reads which activations are on, and this network has none that it knows (rectifiers and their kin, "
@@ -145,7 +144,7 @@ def naswot(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) -> 
 def grad_norm(module: nn.Module, weights: Tensors, x_NCHW: Tensor, y_N: Tensor) -> float:
     """Σ ‖∂ℓ/∂θ‖ over parameters, ℓ the cross-entropy of the batch (Abdelfattah et al. 2021)."""
     own = {name: weights[name].clone().requires_grad_() for name, _ in module.named_parameters()}
-    loss = F.cross_entropy(functional_call(module, weights | own, (x_NCHW,)), y_N)
+    loss = F.cross_entropy(call_with(module, weights | own, (x_NCHW,)), y_N)
     slopes = torch.autograd.grad(loss, list(own.values()), materialize_grads=True)
     return sum(float(slope.norm()) for slope in slopes)
 
