@@ -115,8 +115,7 @@ class OuterLoop:
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
         config.require_trust()
-        busy = describe_load(torch.get_num_threads())
-        if busy is not None:
+        if (busy := describe_load(torch.get_num_threads())) is not None:
             reporter.message(busy)
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
