@@ -420,7 +420,7 @@ def test_other_data_of_the_same_shape_is_noted(run: Distilled) -> None:
 
 
 def test_data_given_in_python_must_be_given_again(run: Distilled) -> None:
-    with pytest.raises(LimbeckError, match="data given in Python.*give it again, as data"):
+    with pytest.raises(LimbeckError, match="was given in Python; give the data again, as data"):
         evaluate(run, n=2)
 
 

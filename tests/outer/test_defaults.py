@@ -62,7 +62,7 @@ def test_the_learner_fits_the_data() -> None:
 
 @pytest.mark.parametrize(("side", "shrink"), [(47, None), (48, 2), (63, 2), (64, 2), (96, 3), (224, 7)])
 def test_large_pictures_are_seen_as_averages(side: int, shrink: int | None) -> None:
-    x = np.broadcast_to(np.zeros((1, 1, 1), np.uint8), (30, side, side))
+    x = np.broadcast_to(np.arange(30, dtype=np.uint8)[:, None, None], (30, side, side))
     data = limbeck.load_data((x, np.arange(30) % 3))
     learner = fit_defaults(Config(), data, ALL).learner
     assert learner == ("lenet" if shrink is None else f"stridednet,shrink={shrink}")

@@ -111,8 +111,7 @@ class OuterLoop:
         self.device, self.folder, self.reporter = device, assignment.folder, reporter
         config, checkpoint = self.config, assignment.checkpoint
         config.require_trust()
-        busy = describe_load(torch.get_num_threads())
-        if busy is not None:
+        if (busy := describe_load(torch.get_num_threads())) is not None:
             reporter.message(busy)
         learners = build_learners(config, self.data, device)
         self.method = config.method.build(None if config.attack is None else config.attack.objective)
@@ -247,14 +246,15 @@ class OuterLoop:
         progress = self.progress
         records = self.journal.read()
         params, idle = self.source.parameters(), self.setup.optimizer.idle()
-        if records and records[0]["iteration"] == 1 and idle and ("images" in idle or idle == params.keys()):
-            self.family.say_no_gradient(self._batches(params), self.config.seed)
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
                 records = records[: index + 1]  # those after it went on from what is no longer there
                 self._roll_back(record)
                 break
+        first = bool(records) and records[0]["iteration"] == 1 and "diverged" not in records[0]
+        if first and idle and ("images" in idle or idle == params.keys()):
+            self.family.say_no_gradient(self._batches(params), self.config.seed)
         if validate:
             if records[-1]["iteration"] != progress.iteration:
                 records.append({"iteration": progress.iteration} | dict.fromkeys(StepReport._fields, math.nan))
