@@ -98,7 +98,7 @@ def test_names() -> None:
     with pytest.raises(LimbeckError, match="did you mean 'kmeans'"):
         make_baseline("k-means")
     with pytest.raises(LimbeckError, match="baseline"):
-        check_baselines(["random", "herding"])
+        check_baselines(["random", "herdings"])
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

@@ -204,4 +204,7 @@ def test_settings_of_steps_are_refused(change: dict[str, object], sentence: str)
 
 def test_by_name_in_python() -> None:
     run = limbeck.distill(DATA, "mlp", method="dm", images_per_class=1, iterations=2, shift=1, verdict=False)  # type: ignore[call-overload]
-    assert run.config.method == DistributionConfig(shift=1) and run.config.source.start == "kmeans"
+    assert (
+        run.config.method == DistributionConfig(shift=1, turn=10, zoom=0.1, flip=False)
+        and run.config.source.start == "kmeans"
+    )

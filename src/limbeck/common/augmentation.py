@@ -28,8 +28,8 @@ class Moves(NamedTuple):
 
     def apply(self, x_MCHW: Tensor) -> Tensor:
         """The images (M, C, H, W), mirrored and then moved; differentiable in them."""
-        mirrored_M111 = self.mirrored.to(x_MCHW.device)[:, None, None, None]
-        if mirrored_M111.any():
+        if self.mirrored.any():
+            mirrored_M111 = self.mirrored.to(x_MCHW.device)[:, None, None, None]
             x_MCHW = torch.where(mirrored_M111, x_MCHW.flip(-1), x_MCHW)
         still = not (self.turn.any() or self.left.any() or self.up.any() or (self.zoom != 1).any())
         if still:

@@ -1,4 +1,4 @@
-"""How a gradient on what is learned is had: unrolling for now; matching methods stand beside it, a file each."""
+"""How a gradient on what is learned is had: unrolling, and the matching methods beside it, a file each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from limbeck.methods.matching import MatchingConfig
 from limbeck.methods.unrolled import Unrolled, UnrolledConfig
 
 METHODS: Final[Registry[type[MethodConfig]]] = Registry(
-    "method", ("unrolled", UnrolledConfig), ("dm", DistributionConfig), ("dc", GradientConfig)
+    "method",
+    ("unrolled", UnrolledConfig),
+    ("dm", DistributionConfig),
+    ("dc", GradientConfig),
+    ("dsa", SiameseConfig),
 )
 """The methods by name; another one is a file and a line here."""
 
