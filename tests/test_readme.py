@@ -28,7 +28,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VERBS = (
     "distill", "evaluate", "show", "export", "data", "pool", "adapt", "attack", "bound", "search", "sensitivity",
-    "reproduce",
+    "reproduce", "compare",
 )  # fmt: skip
 
 

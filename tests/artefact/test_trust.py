@@ -116,11 +116,11 @@ def test_the_refusal_on_the_command_line_is_one_sentence(tmp_path: Path, capsys:
     distill(config, data, out=tmp_path / "run")
     name = f"{module(tmp_path)}:net"
     edit(tmp_path / "run" / "distilled.json", "config", "learner", value=name)
-    assert cli(["evaluate", "run", "--n", "2", "--baselines", "none"]) == 2
+    assert cli(["evaluate", "run", "--n", "2", "--baselines", "none", "--protocol", "learned"]) == 2
     assert name in capsys.readouterr().err and not Path("imported").exists()
     assert cli(["show", "run"]) == 0 and cli(["export", "run"]) == 0
     assert not Path("imported").exists()
-    assert cli(["evaluate", "run", "--n", "2", "--baselines", "none", "--trust"]) == 0
+    assert cli(["evaluate", "run", "--n", "2", "--baselines", "none", "--protocol", "learned", "--trust"]) == 0
     assert Path("imported").exists()
 
 

@@ -93,6 +93,7 @@ def materials(seed: int = 0, inner: InnerConfig | None = None) -> Materials:
         rng=generator(seed),
         sample=sample,
         per_class=lambda rng, count: torch.rand(CLASSES, count, *SHAPE, generator=rng) * 4 - 2,
+        kmeans=lambda rng, count: torch.rand(CLASSES, count, *SHAPE, generator=rng) * 4 - 2,
         valid_pixels=lambda: Limits(low_C11=-2 * one, high_C11=2 * one, unit_C11=4 * one),
         make_generator=make_generator,
         make_encoder=make_encoder,

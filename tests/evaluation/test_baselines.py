@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_runs import generator, tiny_data
 from torch import Tensor
 
-from limbeck.data import TaskData
+from limbeck.data import TaskData, kmeans_per_class
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.baselines import (
     STEP_SIZES,
@@ -22,7 +22,6 @@ from limbeck.evaluation.baselines import (
     baseline_names,
     check_baselines,
     class_average,
-    kmeans,
     make_baseline,
     random_real,
 )
@@ -99,7 +98,7 @@ def test_names() -> None:
     with pytest.raises(LimbeckError, match="did you mean 'kmeans'"):
         make_baseline("k-means")
     with pytest.raises(LimbeckError, match="baseline"):
-        check_baselines(["random", "herding"])
+        check_baselines(["random", "herdings"])
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ def obvious_clusters() -> TaskData:
 
 def test_kmeans_finds_the_optimum_of_obvious_clusters() -> None:
     data = obvious_clusters()
-    images = kmeans(data, 3, generator(0))
+    images = kmeans_per_class(data, 3, generator(0))
     assert images.shape == (3, 3, 1, 8, 8)
     for label in range(3):
         points = normalised(label, data).flatten(1).double().numpy()
@@ -166,14 +165,14 @@ def test_kmeans_finds_the_optimum_of_obvious_clusters() -> None:
 
 
 def test_kmeans_of_one_is_the_mean_and_follows_its_generator() -> None:
-    torch.testing.assert_close(kmeans(DATA, 1, generator()), class_average(DATA, 1, generator()))
-    one, two, other = (kmeans(DATA, 4, generator(seed)) for seed in (0, 0, 1))
+    torch.testing.assert_close(kmeans_per_class(DATA, 1, generator()), class_average(DATA, 1, generator()))
+    one, two, other = (kmeans_per_class(DATA, 4, generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
 
 def test_kmeans_centroids_are_the_means_of_what_is_nearest_to_them() -> None:
-    images = kmeans(DATA, 4, generator(2))
+    images = kmeans_per_class(DATA, 4, generator(2))
     for label in range(3):
         members, centroids = normalised(label).flatten(1), images[label].flatten(1)
         nearest = torch.cdist(members, centroids).argmin(1)
@@ -187,7 +186,7 @@ def test_more_centroids_than_distinct_images(per_class: int) -> None:
     distinct = torch.randn(3, 3, 1, 8, 8, generator=generator(6))
     y_N = torch.arange(3).repeat_interleave(6)
     data = with_training(distinct[y_N, torch.arange(3).repeat(6)], y_N)
-    images = kmeans(data, per_class, generator(0))
+    images = kmeans_per_class(data, per_class, generator(0))
     assert images.shape == (3, per_class, 1, 8, 8)
     assert images.isfinite().all()
     for label in range(3):

@@ -388,7 +388,7 @@ def test_selection_sees_every_class_of_sorted_data(monkeypatch: pytest.MonkeyPat
     ("names", "says"),
     [
         ({"baselines": ["kmean"]}, "did you mean 'kmeans'"),
-        ({"baselines": ["random", "herding"]}, "herding"),
+        ({"baselines": ["random", "herdings"]}, "herdings"),
         ({"n": 0}, "n is 0"),
         ({"n": -3}, "n is -3"),
     ],

@@ -213,7 +213,23 @@ def test_a_network_that_is_not_at_hand_is_asked_for(tmp_path: Path, capsys: pyte
         with pytest.raises(LimbeckError, match="is <Cell given in Python> and has no name.*pass it \\(learner=Cell\\)"):
             work()
     run.train(MyNet())
-    assert cli(["evaluate", str(folder), "--data", _file(tmp_path), "--n", "2", "--baselines", "none"]) == 2
+    assert (
+        cli(
+            [
+                "evaluate",
+                str(folder),
+                "--data",
+                _file(tmp_path),
+                "--n",
+                "2",
+                "--baselines",
+                "none",
+                "--protocol",
+                "learned",
+            ]
+        )
+        == 2
+    )
     assert "pass it (learner=Cell)" in capsys.readouterr().err
     for own in (limbeck.load(folder, learner=cell), run.passing(cell), run.passing(MyNet)):
         same = own.train().state_dict()
@@ -235,7 +251,18 @@ def _file(folder: Path) -> str:
 def test_the_command_line_takes_a_name_for_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     learn(local(), out=folder)
-    words = ["evaluate", str(folder), "--data", _file(tmp_path), "--n", "2", "--baselines", "none"]
+    words = [
+        "evaluate",
+        str(folder),
+        "--data",
+        _file(tmp_path),
+        "--n",
+        "2",
+        "--baselines",
+        "none",
+        "--protocol",
+        "learned",
+    ]
     assert cli([*words, "--learner", f"{HERE}:MyNet"]) == 0
 
 

@@ -26,6 +26,7 @@ from limbeck.outer.budget import Budget
 from limbeck.outer.checkpoint import Checkpoint
 from limbeck.outer.loop import OuterLoop, distill
 from limbeck.outer.resolve import Assignment
+from limbeck.outer.validator import Validator
 
 DATA = tiny_data()
 NAN, INF = math.nan, math.inf
@@ -277,7 +278,7 @@ def test_the_best_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.mean = next(accuracies)
 
-    monkeypatch.setattr(OuterLoop, "validation_scores", lambda self: Fixed())
+    monkeypatch.setattr(Validator, "scores", lambda self: Fixed())
     result = run.run()
     assert result.info["validation"] == {"accuracy": 50.0, "iteration": 3}  # of two equals, the first
     assert torch.equal(result.images, kept.images)
@@ -588,7 +589,7 @@ def test_calibration_takes_step_sizes_back_from_where_training_diverges(tmp_path
     assert (chosen["n"], chosen["factor"] in (0.7, 0.8, 0.9, 1.0)) == (8, True)
     run = loop(config)
     accuracies = {
-        factor: run.validation_scores(
+        factor: run.validator.scores(
             {n.removeprefix("param."): v for n, v in Checkpoint.load(tmp_path).best.items() if n.startswith("param.")},
             8,
             2,
@@ -615,6 +616,6 @@ def test_calibration_trains_initial_weights_that_no_validation_has_seen(monkeypa
     run = loop(tiny_config())
     seeds: list[int] = []
     monkeypatch.setattr(type(run.family), "validate", lambda self, batches, data, count, seed: seeds.append(seed))
-    run.validation_scores()
-    run.validation_scores(None, 8, 2)
+    run.validator.scores()
+    run.validator.scores(None, 8, 2)
     assert seeds == [run.config.seed + 1, run.config.seed + 2]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.config import Config
+from limbeck.methods import METHODS
 from limbeck.models import given_word
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def card(result: Distilled) -> str:
         values = {name: ", ".join(f"{float(v):.4g}" for v in value) for name, value in training.hyperparameters.items()}
         others = "".join(f"\n{name}: {value}\n" for name, value in values.items() if name != "lr")
         steps = f"Step sizes: {values['lr']}\n{others}"
-    accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
+    method = METHODS.name_of(type(config.method)) or type(config.method).__name__
+    by = "" if method == "unrolled" else f" by {method}"
+    made = f"learned{by} for {', '.join(map(_spell, config.learners))}"
+    if "selected" in info:
+        what, made = f"real images ({info['selected']})", "chosen without any learning, to be trained on by"
+        made = f"{made} {_spell(config.learner)}"
     purpose = ""
     if config.attack is not None:
         source, target = (result.class_names[k] for k in (config.attack.source, config.attack.target))
@@ -49,9 +55,7 @@ def card(result: Distilled) -> str:
             "as all other classes together.\n"
         )
     picture = "![learned images](preview.png)\n" if result.kind == "images" else ""
-    validation = f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
-    if iteration < 0:
-        validation = "It was stopped before its first validation."
+    validation = _describe_validation(info)
     if result.verdict is not None:
         sentence = result.verdict.sentence
         validation += f"\n\n**{sentence[0].upper()}{sentence[1:].rstrip('.')}.**"
@@ -63,7 +67,7 @@ def card(result: Distilled) -> str:
 
 {picture}{purpose}
 {batches} batch(es) of {images} images of shape {" x ".join(map(str, shape))}, with {result.labels_kind} labels,
-learned for {", ".join(map(_spell, config.learners))}{normalised} with {init}.
+{made}{normalised} with {init}.
 Training takes {used}.
 
 {validation}{needs}
@@ -90,6 +94,16 @@ Source data: {info["data"]["name"]}, SHA-256 `{info["data"]["sha256"]}`. {info["
 {info["seconds"]} s on {info["versions"]["device"]} with Limbeck {info["versions"]["limbeck"]} and torch
 {info["versions"]["torch"]}. The complete configuration is in `distilled.json`.
 """
+
+
+def _describe_validation(info: dict[str, Any]) -> str:
+    """The accuracy by which the set was kept."""
+    if "selected" in info:
+        return "It was not validated."
+    accuracy, iteration = info["validation"]["accuracy"], info["validation"]["iteration"]
+    if iteration < 0:
+        return "It was stopped before its first validation."
+    return f"Validation accuracy of the kept state: {accuracy:.2f} % (iteration {iteration})."
 
 
 def _spell(name: str) -> str:

@@ -27,6 +27,7 @@ Limbeck learns tiny training sets.
   pool       train many networks at once      limbeck pool make mnist --n 50
   adapt      move them to other data          limbeck adapt runs/pools/mnist-lenet.safetensors --to fashion-mnist
   attack     what one bad batch can do        limbeck attack runs/pools/mnist-lenet.safetensors --from 7 --to 1
+  compare    which method is the best one     limbeck compare mnist --ipc 1 10 --max-time 60
   sensitivity  a grid of sizes                limbeck sensitivity mnist --steps 1 3 10 --epochs 1 3
   bound      how few images can do            limbeck bound random --features 10
   search     find a good architecture         limbeck search mnist --proxy runs/teacher --budget 200
@@ -91,6 +92,7 @@ def _verb(name: str) -> Callable[[list[str]], int]:
         "pool": commands.pool,
         "adapt": commands.adapt,
         "attack": commands.attack,
+        "compare": commands.compare,
         "sensitivity": commands.sensitivity,
         "distill": commands.distill,
         "evaluate": commands.evaluate,

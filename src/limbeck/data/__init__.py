@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from limbeck.data.dataset import TaskData
 from limbeck.data.download import get
+from limbeck.data.kmeans import find_centres, kmeans_per_class
 from limbeck.data.known import known_names
 from limbeck.data.loading import load, read_base_sha256
 from limbeck.data.preprocessing import Preprocessing
@@ -23,8 +24,10 @@ __all__ = [
     "TaskData",
     "available",
     "canonical_name",
+    "find_centres",
     "get",
     "is_named",
+    "kmeans_per_class",
     "known_names",
     "load",
     "read_base_sha256",

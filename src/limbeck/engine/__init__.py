@@ -8,6 +8,7 @@ from limbeck.engine.carried import KEYS, Carrying, Noisy, carried_names
 from limbeck.engine.forward import (
     call_with,
     copy_module,
+    detach_all,
     differentiable,
     hidden_layers,
     is_simple,
@@ -91,6 +92,7 @@ __all__ = [
     "call_with",
     "carried_names",
     "copy_module",
+    "detach_all",
     "differentiable",
     "hidden_layers",
     "images_per_class",

@@ -13,9 +13,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.data import TaskData
+from limbeck.data import TaskData, kmeans_per_class
 from limbeck.engine import Batch, Tensors
 from limbeck.errors import unknown
+from limbeck.evaluation.selections import SELECTIONS, select_per_class
 
 STEP_SIZES = tuple(0.001 * 10 ** (i / 3) for i in range(10))
 """The grid that step sizes are tuned on: 0.001 to 1, three a decade."""
@@ -76,18 +77,6 @@ def class_average(data: TaskData, per_class: int, generator: torch.Generator) ->
     return torch.stack(means)[:, None].expand(-1, per_class, -1, -1, -1).contiguous()
 
 
-def kmeans(data: TaskData, per_class: int, generator: torch.Generator) -> Tensor:
-    """Centroids of k-means within each class, k = n, in random order, (K, n, C, H, W)."""
-    centroids = []
-    for members in _by_class(data):
-        x_ND = data.preprocessing.apply(members).flatten(1)
-        k = min(per_class, len(x_ND))
-        centroids_kD = _lloyd(x_ND, k, generator)[torch.randperm(k, generator=generator)]
-        repeats = -(-per_class // k)
-        centroids.append(centroids_kD.repeat(repeats, 1)[:per_class].reshape(per_class, *data.image_shape))
-    return torch.stack(centroids)
-
-
 FINE_TUNING = "fine-tuning"
 """Ordinary training on as many random real images, for as many epochs as validation likes best."""
 
@@ -95,7 +84,8 @@ FINE_TUNING_EPOCHS = (3, 10, 30, 100)
 
 
 def baseline_names() -> tuple[str, ...]:
-    """The baselines in the order of the paper's table; ``fine-tuning`` is another, for networks that were trained."""
+    """The baselines in the order of the paper's table. Others are the selections, and ``fine-tuning`` for networks that
+    were trained."""
     return ("random", "best-random", "kmeans", "average")
 
 
@@ -108,13 +98,18 @@ def make_baseline(name: str) -> Callable[[TaskData, int, torch.Generator], Tenso
     known = {
         "random": random_real,
         "best-random": random_real,
-        "kmeans": kmeans,
+        "kmeans": kmeans_per_class,
         "average": class_average,
         FINE_TUNING: random_real,
+        **{name: _selection(name) for name in SELECTIONS.names if name != "random"},
     }
     if name not in known:
         raise unknown("baseline", name, known)
     return known[name]
+
+
+def _selection(name: str) -> Callable[[TaskData, int, torch.Generator], Tensor]:
+    return lambda data, per_class, generator: select_per_class(data, name, per_class, generator)
 
 
 def check_baselines(names: Sequence[str]) -> tuple[str, ...]:
@@ -126,26 +121,3 @@ def check_baselines(names: Sequence[str]) -> tuple[str, ...]:
 
 def _by_class(data: TaskData) -> list[Tensor]:
     return [data.train_x[data.train_y == label] for label in range(data.num_classes)]
-
-
-def _lloyd(x_ND: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
-    """Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii 2007); centroids (k, D)."""
-    first = int(torch.randint(len(x_ND), (1,), generator=generator))
-    centroids_kD = x_ND[first : first + 1]
-    while len(centroids_kD) < k:
-        weight_N = torch.cdist(x_ND, centroids_kD).square().amin(1).cpu()
-        if float(weight_N.sum()) == 0:  # fewer distinct images than centroids
-            weight_N = torch.ones_like(weight_N)
-        index = int(torch.multinomial(weight_N, 1, generator=generator))
-        centroids_kD = torch.cat([centroids_kD, x_ND[index : index + 1]])
-    for _ in range(rounds):
-        nearest_N = torch.cdist(x_ND, centroids_kD).argmin(1)
-        moved_kD = centroids_kD.clone()
-        for index in range(k):
-            members = x_ND[nearest_N == index]
-            if len(members):
-                moved_kD[index] = members.mean(0)
-        if torch.equal(moved_kD, centroids_kD):
-            break
-        centroids_kD = moved_kD
-    return centroids_kD

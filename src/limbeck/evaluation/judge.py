@@ -37,12 +37,17 @@ from limbeck.evaluation.kept import keep_scores
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
-from limbeck.evaluation.training import TrainingRecipe, chosen_recipe
+from limbeck.evaluation.training import OrdinaryTraining, TrainingRecipe, chosen_recipe
+from limbeck.evaluation.tuning import tune_recipe
+from limbeck.evaluation.usage import Protocol, Use, uses_of
 from limbeck.experiment.console import reporter_for
 from limbeck.experiment.planner import Work, plan_judging
 from limbeck.experiment.progress import once
 from limbeck.experiment.task import task_of
 from limbeck.models import LearnerLike, RandomInit, name_learner
+
+MANY_STEPS_INITS = 20
+"""Initial weights by default where training is ordinary, of some hundred or thousand steps."""
 
 CURVE_INITS = 10
 """Initial weights over which the accuracy is followed from step to step."""
@@ -59,6 +64,7 @@ def evaluate(
     learners: Sequence[LearnerLike] = (),
     every_step: bool = False,
     training: TrainingRecipe | None = None,
+    protocol: Protocol | None = None,
     device: Device = "cpu",
     data_dir: Path | None = None,
     tell: Callable[[str], None] | None = None,
@@ -70,7 +76,8 @@ def evaluate(
         run: the learned set.
         data: the task, or what ``load_data`` takes; by default what a run just made was given, or the one that it
             names.
-        n: held-out initial weights; by default 200 for small networks and 40 for large ones. A fixed init has one.
+        n: held-out initial weights; by default 200 for small networks and 40 for large ones, 20 where ordinary training
+            is tuned. A fixed init has one.
         seed: of the held-out weights and the baselines' draws.
         baselines: which to run, all by default; a name or several.
         learner: the network that the set was learned for, its class or what makes it, where that was given in Python
@@ -81,6 +88,10 @@ def evaluate(
         training: another recipe than that of the set, for the set and for the baselines, such as
             ``OrdinaryTraining(epochs=30, shift=3)``. Its step size is tuned on validation data for each of them: as it
             is, or one of the grid on which those of the baselines are tuned.
+        protocol: ``learned`` trains in the steps that were learned with the set, ``ordinary`` as people train:
+            step size, epochs and augmentation are tuned on validation data for each set, from ``training`` on if that
+            is given; ``both``, one after the other. By default as the set says, and an ordinary one's baselines are
+            tuned so, too.
         device: where to compute.
         data_dir: where data sets are looked for first.
         tell: told what is going on.
@@ -113,25 +124,26 @@ def evaluate(
         tell = reporter_for(progress).message
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
-    recipe = chosen_recipe(training, run.training)
-    judge = _Judge(run, recipe, data, device, n, seed, tell, network=learner, given=training is not None)
+    chosen_recipe(training, run.training)  # refuses what is none
+    uses = uses_of(run, training, protocol)
     # All at once, so that wrong names show before anything is scored.
-    others = {
-        name_learner(other): _Judge(
-            run, recipe, data, device, n, seed, tell, name_learner(other), other, given=training is not None
-        )
-        for other in learners
-    }
-    rows = [judge.score_set("distilled", every_step)]
-    rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
-    rows += [other.score_set(name, every_step) for name, other in others.items()]
+    judges = [_Judge(run, use, data, device, n, seed, tell, network=learner) for use in uses]
+    others = [
+        [_Judge(run, use, data, device, n, seed, tell, name_learner(other), other) for other in learners]
+        for use in uses
+    ]
+    rows = []
+    for judge, carried in zip(judges, others, strict=True):
+        rows.append(judge.score_set("distilled", every_step))
+        rows += [judge.fine_tuned() if name == FINE_TUNING else judge.baseline(name) for name in names]
+        rows += [other.score_set(str(other.other), every_step) for other in carried]
     result = Evaluation(
         rows=tuple(rows),
         class_names=data.class_names,
         device=str(versions(device)["device"]),
         info={
-            "n": judge.n,
-            "training": recipe.description,
+            "n": judges[0].n,
+            "training": " and ".join(use.description for use in uses),
             "seed": seed,
             "data": {"name": data.name, "sha256": data.sha256},
         },
@@ -148,7 +160,7 @@ class _Judge:
     def __init__(
         self,
         run: LearnedSet,
-        recipe: TrainingRecipe,
+        use: Use,
         data: TaskData,
         device: str,
         n: int | None,
@@ -156,11 +168,10 @@ class _Judge:
         tell: Callable[[str], None],
         other: str | None = None,
         network: LearnerLike | None = None,
-        *,
-        given: bool = False,
     ) -> None:
         self.run, self.data, self.device, self.seed, self.tell, self.other = run, data, device, seed, tell, other
-        self.recipe, self.given = recipe, given
+        self.use, self.recipe = use, use.recipe
+        recipe = use.recipe
         learner = run.learner(network, device=device, training=recipe)
         self.learner: Learner = learner
         first = next(self._batches(run.images, run.labels))  # as large as the recipe makes it
@@ -171,7 +182,7 @@ class _Judge:
         most = init.held_out if pool else 200  # a pool holds out only so many
         few = run.config.outer.validate_inits if pool else 200
         fixed = bool(run.weights) and other is None
-        self.n = 1 if fixed else (n or min(most, 200 if small else 40))
+        self.n = 1 if fixed else (n or min(most, MANY_STEPS_INITS if use.tuned else 200 if small else 40))
         plan = plan_judging(learner, data, self.n, images=images, steps=recipe.count_steps(count), tell=tell)
         self.kernels = Kernels(learner, RealLoss(), plan.execution)
         self.initial = self._weights(self.n, "test")
@@ -184,39 +195,49 @@ class _Judge:
         start = time.monotonic()
         on = "" if self.other is None else f" on {self.other}"
         images, labels = self.run.images, self.run.labels
-        lr = None
-        if self.given:
-            self.tell(f"tuning the learned set's step size{on} on validation data")
-            lr = self._tune(lambda lr: self._batches(images, labels, lr))
+        recipe = self.recipe
+        if not self.use.own or (self.use.tuned and self.other is not None):
+            self.tell(f"tuning how the learned set is used{on} on validation data")
+            recipe = self._tune(images, labels)
         self.tell(f"scoring the learned set{on} on the test set over {self.n} initial weights")
-        scores = self._test([self._batches(images, labels, lr)])
-        seconds = time.monotonic() - start
+        scores = self._test([self._batches(images, labels, recipe)])
+        return self._row(row, scores, recipe, start, tuple(self._curve(recipe)) if every_step else ())
+
+    def _row(
+        self, row: str, scores: Scores, recipe: TrainingRecipe, start: float, curve: tuple[float, ...] = ()
+    ) -> Row:
+        """What is said of a set that was trained so."""
         return Row(
             row=row,
             before=self.before,
             scores=scores,
-            step_size=self._step_size(lr),
-            seconds=seconds,
-            curve=tuple(self._curve(lr)) if every_step else (),
+            step_size=recipe.step_size,
+            seconds=time.monotonic() - start,
+            curve=curve,
+            protocol=self.use.protocol,
+            training=recipe.description,
         )
 
-    def _tune(self, arrange: Callable[[float | None], Iterable[Batch]]) -> float | None:
-        """The step size that validation likes best; None for those of the recipe as it is, if that was given."""
-        grid = (None, *STEP_SIZES) if self.given else STEP_SIZES
-        return max(grid, key=lambda lr: self._validate(arrange(lr)))
+    def _tune(self, images_SMCHW: Tensor, labels_SMK: Tensor) -> TrainingRecipe:
+        """The recipe as validation likes it best for a set: all of ordinary training, or the step size."""
 
-    def _step_size(self, lr: float | None) -> float | None:
-        """What the row of a set says that was trained so; None where step sizes were learned."""
-        return getattr(self.recipe, "lr", None) if lr is None else lr
+        def validate(recipe: TrainingRecipe) -> float:
+            return self._validate(self._batches(images_SMCHW, labels_SMK, recipe))
 
-    def _curve(self, step_size: float | None) -> Iterator[float]:
+        if self.use.tuned and isinstance(self.recipe, OrdinaryTraining):
+            moved = self.data.kind == "images"
+            return tune_recipe(self.recipe, validate, shape=self.data.image_shape, moved=moved)
+        sizes = [self.recipe.at_step_size(lr) for lr in STEP_SIZES]
+        return max([self.recipe, *sizes] if not self.use.own else sizes, key=validate)
+
+    def _curve(self, recipe: TrainingRecipe) -> Iterator[float]:
         """Accuracy of a few inits on the validation split, before training and after each step."""
         self.tell("following the accuracy from step to step on validation data")
         few = {name: value[:CURVE_INITS] for name, value in self.initial.items()}
         states = [self.kernels.init(part) for part in chunks(few, self.kernels.execution.chunk)]
         with torch.no_grad():
             yield self._follow(states)
-            for batch in self._batches(self.run.images, self.run.labels, step_size):
+            for batch in self._batches(self.run.images, self.run.labels, recipe):
                 states = [self.kernels.step(state, batch) for state in states]
                 yield self._follow(states)
 
@@ -225,34 +246,30 @@ class _Judge:
         network = concatenate([state.network for state in states])
         return self._score(network, self.data.split_batches("val", 1000)).mean
 
-    def _batches(self, images_SMCHW: Tensor, labels_SMK: Tensor, step_size: float | None = None) -> Iterator[Batch]:
-        """The batches of training on a set, at another step size if one is given; each is made when it is its turn."""
-        recipe = self.recipe if step_size is None else self.recipe.at_step_size(step_size)
-        return recipe.batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed)
+    def _batches(
+        self, images_SMCHW: Tensor, labels_SMK: Tensor, recipe: TrainingRecipe | None = None
+    ) -> Iterator[Batch]:
+        """The batches of training on a set; each is made when it is its turn."""
+        return (recipe or self.recipe).batches(images_SMCHW, labels_SMK, device=self.device, seed=self.seed)
 
     def baseline(self, name: str) -> Row:
-        """A baseline's row: draw its images, tune its step size, score it."""
+        """A baseline's row: draw its images, tune how they are used, score them."""
         start = time.monotonic()
-        self.tell(f"baseline {name}: tuning its step size on validation data")
+        self.tell(f"baseline {name}: tuning its {'training' if self.use.tuned else 'step size'} on validation data")
         layout = Layout(
             batches=self.run.images.shape[0],
             ipc=max(1, self.run.images.shape[1] // self.run.num_classes),
         )
-
-        def arrange(x_KnCHW: Tensor, step_size: float | None) -> Iterator[Batch]:
-            return self._batches(*layout.split(x_KnCHW), step_size)
-
         count = RANDOM_SETS if name in ("random", "best-random") else 1
         draws = generator(self.seed, f"baseline {name}")
         make = make_baseline(name)
-        sets = [make(self.data, layout.per_class, draws) for _ in range(count)]
-        step_size = self._tune(lambda lr: arrange(sets[0], lr))
+        sets = [layout.split(make(self.data, layout.per_class, draws)) for _ in range(count)]
+        recipe = self._tune(*sets[0])
         if name == "best-random":
-            sets = [max(sets, key=lambda x: self._on_training_data(arrange(x, step_size)))]
+            sets = [max(sets, key=lambda pair: self._on_training_data(self._batches(pair[0], pair[1], recipe)))]
         self.tell(f"baseline {name}: scoring on the test set")
-        scores = self._test([arrange(x, step_size) for x in sets])
-        seconds = time.monotonic() - start
-        return Row(row=name, before=self.before, scores=scores, step_size=self._step_size(step_size), seconds=seconds)
+        scores = self._test([self._batches(images, labels, recipe) for images, labels in sets])
+        return self._row(name, scores, recipe, start)
 
     def fine_tuned(self) -> Row:
         """Ordinary training on random real images, as many as the learned set has: SGD with momentum 0.9, its step size
@@ -282,7 +299,15 @@ class _Judge:
         lr, epochs = max(accuracy, key=lambda choice: accuracy[choice])
         self.tell(f"baseline fine-tuning: {epochs} epochs, scoring on the test set")
         scores = self._test([arrange(x, lr, epochs) for x in sets], kernels)
-        return Row(row=FINE_TUNING, before=self.before, scores=scores, step_size=lr, seconds=time.monotonic() - start)
+        return Row(
+            row=FINE_TUNING,
+            before=self.before,
+            scores=scores,
+            step_size=lr,
+            seconds=time.monotonic() - start,
+            protocol=self.use.protocol,
+            training=f"{epochs} epochs of SGD with momentum {lr:g}",
+        )
 
     @property
     def before(self) -> float:

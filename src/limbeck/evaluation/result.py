@@ -40,6 +40,8 @@ class Row:
         step_size: the tuned step size of a baseline, None for learned ones.
         seconds: for training and scoring.
         curve: mean accuracy on the validation split before training and after each inner step, (T + 1,); or empty.
+        protocol: ``learned`` or ``ordinary`` (see ``evaluate``).
+        training: how networks were trained, such as "30 gradient steps".
     """
 
     row: str
@@ -48,6 +50,8 @@ class Row:
     step_size: float | None
     seconds: float
     curve: tuple[float, ...] = ()
+    protocol: str = "learned"
+    training: str = ""
 
     @property
     def examples(self) -> int:
@@ -109,13 +113,15 @@ class Evaluation:
     def more_columns(self) -> tuple[str, ...]:
         """What a table has besides where the test set is unbalanced, or small."""
         first = self.distilled
-        return (*(("balanced",) if first.unbalanced else ()), *(("95 %",) if first.interval else ()))
+        protocols = ("protocol",) if len({row.protocol for row in self.rows}) > 1 else ()
+        return (*protocols, *(("balanced",) if first.unbalanced else ()), *(("95 %",) if first.interval else ()))
 
     def more_cells(self, row: Row) -> tuple[str, ...]:
         """What a row has in ``more_columns``."""
+        protocol = (row.protocol,) if "protocol" in self.more_columns else ()
         balanced = (f"{row.scores.balanced:.2f}",) if self.distilled.unbalanced else ()
         interval = (f"{row.interval[0]:.1f}–{row.interval[1]:.1f}",) if row.interval else ()
-        return (*balanced, *interval)
+        return (*protocol, *balanced, *interval)
 
     @property
     def accuracy(self) -> float:
@@ -143,6 +149,8 @@ class Evaluation:
                     "step_size": row.step_size,
                     "seconds": row.seconds,
                     "curve": list(row.curve),
+                    "protocol": row.protocol,
+                    "training": row.training,
                     "device": self.device,
                     "run": run,
                 }

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from limbeck.common.seeds import own_state
-from limbeck.data import TaskData
+from limbeck.data import TaskData, kmeans_per_class
 from limbeck.engine import (
     GeneratorConfig,
     Limits,
@@ -60,6 +60,7 @@ def gather_materials(config: Config, data: TaskData, rng: torch.Generator) -> Ma
         rng=rng,
         sample=data.sample,
         per_class=data.per_class,
+        kmeans=lambda rng, n: kmeans_per_class(data, n, rng),
         valid_pixels=lambda: valid_pixels(data),
         make_generator=make_generator,
         make_encoder=make_encoder,

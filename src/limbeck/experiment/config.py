@@ -11,7 +11,7 @@ from typing import Annotated, Any, final
 import tyro
 
 from limbeck.common.files import relative_path
-from limbeck.common.idle import refuse_idle_fields
+from limbeck.common.idle import IdleOptionError, refuse_idle_fields
 from limbeck.common.typed import check_types
 from limbeck.data.sources import absolute_source, relative_source
 from limbeck.engine import InnerConfig, PixelConfig, SourceConfig
@@ -107,6 +107,8 @@ class Config:
         check_positive(self, "val_size")
         if self.augment_shift < 0:
             raise LimbeckError(f"augment_shift is {self.augment_shift}; it must not be negative.")
+        if not self.method.learns_steps:
+            self._leave_out_steps()
         if self.weight_norm and self.init.gain != 1:
             raise LimbeckError(
                 f"gain is {self.init.gain}, but with weight_norm the size of drawn weights means nothing; let it be 1."
@@ -132,6 +134,30 @@ class Config:
             )
         if not unread:
             self._refuse_idle()
+
+    def _leave_out_steps(self) -> None:
+        """With a method that unrolls nothing: one batch of images, used once, and nothing of an inner loop.
+
+        Raises:
+            LimbeckError: a source of something else, an attack, or settings of steps that there are not.
+        """
+        kind = type(self.method).__name__
+        if not isinstance(self.source, PixelConfig) or self.attack is not None:
+            what = "an attack" if self.attack is not None else type(self.source).__name__
+            raise LimbeckError(f"The method of {kind} learns images, not {what}; choose method unrolled for that.")
+        plain = PixelConfig()
+        for name in ("steps", "epochs"):
+            if getattr(self.source, name) not in (1, getattr(plain, name)):
+                raise IdleOptionError(name, getattr(self.source, name), f"with {kind}: no steps are learned")
+        if self.outer.calibrate_inits or self.outer.grow:
+            name = "grow" if self.outer.grow else "calibrate_inits"
+            raise IdleOptionError(name, getattr(self.outer, name), f"with {kind}: no steps are learned")
+        without = InnerConfig(learn_lr="fixed", lr=InnerConfig().start("lr"))
+        if self.inner not in (InnerConfig(), without):
+            for field in dataclasses.fields(self.inner):
+                refuse_idle_fields(self.inner, field.name, why=f"with {kind}: no steps are learned")
+        object.__setattr__(self, "source", dataclasses.replace(self.source, steps=1, epochs=1))
+        object.__setattr__(self, "inner", without)
 
     def _refuse_idle(self) -> None:
         """Raise IdleOptionError for an option of one part that does nothing because of what another part says."""

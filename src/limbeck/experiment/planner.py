@@ -277,6 +277,8 @@ def plan_distilling(config: Config, learners: Sequence[Learner], data: TaskData,
         )
     elif engine.compile == "auto":
         reporter.message(f"eager{plan.why}")
+    if not config.method.learns_steps:  # no real batch is differentiated through a trained network
+        return plan
     if engine.bfloat16 != "auto":
         on = engine.bfloat16 == "on"
         return replace(plan, execution=replace(plan.execution, bfloat16=on, channels_last=on))

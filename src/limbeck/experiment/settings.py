@@ -13,7 +13,7 @@ from limbeck.engine import SOURCES, InnerConfig, SourceConfig
 from limbeck.errors import LimbeckError, unknown
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import EngineConfig, InitConfig, OuterConfig
-from limbeck.methods import UnrolledConfig
+from limbeck.methods import METHODS, MethodConfig
 from limbeck.models.given import LearnerLike, name_learner
 
 _PARTS: Final[Mapping[str, type[Any]]] = MappingProxyType(
@@ -29,7 +29,8 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
 
     Args:
         settings: fields of ``Config`` and of its parts, such as ``steps``, ``lr`` and ``iterations``;
-            ``images_per_class`` for ``ipc``; ``source``, a kind or a config of one; ``family``, further learners. None
+            ``images_per_class`` for ``ipc``; ``source`` and ``method``, a kind or a config of one; ``family``, further
+            learners. None
             stands for the default.
         learner: whatever ``Config.with_learner`` takes.
         data: what the data is called.
@@ -54,9 +55,12 @@ def _config_of(settings: Mapping[str, Any], learner: LearnerLike, data: str) -> 
         raise LimbeckError(f"family is {family!r:.60}; it must be a list of further learners, such as ['mlp'].")
     kind = type(source) if isinstance(source, SourceConfig) else SOURCES[source]
     own = {name: values.pop(name) for name in _OWN if name in values}
-    loss_every = values.pop("loss_every", None)
-    if loss_every is not None and "method" not in own:
-        own["method"] = UnrolledConfig(loss_every=loss_every)
+    method = own.pop("method", "unrolled")
+    if not isinstance(method, MethodConfig):
+        cls: Any = METHODS[method]
+        names = [field.name for field in dataclasses.fields(cls) if field.name in values]
+        method = cls(**{name: values.pop(name) for name in names})
+    own["method"] = method
     parts: dict[str, dict[str, Any]] = {part: {} for part in ("source", *_PARTS)}
     for name, value in values.items():
         parts[_part_of(name, kind)][name] = value
@@ -90,7 +94,7 @@ def _part_of(name: str, kind: type[SourceConfig]) -> str:
         raise LimbeckError(f"{said} belongs to source='{others[0]}', not to {kind.__name__}; leave it out.")
     if name in ("channels", "kind", "image", "label", "limit", "readers", "data_dir"):
         raise LimbeckError(f"{name} says how data is read; give it there: limbeck.load_data(source, {name}=...).")
-    known = [*_OWN, *_SYNONYMS, "source", "family", "loss_every", *(f for cls in parts.values() for f in _fields(cls))]
+    known = [*_OWN, *_SYNONYMS, "source", "family", *(f for cls in parts.values() for f in _fields(cls))]
     raise unknown("setting", name, known)
 
 

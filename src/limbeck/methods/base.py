@@ -6,10 +6,13 @@ Shapes: B inits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from limbeck.engine import Execution, Kernels, Learner, MetaGradient, Objective, RealBatch, RealLoss, Source, Tensors
+from limbeck.errors import LimbeckError
 
 
 class Method(ABC):
@@ -46,6 +49,21 @@ class MethodConfig(ABC):
     def idle_with_goal(self) -> tuple[str, ...]:
         """Options that do nothing where something else is minimised than the loss on real data; none by default."""
         return ()
+
+    @property
+    def learns_steps(self) -> bool:
+        """Whether step sizes are learned with the images; a set without them is for ordinary training."""
+        return True
+
+    @property
+    def suits(self) -> Mapping[str, Any]:
+        """Settings that suit it where nobody names them, by their names in a run's configuration; none by default."""
+        return {}
+
+    def refuse_goal(self, goal: Objective | None) -> None:
+        """Raise LimbeckError for a goal that a method cannot have, as one that compares with real images."""
+        if goal is not None:
+            raise LimbeckError(f"{type(self).__name__} cannot learn an attack; use UnrolledConfig.")
 
     def stored_states(self, steps: int) -> int:
         """States of each network that are held at once for T inner ``steps``; by default one, as nothing is trained."""

@@ -14,8 +14,9 @@ from typing import Any, Final
 from limbeck.data import TaskData
 from limbeck.engine import PixelConfig
 from limbeck.experiment.config import Config
+from limbeck.methods import MatchingConfig
 
-SIZES: Final = frozenset({"steps", "epochs", "inits", "real_batch"})
+SIZES: Final = frozenset({"steps", "epochs", "inits", "real_batch", "lr_images", "validate_every", "validate_inits"})
 """Settings that follow from data and budget where nobody names them; on the command line ``learner`` does, too."""
 
 SHORT_SECONDS, SHORT_ITERATIONS = 300, 1000
@@ -47,6 +48,8 @@ def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Confi
     source, outer = config.source, config.outer
     if not isinstance(source, PixelConfig) or config.attack is not None:
         return config.settled()
+    if not config.method.learns_steps:
+        return _fit_matching(config, data, free)
     short = outer.iterations <= SHORT_ITERATIONS or (outer.max_time or math.inf) <= SHORT_SECONDS
     if source.start is None:
         source = replace(source, start="real" if short else "noise")
@@ -61,6 +64,21 @@ def fit_defaults(config: Config, data: TaskData, free: Collection[str]) -> Confi
             del wanted["real_batch"]
         outer = replace(outer, **{name: value for name, value in wanted.items() if name in free})
     return replace(config, source=source, outer=outer)
+
+
+def _fit_matching(config: Config, data: TaskData, free: Collection[str]) -> Config:
+    """What suits a method that unrolls nothing."""
+    assert isinstance(config.source, PixelConfig)
+    source = replace(config.source, start=config.source.start or "kmeans")
+    suits = dict(config.method.suits)
+    suits["real_batch"] = min(suits.get("real_batch", config.outer.real_batch), len(data.train_y))
+    if config.outer.real_batch_end is not None:
+        del suits["real_batch"]
+    outer = replace(config.outer, **{name: value for name, value in suits.items() if name in free})
+    method = config.method
+    if isinstance(method, MatchingConfig):
+        method = method.fitting(data.image_shape, moved=data.kind == "images")
+    return replace(config, source=source, outer=outer, method=method)
 
 
 def _learner_for(data: TaskData) -> str | None:

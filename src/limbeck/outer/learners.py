@@ -6,16 +6,17 @@ Shapes: B inits, K classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, final
 
 import torch
 
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Execution, Kernels, Learner, Tensors, trainable_parameters
+from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores, score, train
+from limbeck.evaluation.training import TrainingRecipe
 from limbeck.experiment.build import initial_weights, network_for, warn_of_equal_starts
 from limbeck.experiment.config import Config
 from limbeck.experiment.parts import AttackConfig
@@ -39,9 +40,14 @@ def build_learners(config: Config, data: TaskData, device: str) -> list[LearnerA
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trainable:
-    """One learner of a family as it is run, with its initial weights."""
+    """One learner of a family as it is run, with its initial weights.
+
+    ``judged`` is the learner as networks are trained on the whole set, in validation: by the inner optimiser, or by
+    that of ordinary training.
+    """
 
     kernels: Kernels
+    judged: Kernels
     initial: InitialWeights
 
     def sample(self, n: int, rng: torch.Generator) -> Tensors:
@@ -64,14 +70,18 @@ class Family:
         method: Method,
         execution: Execution,
         attack: AttackConfig | None = None,
+        recipe: TrainingRecipe | None = None,
     ) -> Self:
-        """The learners as ``method`` runs them, computed as ``execution`` says."""
-        return cls(
-            attack=attack,
-            members=tuple(
-                Trainable(kernels=method.kernels(learner, execution), initial=initial) for learner, initial in learners
-            ),
-        )
+        """The learners as ``method`` runs them, computed as ``execution`` says; ``recipe`` judges them, if given."""
+        members = []
+        for learner, initial in learners:
+            kernels = method.kernels(learner, execution)
+            judged = kernels
+            if recipe is not None:
+                other = replace(learner, module=learner.training_module, optimizer=recipe.make_optimizer())
+                judged = Kernels(other, RealLoss(), execution)
+            members.append(Trainable(kernels=kernels, judged=judged, initial=initial))
+        return cls(attack=attack, members=tuple(members))
 
     @property
     def resampled(self) -> bool:
@@ -139,16 +149,18 @@ class Family:
             return self.members[0]
         return self.members[int(torch.randint(len(self.members), (1,), generator=rng))]
 
-    def validate(self, batches: Sequence[Batch], data: TaskData, count: int, seed: int) -> Scores:
+    def validate(self, batches: Callable[[], Iterable[Batch]], data: TaskData, count: int, seed: int) -> Scores:
         """Train ``count`` inits of every learner, kept for that, on batches and score them on the validation split.
+
+        ``batches`` makes them anew for each learner: all at once they may be more than there is memory for.
 
         For an attack the source class counts as right where it is taken for the target, and as much as all others.
         """
         relabel = None if self.attack is None else self.attack.objective.relabel
         parts = []
         for member in self.members:
-            networks = train(member.kernels, batches, member.initial.validation(count, seed))
+            networks = train(member.judged, batches(), member.initial.validation(count, seed))
             examples = data.split_batches("val", 1000)
-            parts.append(score(member.kernels, networks, examples, data.num_classes, relabel=relabel))
+            parts.append(score(member.judged, networks, examples, data.num_classes, relabel=relabel))
         scores = Scores(correct_BK=torch.cat([s.correct_BK for s in parts]), total_K=parts[0].total_K)
         return scores if self.attack is None else scores.balance(self.attack.source)

@@ -22,8 +22,6 @@ from limbeck.common.seeds import generator
 from limbeck.data import TaskData
 from limbeck.engine import Batch, Tensors, with_prefix
 from limbeck.errors import LimbeckError
-from limbeck.evaluation.train_and_score import Scores
-from limbeck.evaluation.training import LearnedSchedule
 from limbeck.experiment.build import gather_materials
 from limbeck.experiment.compilers import use_compile_cache
 from limbeck.experiment.config import Config
@@ -40,9 +38,7 @@ from limbeck.outer.resolve import Assignment, Place, resolve
 from limbeck.outer.schedule import inner_steps, settings_at
 from limbeck.outer.step import Setup, StepReport, outer_step
 from limbeck.outer.step_size import with_step_size
-
-CALIBRATION_FACTORS: Final = (1.0, 0.9, 0.8, 0.7)
-"""What calibration tries on the step sizes."""
+from limbeck.outer.validator import Validator, ordinary_training
 
 READ_EVERY: Final = 10
 """Iterations on an accelerator after which their losses are read: reading waits for the device."""
@@ -134,7 +130,6 @@ class OuterLoop:
         optimizer = OuterOptimizer(config.outer, source.parameters(), source.group_of)
         self.budget = Budget(iterations=config.outer.iterations, max_time=config.outer.max_time)
         self.guard = Guard(classes=self.data.num_classes, max_rollbacks=config.outer.max_rollbacks)
-        self.calibration: dict[str, Any] = {"factor": 1.0, "n": 0}
         reporter.message(self.data.summary())
         for note in assignment.notes:
             reporter.message(note)
@@ -159,7 +154,11 @@ class OuterLoop:
                 self.rngs[name].set_state(state)
         self.before = self.progress.elapsed
         self.source = source.compile() if self.execution.compiled else source
-        self.family = Family.of(learners, self.method, self.execution, config.attack)
+        usage = ordinary_training(config, self.data)
+        self.family = Family.of(learners, self.method, self.execution, config.attack, usage)
+        self.validator = Validator(
+            source=self.source, family=self.family, data=self.data, config=config, tell=reporter.message, recipe=usage
+        )
         if checkpoint is not None:
             self.family.check_same(checkpoint.networks, checkpoint.theta)
         self.setup = Setup(
@@ -198,9 +197,8 @@ class OuterLoop:
                 self._do_or_give_up(self.iterate)
             interrupted = stop.requested
             self._do_or_give_up(self._look_back)
-        calibrated = self.config.outer.calibrate_inits and self.family.resampled and progress.best_iteration >= 0
-        if calibrated and not interrupted:
-            self.calibrate()
+        if progress.best_iteration >= 0 and not interrupted:
+            self.validator.choose_usage(with_prefix(self.best, "param."))
         progress.elapsed = self._elapsed()
         self.journal.write_last()
         self.journal.save()
@@ -211,7 +209,7 @@ class OuterLoop:
         if interrupted and self.folder is not None:
             self.reporter.message("go on with --resume")
         if self.verdict and not interrupted:
-            kernels = self.family.members[0].kernels
+            kernels = self.family.members[0].judged
             result = conclude(result, self.data, kernels, self.method, progress, self.reporter)
             if self.folder is not None:
                 self.folder.finish(result)
@@ -293,7 +291,7 @@ class OuterLoop:
 
     def validate(self) -> dict[str, Any]:
         """Accuracy on the validation split over held-out inits; keeps the state if it is the best so far."""
-        scores = self.validation_scores()
+        scores = self.validator.scores()
         progress = self.progress
         if scores.mean > progress.best:
             progress.best, progress.best_iteration = scores.mean, progress.iteration
@@ -301,38 +299,6 @@ class OuterLoop:
         if progress.bad_in_a_row == 0:
             self.good = self.setup.optimizer.tensors()
         return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
-
-    def calibrate(self) -> None:
-        """Choose the factor on the best state's step sizes, over inits that no validation has seen."""
-        count = self.config.outer.calibrate_inits
-        rows: list[dict[str, Any]] = []
-        for factor in CALIBRATION_FACTORS:
-            scores = self.validation_scores(with_prefix(self.best, "param."), count, 2, factor)
-            rows.append({"factor": factor, "accuracy": scores.mean, "std": scores.std, "worst": scores.worst})
-        unchanged, best = rows[0], max(rows, key=lambda row: row["accuracy"])
-        self.calibration = best | {"n": count}
-        self.reporter.message(
-            f"step sizes times {best['factor']:g}: {best['accuracy']:.2f} % on validation data, worst "
-            f"{best['worst']:.1f}; as learned {unchanged['accuracy']:.2f} %, worst {unchanged['worst']:.1f}"
-        )
-
-    def validation_scores(
-        self, params: Tensors | None = None, count: int | None = None, stream: int = 1, factor: float = 1.0
-    ) -> Scores:
-        """Train held-out inits of every learner on a set and score them on the validation split.
-
-        Args:
-            params: of the source, the present ones by default.
-            count: inits of each learner; by default what the configuration says for validation.
-            stream: other numbers give other inits.
-            factor: on the step sizes.
-        """
-        if count is None:
-            count = self.config.outer.validate_inits if self.family.resampled else 1
-        params = self.source.parameters() if params is None else params
-        with torch.no_grad():
-            batches = [batch._replace(h={**batch.h, "lr": factor * batch.h["lr"]}) for batch in self._batches(params)]
-        return self.family.validate(batches, self.data, count, self.config.seed + stream)
 
     @torch.no_grad()
     def _batches(self, params: Tensors) -> list[Batch]:
@@ -346,18 +312,10 @@ class OuterLoop:
         params = with_prefix(kept, "param.")
         with torch.no_grad():
             lessons = self.source.materialise(params)
-        schedule = LearnedSchedule(
-            inner=self.config.inner,
-            order=lessons.order,
-            hyperparameters={
-                name: (self.calibration["factor"] if name == "lr" else 1.0) * value.contiguous().cpu()
-                for name, value in lessons.hyperparameters.items()
-            },
-        )
         return Distilled(
             images=lessons.images.contiguous().cpu(),
             labels=lessons.labels.contiguous().cpu(),
-            training=schedule,
+            training=self.validator.training(lessons),
             preprocessing=self.data.preprocessing,
             class_names=self.data.class_names,
             config=self.config,
@@ -372,7 +330,7 @@ class OuterLoop:
                     "deep": self.data.deep,
                 },
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
-                "calibration": self.calibration,
+                "calibration": self.validator.calibration,
                 "finished": not interrupted,
                 "iterations": progress.iteration,
                 "seconds": round(progress.elapsed, 1),

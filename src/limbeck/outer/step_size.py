@@ -9,6 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import torch
@@ -45,7 +46,7 @@ def with_step_size(
     """
     if config.inner.lr is not None:
         return config
-    if not isinstance(config.source, PixelConfig) or config.attack is not None:
+    if not isinstance(config.source, PixelConfig) or config.attack is not None or not config.method.learns_steps:
         return config.settled()
     sizes = [lr for lr in STEP_SIZES if config.inner.lr_max is None or lr < config.inner.lr_max]
     if not sizes:
@@ -68,7 +69,7 @@ def with_step_size(
         for lr in sizes:
             constant = torch.tensor(lr, device=data.train_x.device, dtype=torch.float32)
             batches = [batch._replace(h={**batch.h, "lr": constant}) for batch in lessons]
-            means[lr].append(family.validate(batches, data, count, config.seed + 3 + index).mean)
+            means[lr].append(family.validate(partial(iter, batches), data, count, config.seed + 3 + index).mean)
     accuracies = {lr: torch.tensor(values) for lr, values in means.items()}
     best = choose(accuracies)
     reporter.message(

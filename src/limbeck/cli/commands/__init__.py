@@ -3,6 +3,7 @@
 from limbeck.cli.commands.adapting import adapt
 from limbeck.cli.commands.attacking import attack
 from limbeck.cli.commands.bounding import bound
+from limbeck.cli.commands.comparing import compare
 from limbeck.cli.commands.datasets import data
 from limbeck.cli.commands.pooling import pool
 from limbeck.cli.commands.reproducing import reproduce, sensitivity
@@ -13,6 +14,7 @@ __all__ = [
     "adapt",
     "attack",
     "bound",
+    "compare",
     "data",
     "distill",
     "evaluate",

@@ -80,9 +80,9 @@ def attack(argv: list[str]) -> int:
 
 def report_on(run: Distilled, options: EvaluateOptions) -> int:
     """``limbeck evaluate`` on an attack: the same report."""
-    if options.learners or options.every_step or options.ordinary:
+    if options.learners or options.every_step or options.protocol:
         raise LimbeckError(
-            "--learners, --every-step and --ordinary do not belong to an attack; see limbeck attack --transfer."
+            "--learners, --every-step and --protocol do not belong to an attack; see limbeck attack --transfer."
         )
     prepare(options)
     data = _task(run.config, run.info["data"]["sha256"], options, options.data)

@@ -32,7 +32,8 @@ from limbeck.common.idle import IdleOptionError, reset_option
 from limbeck.data import canonical_name
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.judge import evaluate as run_evaluate
-from limbeck.evaluation.training import OrdinaryTraining
+from limbeck.evaluation.training import LearnedSchedule, OrdinaryTraining
+from limbeck.evaluation.usage import Protocol
 from limbeck.experiment.config import Config
 from limbeck.experiment.console import ConsoleReporter
 from limbeck.experiment.progress import Reporter, Several
@@ -157,8 +158,8 @@ def evaluate(argv: list[str]) -> int:
     """``limbeck evaluate``."""
     options = parse(EvaluateOptions, argv)
     run = Distilled.load(options.run, trust=options.trust, learner=options.learner)
-    if options.training != OrdinaryTraining() and not options.ordinary:
-        raise LimbeckError("Options of ordinary training do nothing without --ordinary; add it, or leave them out.")
+    if options.training != OrdinaryTraining() and options.protocol == "learned":
+        raise LimbeckError("Options of ordinary training do nothing with --protocol learned; leave them out.")
     if run.config.attack is not None:
         return report_on(run, options)
     if run.config.init.fixed and not options.learners:
@@ -176,7 +177,8 @@ def evaluate(argv: list[str]) -> int:
         baselines=baseline_choice(options.baselines),
         learners=options.learners,
         every_step=options.every_step,
-        training=options.training if options.ordinary else None,
+        training=None if options.training == OrdinaryTraining() else options.training,
+        protocol=options.protocol or _protocol_for(run, options),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
@@ -187,6 +189,13 @@ def evaluate(argv: list[str]) -> int:
         tables.append(curve_table(result))
     output(values, options.json, options.out, lambda: result_console().print(*tables))
     return 0
+
+
+def _protocol_for(run: Distilled, options: EvaluateOptions) -> Protocol:
+    """Both where steps were learned, but for a fixed initialisation, from which nobody trains ordinarily."""
+    if not isinstance(run.training, LearnedSchedule):
+        return "ordinary"
+    return "learned" if run.config.init.fixed else "both"
 
 
 def show(argv: list[str]) -> int:

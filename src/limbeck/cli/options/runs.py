@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 import tyro
 
@@ -25,7 +25,9 @@ class DistillOptions(Common):
             or the first run of a study such as gtn-mnist); other options change them.
         source: what is learned: pixels, a generator of images, or, over real images, hyper-parameters only; each has
             options of its own, which --source NAME --help shows. Pixels by default.
-        method: how a gradient on it is had: unrolled.
+        method: how it is learned: unrolled differentiates through training; dm (distribution matching), dc and dsa
+            (gradient matching, plain and with Siamese augmentation) compare images with real ones, for ordinary
+            training, without steps.
         adjoint: how unrolled training is differentiated: remat, or unroll, the slow reference.
         out: run directory to write; runs/DATA-INIT by default.
         resume: go on with the run in this directory, exactly where it stopped.
@@ -67,11 +69,12 @@ class EvaluateOptions(Common):
         learner: the network that the set was learned for, as package.module:function, where the run has no name for it.
         learners: also train these other learners on the set, such as ``mlp`` or ``convnet3,width=32,norm=running``.
         every_step: also follow the accuracy from inner step to inner step, on validation data.
-        ordinary: train the ordinary way instead of as the set says, for the set and for the baselines: epochs over
-            shuffled batches, with the options that follow; the step size is tuned for each, --lr being one to try.
+        protocol: ``learned`` trains in the steps that were learned with the set, ``ordinary`` as people train, with
+            step size, epochs and augmentation tuned on validation data for the set and for each baseline; ``both`` by
+            default where steps were learned.
         out: also write the JSON to this file.
         trust: import the code that the run names as its learner or generator; only for runs whose origin you know.
-        training: ordinary training, with --ordinary.
+        training: where tuning of ordinary training starts.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -82,7 +85,7 @@ class EvaluateOptions(Common):
     learner: str | None = None
     learners: tuple[str, ...] = ()
     every_step: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    ordinary: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    protocol: Literal["learned", "ordinary", "both"] | None = None
     out: Path | None = None
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     training: tyro.conf.OmitArgPrefixes[OrdinaryTraining] = field(default_factory=OrdinaryTraining)

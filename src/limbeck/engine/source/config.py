@@ -37,6 +37,7 @@ class Materials:
         rng: draws what learning starts from.
         sample: draws real training examples.
         per_class: a generator and n to n normalised training images of each class, (K, n, C, H, W).
+        kmeans: the same, to centres of k-means within each class.
         valid_pixels: makes the set of images that are valid, in normalised space.
         make_generator: the config of a generator and a seed to a network from noise and labels to images.
         make_encoder: Z and a seed to a network from images (M, C, H, W) to noise (M, Z).
@@ -49,6 +50,7 @@ class Materials:
     rng: torch.Generator
     sample: Sampler
     per_class: Callable[[torch.Generator, int], Tensor]
+    kmeans: Callable[[torch.Generator, int], Tensor]
     valid_pixels: Callable[[], Limits]
     make_generator: Callable[[SourceConfig, int], nn.Module]
     make_encoder: Callable[[int, int], nn.Module]

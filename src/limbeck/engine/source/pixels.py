@@ -37,8 +37,9 @@ class PixelConfig(SourceConfig):
         ipc: images per class in each batch.
         labels: ``hard`` keeps one class per image, ``soft`` learns a distribution over classes.
         label_confidence: probability of the own class that learned labels start from, in (1/K, 1).
-        start: images start from Gaussian ``noise`` or from randomly chosen ``real`` training images; where a run may
-            choose, from real ones if it is short, and from noise otherwise.
+        start: images start from Gaussian ``noise``, from randomly chosen ``real`` training images, or from the centres
+            that ``kmeans`` finds in each class; where a run may choose, from centres if nothing is unrolled, from real
+            ones if it is short, and from noise otherwise.
         max_change: bound on how far they may go from those real images, in units of pixels whose range is 1, such as
             8/255 = 0.0314; unbounded by default.
         norm: of that change: of each pixel (``linf``), or Euclidean of the whole image (``l2``).
@@ -50,7 +51,7 @@ class PixelConfig(SourceConfig):
     ipc: int = 1
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = 0.9
-    start: Literal["noise", "real"] | None = None
+    start: Literal["noise", "real", "kmeans"] | None = None
     max_change: float | None = None
     norm: Norm = "linf"
     valid_pixels: bool = False
@@ -61,7 +62,11 @@ class PixelConfig(SourceConfig):
             value = getattr(self, name)
             if value < 1:
                 raise LimbeckError(f"{name} is {value}; it must be at least 1.")
-        for name, known in (("labels", ("hard", "soft")), ("start", (None, "noise", "real")), ("norm", ("linf", "l2"))):
+        for name, known in (
+            ("labels", ("hard", "soft")),
+            ("start", (None, "noise", "real", "kmeans")),
+            ("norm", ("linf", "l2")),
+        ):
             if getattr(self, name) not in known:
                 raise unknown(f"kind of {name}", str(getattr(self, name)), [k for k in known if k is not None])
         if not 0 < self.label_confidence < 1:
@@ -105,11 +110,12 @@ class PixelConfig(SourceConfig):
         return each if self.steps == 1 else f"{self.steps} batches of {each}"
 
     def build(self, materials: Materials) -> Pixels:
-        if self.start != "real":
+        if self.start not in ("real", "kmeans"):
             shape = (self.steps, self.batch_size(materials.classes), *materials.image_shape)
             start = torch.randn(shape, generator=materials.rng, dtype=torch.float32).to(materials.device)
         else:
-            start = self.arrange(materials.per_class(materials.rng, self.steps * self.ipc))
+            draw = materials.kmeans if self.start == "kmeans" else materials.per_class
+            start = self.arrange(draw(materials.rng, self.steps * self.ipc))
         limits = None
         if self.max_change is not None or self.valid_pixels:
             limits = materials.valid_pixels()

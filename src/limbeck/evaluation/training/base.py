@@ -63,6 +63,11 @@ class TrainingRecipe(ABC):
         return dataclasses.replace(self, lr=lr)  # type: ignore[type-var]
 
     @property
+    def step_size(self) -> float | None:
+        """The step size throughout; None where it differs from step to step."""
+        return getattr(self, "lr", None)
+
+    @property
     @abstractmethod
     def description(self) -> str:
         """What a person reads, such as "30 gradient steps"."""

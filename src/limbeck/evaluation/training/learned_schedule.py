@@ -28,6 +28,7 @@ class LearnedSchedule(TrainingRecipe):
         inner: which optimiser takes the steps.
         order: (T,) integers, the batch of each step.
         hyperparameters: what the optimiser reads at each step, (T,) by name.
+        step_size: the one that ``at_step_size`` put in the place of the learned ones; recorded nowhere.
     """
 
     kind = "learned-schedule"
@@ -35,6 +36,7 @@ class LearnedSchedule(TrainingRecipe):
     inner: InnerConfig
     order: Tensor
     hyperparameters: Tensors
+    step_size: float | None = None
 
     def __repr__(self) -> str:
         low, high = (f"{float(size):.4g}" for size in self.hyperparameters["lr"].aminmax())
@@ -62,7 +64,7 @@ class LearnedSchedule(TrainingRecipe):
 
     def at_step_size(self, lr: float) -> Self:
         constant = torch.full(self.order.shape, lr, dtype=torch.float32)
-        return dataclasses.replace(self, hyperparameters={**self.hyperparameters, "lr": constant})
+        return dataclasses.replace(self, hyperparameters={**self.hyperparameters, "lr": constant}, step_size=lr)
 
     @property
     def description(self) -> str:

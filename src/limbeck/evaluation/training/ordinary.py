@@ -13,12 +13,12 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor
 
+from limbeck.common.augmentation import transform_images
 from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.seeds import generator
 from limbeck.common.typed import check_types
 from limbeck.engine import Adam, Batch, InnerOptimizer, Momentum, Tensors
 from limbeck.errors import LimbeckError, unknown
-from limbeck.evaluation.augmentation import transform_images
 from limbeck.evaluation.training.base import TrainingRecipe
 
 
@@ -73,6 +73,11 @@ class OrdinaryTraining(TrainingRecipe):
         if self.optimizer == "adam":
             refuse_idle_fields(self, "momentum", why="with the optimizer adam", fix="choose sgd")
 
+    @classmethod
+    def for_images(cls, images: int) -> Self:
+        """A recipe for so many images: some hundred steps for few of them, 30 epochs for many."""
+        return cls(batch_size=max(10, images // 20), epochs=max(30, min(300, 3000 // images)))
+
     def make_optimizer(self) -> InnerOptimizer:
         # Epsilon is inside the root: 1e-16 is torch's 1e-8.
         return Adam(epsilon=1e-16) if self.optimizer == "adam" else Momentum()
@@ -112,8 +117,13 @@ class OrdinaryTraining(TrainingRecipe):
         return super().restore({renamed.get(name, name): value for name, value in values.items()}, tensors)
 
     @property
+    def augmented(self) -> bool:
+        """Whether images are changed at random."""
+        return bool(self.shift or self.turn or self.zoom or self.flip)
+
+    @property
     def description(self) -> str:
-        augmented = ", augmented" if self.shift or self.turn or self.zoom or self.flip else ""
+        augmented = ", augmented" if self.augmented else ""
         name = {"adam": "Adam", "sgd": "SGD with momentum"}[self.optimizer]
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"{epochs} of {name} {self.lr:g} in batches of {self.batch_size}{augmented}"

@@ -7,7 +7,7 @@ import torch
 from tiny_runs import generator
 from torch import Tensor
 
-from limbeck.evaluation.augmentation import move_images, transform_images
+from limbeck.common.augmentation import move_images, transform_images
 
 ALL = {"shift": 2.0, "turn": 20.0, "zoom": 0.2, "flip": True}
 
