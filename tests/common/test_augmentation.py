@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny_runs import generator
 from torch import Tensor
 
-from limbeck.common.augmentation import move_images, transform_images
+from limbeck.common.augmentation import Augmentation, move_images
 
 ALL = {"shift": 2.0, "turn": 20.0, "zoom": 0.2, "flip": True}
 
@@ -20,6 +22,11 @@ def moved(x_MCHW: Tensor, *, turn: float = 0.0, zoom: float = 1.0, left: float =
     """All images moved in the same way."""
     turn_M, zoom_M, left_M, up_M = (x_MCHW.new_full((len(x_MCHW),), value) for value in (turn, zoom, left, up))
     return move_images(x_MCHW, turn_M=turn_M, zoom_M=zoom_M, left_M=left_M, up_M=up_M)
+
+
+def transform_images(x_MCHW: Tensor, rng: torch.Generator, **bounds: Any) -> Tensor:
+    """Each image changed within bounds by a draw of its own."""
+    return Augmentation(**bounds).transform(x_MCHW, rng)
 
 
 def assert_equal(actual: Tensor, expected: Tensor) -> None:

@@ -213,23 +213,7 @@ def test_a_network_that_is_not_at_hand_is_asked_for(tmp_path: Path, capsys: pyte
         with pytest.raises(LimbeckError, match="is <Cell given in Python> and has no name.*pass it \\(learner=Cell\\)"):
             work()
     run.train(MyNet())
-    assert (
-        cli(
-            [
-                "evaluate",
-                str(folder),
-                "--data",
-                _file(tmp_path),
-                "--n",
-                "2",
-                "--baselines",
-                "none",
-                "--protocol",
-                "learned",
-            ]
-        )
-        == 2
-    )
+    assert cli(_evaluating(folder, tmp_path)) == 2
     assert "pass it (learner=Cell)" in capsys.readouterr().err
     for own in (limbeck.load(folder, learner=cell), run.passing(cell), run.passing(MyNet)):
         same = own.train().state_dict()
@@ -238,6 +222,12 @@ def test_a_network_that_is_not_at_hand_is_asked_for(tmp_path: Path, capsys: pyte
     scores = limbeck.evaluate(run, DATA, learner=cell, n=2, baselines=(), learners=[MyNet, "linear"])
     assert [row.row for row in scores.rows] == ["distilled", f"{HERE}:MyNet", "linear"]
     assert scores.rows[0].scores.mean == run.evaluate(DATA, n=2, learner=cell).accuracy
+
+
+def _evaluating(run: Path, folder: Path) -> list[str]:
+    """The command that scores a run on ``DATA``, which is written to a folder."""
+    words = f"--data {_file(folder)} --n 2 --baselines none --protocol learned"
+    return ["evaluate", str(run), *words.split()]
 
 
 def _file(folder: Path) -> str:
@@ -251,19 +241,7 @@ def _file(folder: Path) -> str:
 def test_the_command_line_takes_a_name_for_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     learn(local(), out=folder)
-    words = [
-        "evaluate",
-        str(folder),
-        "--data",
-        _file(tmp_path),
-        "--n",
-        "2",
-        "--baselines",
-        "none",
-        "--protocol",
-        "learned",
-    ]
-    assert cli([*words, "--learner", f"{HERE}:MyNet"]) == 0
+    assert cli([*_evaluating(folder, tmp_path), "--learner", f"{HERE}:MyNet"]) == 0
 
 
 def test_going_on_needs_it_once_more(tmp_path: Path) -> None:

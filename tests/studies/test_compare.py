@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import tiny_data
 
 import limbeck
@@ -62,6 +63,10 @@ def test_a_folder_with_another_comparison_is_refused(tmp_path: Path) -> None:
         compare(DATA, small(methods=("random",)), tmp_path / "c")
     with pytest.raises(LimbeckError, match="begun with another n, seed"):
         compare(DATA, small(methods=("random",), n=3, seed=1), tmp_path / "c", resume=True)
+    compare(DATA, small(methods=("random",)), str(tmp_path / "c"), overwrite=True)
+    before = limbeck.load(tmp_path / "c" / "random-1").images
+    compare(DATA, small(methods=("random",), seed=1), tmp_path / "c", overwrite=True)
+    assert not torch.equal(limbeck.load(tmp_path / "c" / "random-1").images, before)  # nothing old is taken for new
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "mine.txt").write_text("mine")
     with pytest.raises(LimbeckError, match="holds no comparison"):

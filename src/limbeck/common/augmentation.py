@@ -74,18 +74,9 @@ class Augmentation:
             turn, zoom, left, up = (2 * torch.rand(count, 4, generator=rng, dtype=torch.float32) - 1).unbind(1)
         return Moves(mirrored, self.turn * turn, 1 + self.zoom * zoom, self.shift * left, self.shift * up)
 
-
-def transform_images(
-    x_MCHW: Tensor,
-    rng: torch.Generator,
-    *,
-    shift: float = 0.0,
-    turn: float = 0.0,
-    zoom: float = 0.0,
-    flip: bool = False,
-) -> Tensor:
-    """The images (M, C, H, W), each mirrored and moved by draws of its own; see ``Augmentation``."""
-    return Augmentation(shift=shift, turn=turn, zoom=zoom, flip=flip).draw(len(x_MCHW), rng).apply(x_MCHW)
+    def transform(self, x_MCHW: Tensor, rng: torch.Generator) -> Tensor:
+        """The images (M, C, H, W), each mirrored and moved by a draw of its own."""
+        return self.draw(len(x_MCHW), rng).apply(x_MCHW)
 
 
 def move_images(x_MCHW: Tensor, *, turn_M: Tensor, zoom_M: Tensor, left_M: Tensor, up_M: Tensor) -> Tensor:

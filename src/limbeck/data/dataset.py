@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias, final
+from typing import Any, Final, Literal, Self, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -111,6 +111,12 @@ class TaskData:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a learned set records of its data: name, content, kind, and how pictures were read."""
+        size = None if self.read_size is None else list(self.read_size)
+        return {"name": self.name, "sha256": self.sha256, "kind": self.kind, "read_size": size, "deep": self.deep}
 
     @property
     def pixel_range(self) -> tuple[float, float]:

@@ -37,7 +37,7 @@ from limbeck.evaluation.kept import keep_scores
 from limbeck.evaluation.learned_set import LearnedSet
 from limbeck.evaluation.result import Evaluation, Row
 from limbeck.evaluation.train_and_score import Scores, chunks, concatenate, score, train, train_each
-from limbeck.evaluation.training import OrdinaryTraining, TrainingRecipe, chosen_recipe
+from limbeck.evaluation.training import OrdinaryTraining, TrainingRecipe
 from limbeck.evaluation.tuning import tune_recipe
 from limbeck.evaluation.usage import Protocol, Use, uses_of
 from limbeck.experiment.console import reporter_for
@@ -124,7 +124,6 @@ def evaluate(
         tell = reporter_for(progress).message
     _check_same_task(run, data, tell)
     tell, data = once(tell), data.to(device)
-    chosen_recipe(training, run.training)  # refuses what is none
     uses = uses_of(run, training, protocol)
     # All at once, so that wrong names show before anything is scored.
     judges = [_Judge(run, use, data, device, n, seed, tell, network=learner) for use in uses]

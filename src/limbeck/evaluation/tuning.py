@@ -55,11 +55,9 @@ def augmentations(shape: tuple[int, int, int]) -> Iterator[Change]:
     for strength in (1.0, 1.5):
 
         def change(recipe: OrdinaryTraining, strength: float = strength) -> OrdinaryTraining:
-            moves = Augmentation.suiting(shape, strength)
+            moves = dataclasses.asdict(Augmentation.suiting(shape, strength))
             epochs = recipe.epochs if recipe.augmented else 4 * recipe.epochs
-            return dataclasses.replace(
-                recipe, epochs=epochs, shift=moves.shift, turn=moves.turn, zoom=moves.zoom, flip=moves.flip
-            )
+            return dataclasses.replace(recipe, epochs=epochs, **moves)
 
         yield change
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, final
 
 from limbeck.errors import LimbeckError, unknown
 from limbeck.evaluation.learned_set import LearnedSet
-from limbeck.evaluation.training import LearnedSchedule, OrdinaryTraining, TrainingRecipe
+from limbeck.evaluation.training import LearnedSchedule, OrdinaryTraining, TrainingRecipe, chosen_recipe
 
 Protocol: TypeAlias = Literal["learned", "ordinary", "both"]
 """In the steps that were learned, by ordinary training tuned for each set, or both."""
@@ -56,11 +56,11 @@ def uses_of(run: LearnedSet, training: TrainingRecipe | None, protocol: Protocol
         )
     if protocol == "learned" and training is not None:
         raise LimbeckError("protocol learned trains as the set says; leave training out.")
+    start = chosen_recipe(training, run.training)
     if protocol is None and training is not None:
-        return [Use(recipe=training, own=False)]
+        return [Use(recipe=start, own=False)]
     if protocol in (None, "learned") and scheduled:
         return [Use(recipe=run.training)]
-    start = training or run.training
     if not isinstance(start, OrdinaryTraining):
         if training is not None:
             raise LimbeckError(f"protocol {protocol} tunes OrdinaryTraining, not {type(training).__name__}.")

@@ -30,8 +30,7 @@ def config_of(settings: Mapping[str, Any], *, learner: LearnerLike = "lenet", da
     Args:
         settings: fields of ``Config`` and of its parts, such as ``steps``, ``lr`` and ``iterations``;
             ``images_per_class`` for ``ipc``; ``source`` and ``method``, a kind or a config of one; ``family``, further
-            learners. None
-            stands for the default.
+            learners. None stands for the default.
         learner: whatever ``Config.with_learner`` takes.
         data: what the data is called.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from limbeck.common.augmentation import Augmentation
 from limbeck.engine import Kernels, Objective, Tensors
 from limbeck.methods.base import Method
-from limbeck.methods.embedding import make_embedding
+from limbeck.methods.embedding import embed_images
 from limbeck.methods.matching import Lesson, Matching, MatchingConfig, class_weights
 
 
@@ -44,9 +45,9 @@ class DistributionMatching(Matching):
     augmentation: Augmentation
 
     def distance(self, kernels: Kernels, network: Tensors, real: Lesson, learned: Lesson, age: int) -> Tensor:
-        embed = make_embedding(kernels.learner.training_module, network, learned.x_NCHW)
+        embed = partial(embed_images, kernels.learner.training_module, network)
         (real_NK, there_K), (learned_NK, _) = class_weights(real.y_NK), class_weights(learned.y_NK)
         with torch.no_grad():
-            real_KF = real_NK.T @ embed(network, real.x_NCHW)
-        difference_KF = real_KF - learned_NK.T @ embed(network, learned.x_NCHW)
+            real_KF = real_NK.T @ embed(real.x_NCHW)
+        difference_KF = real_KF - learned_NK.T @ embed(learned.x_NCHW)
         return difference_KF[there_K].square().sum()

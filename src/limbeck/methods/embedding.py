@@ -5,54 +5,32 @@ Shapes: N images, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from limbeck.engine import Tensors, logits_of
-
-Embed = Callable[[Tensors, Tensor], Tensor]
-"""Parameters and buffers by name, and images (N, C, H, W), to features (N, F)."""
+from limbeck.engine import Tensors, call_with, logits_of
 
 
-def make_embedding(module: nn.Module, network: Tensors, x_NCHW: Tensor) -> Embed:
-    """The function to the features that a module's last linear layer reads; its logits where it has no such layer.
+def embed_images(module: nn.Module, network: Tensors, x_NCHW: Tensor) -> Tensor:
+    """The features (N, F) that a module's last linear layer reads; its logits where it has no such layer.
 
     Args:
-        module: that is embedded with; its own weights are not read.
-        network: some weights of it, to see which layer comes last.
-        x_NCHW: some images for that.
+        module: that is embedded with; neither it nor its own weights are changed.
+        network: parameters and buffers by name.
+        x_NCHW: images (N, C, H, W).
     """
-    called: list[nn.Module] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda layer, _: called.append(layer))
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear)
-    ]
+    read: list[Tensor] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        read.append(inputs[0])
+
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    handles = [layer.register_forward_pre_hook(keep) for layer in linear]
     try:
-        with torch.no_grad():
-            functional_call(module, network, (x_NCHW[:2].clone(),))
+        # Of its own: the module may work in place, and assigns to the buffers that it carries.
+        logits: Tensor = logits_of(call_with(module, dict(network), (x_NCHW.clone(),)))
     finally:
         for handle in handles:
             handle.remove()
-    last = called[-1] if called else None
-
-    def embed(network: Tensors, x_NCHW: Tensor) -> Tensor:
-        read: list[Tensor] = []
-
-        def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            read.append(inputs[0])
-
-        handle = None if last is None else last.register_forward_pre_hook(keep)
-        try:
-            logits = logits_of(functional_call(module, network, (x_NCHW,)))
-        finally:
-            if handle is not None:
-                handle.remove()
-        features: Tensor = read[-1] if read else logits
-        return features.flatten(1)
-
-    return embed
+    return (read[-1] if read else logits).flatten(1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.common.augmentation import Augmentation, Moves
+from limbeck.common.typed import check_types
 from limbeck.engine import Kernels, MetaGradient, RealBatch, Source, Tensors, differentiable
 from limbeck.errors import LimbeckError
 from limbeck.methods.base import Method, MethodConfig
@@ -44,6 +45,7 @@ class MatchingConfig(MethodConfig):
     flip: bool | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, most in (("shift", math.inf), ("turn", 180.0), ("zoom", 1.0)):
             value = getattr(self, name)
             if value is not None and not 0 <= value < most:

@@ -10,7 +10,7 @@ import torch
 from limbeck.artefact.distilled import Distilled
 from limbeck.common.devices import describe_load
 from limbeck.data import TaskData
-from limbeck.engine import Kernels, PixelConfig, RealLoss
+from limbeck.engine import Kernels, PixelConfig
 from limbeck.evaluation.verdict import Verdict, compare, decide
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Progress, Reporter
@@ -42,11 +42,7 @@ def conclude(
     config = result.config
     if not isinstance(config.source, PixelConfig) or config.attack is not None:
         return result
-    eager = replace(kernels.execution, compiled=False)
-    if config.method.learns_steps:
-        kernels = method.kernels(kernels.learner, eager)
-    else:
-        kernels = Kernels(kernels.learner, RealLoss(), eager)
+    kernels = method.kernels(kernels.learner, replace(kernels.execution, compiled=False))
     seconds = max(LEAST_SECONDS, PART * progress.elapsed)
     verdict = compare(result, data, kernels, seconds=seconds, seed=config.seed, tell=reporter.message)
     if verdict.word != "above":

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias, final
 import torch
 
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Execution, Kernels, Learner, RealLoss, Tensors, trainable_parameters
+from limbeck.engine import Batch, Execution, Kernels, Learner, Tensors, trainable_parameters
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.train_and_score import Scores, score, train
 from limbeck.evaluation.training import TrainingRecipe
@@ -79,7 +79,7 @@ class Family:
             judged = kernels
             if recipe is not None:
                 other = replace(learner, module=learner.training_module, optimizer=recipe.make_optimizer())
-                judged = Kernels(other, RealLoss(), execution)
+                judged = method.kernels(other, execution)
             members.append(Trainable(kernels=kernels, judged=judged, initial=initial))
         return cls(attack=attack, members=tuple(members))
 

@@ -20,7 +20,7 @@ from limbeck.common.devices import Device, describe_load, usable_device
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
 from limbeck.data import TaskData
-from limbeck.engine import Batch, Tensors, with_prefix
+from limbeck.engine import with_prefix
 from limbeck.errors import LimbeckError
 from limbeck.experiment.build import gather_materials
 from limbeck.experiment.compilers import use_compile_cache
@@ -245,16 +245,17 @@ class OuterLoop:
         """Read what iterations saw: guard against divergence, write the records, the last one with a validation."""
         progress = self.progress
         records = self.journal.read()
-        params, idle = self.source.parameters(), self.setup.optimizer.idle()
+        first = bool(records) and records[0]["iteration"] == 1
+        idle = self.setup.optimizer.idle() if first else frozenset()
         for index, record in enumerate(records):
             if self.guard.has_diverged(progress, record["loss"], record["norm"]):
                 record["diverged"] = True
                 records = records[: index + 1]  # those after it went on from what is no longer there
                 self._roll_back(record)
                 break
-        first = bool(records) and records[0]["iteration"] == 1 and "diverged" not in records[0]
-        if first and idle and ("images" in idle or idle == params.keys()):
-            self.family.say_no_gradient(self._batches(params), self.config.seed)
+        params = self.source.parameters()
+        if idle and "diverged" not in records[0] and ("images" in idle or idle == params.keys()):
+            self.family.say_no_gradient(self.validator.batches(params), self.config.seed)
         if validate:
             if records[-1]["iteration"] != progress.iteration:
                 records.append({"iteration": progress.iteration} | dict.fromkeys(StepReport._fields, math.nan))
@@ -300,11 +301,6 @@ class OuterLoop:
             self.good = self.setup.optimizer.tensors()
         return {"val_mean": scores.mean, "val_std": scores.std, "val_worst": scores.worst, "val_n": scores.n}
 
-    @torch.no_grad()
-    def _batches(self, params: Tensors) -> list[Batch]:
-        """What a network is trained on, step by step."""
-        return [self.source.batch(params, t) for t in range(self.source.steps)]
-
     def result(self, interrupted: bool = False) -> Distilled:
         """The best state as an artefact."""
         progress = self.progress
@@ -322,13 +318,7 @@ class OuterLoop:
             weights={name: value.cpu().clone() for name, value in self.family.theta.items()},
             generator={name: value.detach().cpu() for name, value in self.source.extras(params).items()},
             info={
-                "data": {
-                    "name": self.data.name,
-                    "sha256": self.data.sha256,
-                    "kind": self.data.kind,
-                    "read_size": self.data.read_size and list(self.data.read_size),
-                    "deep": self.data.deep,
-                },
+                "data": self.data.provenance,
                 "validation": {"accuracy": progress.best, "iteration": progress.best_iteration},
                 "calibration": self.validator.calibration,
                 "finished": not interrupted,

@@ -69,10 +69,13 @@ class Validator:
         if count is None:
             count = self.config.outer.validate_inits if self.family.resampled else 1
         params = self.source.parameters() if params is None else params
-        with torch.no_grad():
-            batches = [self.source.batch(params, t) for t in range(self.source.steps)]
-        seed = self.config.seed + stream
+        batches, seed = self.batches(params), self.config.seed + stream
         return self.family.validate(lambda: self._lessons(batches, factor, seed), self.data, count, seed)
+
+    @torch.no_grad()
+    def batches(self, params: Tensors) -> list[Batch]:
+        """The batches of a source with these parameters, step by step."""
+        return [self.source.batch(params, t) for t in range(self.source.steps)]
 
     def _lessons(self, batches: list[Batch], factor: float, seed: int) -> Iterable[Batch]:
         """The steps of training, learned or ordinary ones."""

@@ -20,6 +20,7 @@ from limbeck.common.devices import Device, usable_device
 from limbeck.common.files import read_json, write_json
 from limbeck.common.provenance import versions
 from limbeck.common.seeds import generator
+from limbeck.common.typed import check_types
 from limbeck.data import TaskData, load
 from limbeck.data.sources import Source
 from limbeck.engine import PixelConfig
@@ -30,11 +31,13 @@ from limbeck.evaluation.selections import SELECTIONS
 from limbeck.evaluation.training import LearnedSchedule, OrdinaryTraining
 from limbeck.experiment.config import Config
 from limbeck.experiment.progress import Reporter
+from limbeck.experiment.recorded import encode
 from limbeck.experiment.settings import config_of
 from limbeck.methods import METHODS
 from limbeck.models import LearnerLike, name_learner
 from limbeck.outer.defaults import SIZES
 from limbeck.outer.loop import distill
+from limbeck.studies.folder import claim_folder
 
 SELECTED: Final = (*SELECTIONS.names, "kmeans", "average")
 """What is chosen or averaged instead of learned."""
@@ -51,15 +54,16 @@ class Comparison:
 
     Args:
         ipc: images per class.
-        methods: names of ``METHODS``, of selections, ``kmeans`` or ``average``.
+        methods: which methods (unrolled, dm, dc, dsa) and real images in their place (random, kmeans, kmeans-nearest,
+            herding, k-center, average); all but the last by default.
         learner: sets are learned for it.
-        learners: trained on every set, too: what carries over.
-        max_time: seconds for learning each set.
+        learners: networks that are trained on every set, too: what carries over.
+        max_time: seconds for learning each set; judging comes after them.
         iterations: outer iterations of each at most; by default as the time allows.
         n: held-out initial weights for each score.
-        epochs: where tuning of ordinary training starts; by default some hundred steps.
+        epochs: of ordinary training, where its tuning starts; by default some hundred steps.
         seed: of everything random.
-        val_size: training examples set aside.
+        val_size: training examples set aside for all selection.
     """
 
     ipc: tuple[int, ...] = (1, 10)
@@ -74,6 +78,7 @@ class Comparison:
     val_size: int = 5000
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in self.methods:
             if name not in (*METHODS.names, *SELECTED):
                 raise unknown("method", name, (*METHODS.names, *SELECTED))
@@ -88,7 +93,7 @@ class Comparison:
 def compare(
     source: TaskData | Source,
     comparison: Comparison,
-    out: Path,
+    out: str | Path,
     *,
     learner: LearnerLike | None = None,
     device: Device = "cpu",
@@ -119,7 +124,7 @@ def compare(
     Raises:
         LimbeckError: wrong input, or a folder that holds something else.
     """
-    device = usable_device(device)
+    device, out = usable_device(device), Path(out)
     data = (
         source
         if isinstance(source, TaskData)
@@ -137,7 +142,7 @@ def compare(
                 break
             write_json(folder / ROWS, {"rows": found})
         rows += read_json(folder / ROWS)["rows"]
-        write_json(out / TABLE, {"rows": rows, "versions": versions(str(device)), "settings": _settings(comparison)})
+        write_json(out / TABLE, {"rows": rows, "versions": versions(str(device)), "settings": encode(comparison)})
     return rows
 
 
@@ -161,37 +166,18 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: Path, *, ipc: int, lea
     line_chart(path, lines, title=title, x="seconds of making the set", y="test accuracy, %")
 
 
-def _settings(comparison: Comparison) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars_of(comparison).items()}
-
-
-def vars_of(comparison: Comparison) -> dict[str, Any]:
-    """The fields by name."""
-    return {field.name: getattr(comparison, field.name) for field in dataclasses.fields(comparison)}
-
-
 def _prepare(out: Path, comparison: Comparison, data: TaskData, *, resume: bool, overwrite: bool) -> None:
     """Make the folder, or refuse one that holds something else; more methods and sizes may come when it goes on."""
-    mark, settings = out / MARK, _settings(comparison)
-    wanted = {k: v for k, v in settings.items() if k not in ("ipc", "methods")} | {"data": data.sha256}
-    if out.exists() and not mark.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise LimbeckError(f"{out} is not empty and holds no comparison; choose another --out.")
-    if mark.is_file() and not (resume or overwrite):
-        raise LimbeckError(
-            f"{out} already holds a comparison; go on with --resume, replace it with --overwrite, or choose another "
-            "--out."
-        )
-    if mark.is_file() and resume and not overwrite and read_json(mark) != wanted:
-        before = read_json(mark)
-        changed = [key for key in wanted if before.get(key) != wanted[key]]
+    wanted = {name: value for name, value in encode(comparison).items() if name not in ("ipc", "methods")}
+    wanted["data"] = data.sha256
+    before = claim_folder(out / MARK, "comparison", resume=resume, overwrite=overwrite)
+    changed = [] if before is None else [name for name in wanted if before.get(name) != wanted[name]]
+    if changed:
         raise LimbeckError(
             f"{out} was begun with another {', '.join(changed)}; go on with the same, or replace it with --overwrite."
         )
-    if mark.is_file() and overwrite:
-        for rows in out.glob(f"*/{ROWS}"):
-            rows.unlink()
     out.mkdir(parents=True, exist_ok=True)
-    write_json(mark, wanted)
+    write_json(out / MARK, wanted)
 
 
 def _one(
@@ -299,7 +285,7 @@ def _choose(
         config=config.settled(),
         weights={},
         info={
-            "data": {"name": data.name, "sha256": data.sha256, "kind": data.kind},
+            "data": data.provenance,
             "selected": method,
             "validation": {"accuracy": 0.0, "iteration": -1},
             "finished": True,

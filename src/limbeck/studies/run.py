@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -24,6 +23,7 @@ from limbeck.experiment.progress import Reporter
 from limbeck.outer.loop import distill
 from limbeck.pools.parts import can_resume
 from limbeck.pools.train import Watch, make_pool
+from limbeck.studies.folder import claim_folder
 from limbeck.studies.study import Judging, Score, Study, Variant
 
 SCORE = "score.json"
@@ -50,17 +50,8 @@ class StudyDirectory:
         """
         mark, wanted = self.path / MARK, {"study": study.name, "seed": study.variants[0].seed, **settings}
         recipes = {variant.label: recipe_digest(study, variant) for variant in study.variants}
-        if mark.is_file() and not (resume or overwrite):
-            raise LimbeckError(
-                f"{self.path} already holds a study; go on with --resume, replace it with --overwrite, or choose "
-                "another --out."
-            )
-        if not mark.is_file() and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise LimbeckError(f"{self.path} is not empty and holds no study; choose another --out.")
-        if mark.is_file() and overwrite:
-            shutil.rmtree(self.path)
-        elif mark.is_file():
-            before = read_json(mark)
+        before = claim_folder(mark, "study", resume=resume, overwrite=overwrite)
+        if before is not None:
             recorded = before.pop(RECIPES, None)
             if before != wanted:
                 text = ", ".join(f"{key} {value}" for key, value in before.items())

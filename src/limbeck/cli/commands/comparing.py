@@ -12,26 +12,15 @@ from limbeck.cli.options import CompareOptions
 from limbeck.common.charts import figures_missing
 from limbeck.data import canonical_name
 from limbeck.experiment.console import ConsoleReporter
-from limbeck.studies.compare import DEFAULT_METHODS, Comparison, draw_comparison
 from limbeck.studies.compare import compare as run_comparison
+from limbeck.studies.compare import draw_comparison
 
 
 def compare(argv: list[str]) -> int:
     """``limbeck compare``."""
     options = parse(CompareOptions, argv)
     console = log_console()
-    comparison = Comparison(
-        ipc=options.ipc,
-        methods=options.methods or DEFAULT_METHODS,
-        learner=options.learner,
-        learners=options.learners,
-        max_time=options.max_time,
-        iterations=options.iterations,
-        n=options.n,
-        epochs=options.epochs,
-        seed=options.seed,
-        val_size=options.val_size,
-    )
+    comparison = options.comparison
     prepare(options)
     out = options.out or Path("runs") / f"compare-{canonical_name(options.data)}"
     rows = run_comparison(

@@ -178,7 +178,7 @@ def evaluate(argv: list[str]) -> int:
         learners=options.learners,
         every_step=options.every_step,
         training=None if options.training == OrdinaryTraining() else options.training,
-        protocol=options.protocol or _protocol_for(run, options),
+        protocol=options.protocol or _protocol_for(run),
         device=options.device,
         data_dir=options.data_dir,
         tell=lambda text: console.print(f"[dim]{text}[/dim]"),
@@ -191,7 +191,7 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def _protocol_for(run: Distilled, options: EvaluateOptions) -> Protocol:
+def _protocol_for(run: Distilled) -> Protocol:
     """Both where steps were learned, but for a fixed initialisation, from which nobody trains ordinarily."""
     if not isinstance(run.training, LearnedSchedule):
         return "ordinary"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, final
 
 import tyro
 
 from limbeck.cli.options.common import Common
+from limbeck.studies.compare import Comparison
 
 
 @final
@@ -132,33 +133,14 @@ class CompareOptions(Common):
 
     Args:
         data: name of a data set, a folder of pictures, or a file, as for ``limbeck distill``.
-        ipc: images per class.
-        methods: which methods (unrolled, dm, dc, dsa) and real images in their place (random, kmeans, kmeans-nearest,
-            herding, k-center, average); all but the last by default.
-        learner: sets are learned for it, as in ``limbeck distill``.
-        learners: networks that are trained on every set, too.
-        max_time: seconds for learning each set; judging comes after them.
-        iterations: outer iterations of each at most.
-        n: held-out initial weights for each score.
-        epochs: of ordinary training, where its tuning starts; by default some hundred steps.
-        seed: of everything random.
-        val_size: training examples set aside for all selection.
         out: folder; runs/compare-DATA by default.
         resume: go on with what is in --out; methods and numbers of images may be added.
         overwrite: replace what is in --out.
+        comparison: what is compared.
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    ipc: tuple[int, ...] = (1, 10)
-    methods: tuple[str, ...] = ()
-    learner: str = "lenet"
-    learners: tuple[str, ...] = ()
-    max_time: float | None = 120.0
-    iterations: int | None = None
-    n: int = 10
-    epochs: int | None = None
-    seed: int = 0
-    val_size: int = 5000
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    comparison: tyro.conf.OmitArgPrefixes[Comparison] = field(default_factory=Comparison)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor
 
-from limbeck.common.augmentation import transform_images
+from limbeck.common.augmentation import Augmentation
 from limbeck.common.idle import refuse_idle_fields
 from limbeck.common.seeds import generator
 from limbeck.common.typed import check_types
@@ -95,9 +95,7 @@ class OrdinaryTraining(TrainingRecipe):
         for _ in range(self.epochs):
             order_N = torch.randperm(len(x_NCHW), generator=rng).to(x_NCHW.device)
             for rows_M in torch.split(order_N, self.batch_size):
-                images = transform_images(
-                    x_NCHW[rows_M], rng, shift=self.shift, turn=self.turn, zoom=self.zoom, flip=self.flip
-                )
+                images = self.augmentation.transform(x_NCHW[rows_M], rng)
                 factor = 0.5 * (1 + math.cos(math.pi * step / total)) if self.decay == "cosine" else 1.0
                 yield Batch(images, y_NK[rows_M], self._hyperparameters(factor, images))
                 step += 1
@@ -117,9 +115,14 @@ class OrdinaryTraining(TrainingRecipe):
         return super().restore({renamed.get(name, name): value for name, value in values.items()}, tensors)
 
     @property
+    def augmentation(self) -> Augmentation:
+        """The bounds within which images are changed at random."""
+        return Augmentation(shift=self.shift, turn=self.turn, zoom=self.zoom, flip=self.flip)
+
+    @property
     def augmented(self) -> bool:
         """Whether images are changed at random."""
-        return bool(self.shift or self.turn or self.zoom or self.flip)
+        return not self.augmentation.idle
 
     @property
     def description(self) -> str:
